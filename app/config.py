@@ -1,0 +1,195 @@
+"""Settings, and the only reader of the environment.
+
+Each is a variable `WYLON_…`, named as the field in upper case; `docs/settings.md` is the table of them.
+"""
+
+import fnmatch
+from collections.abc import Mapping
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+from urllib.parse import urlsplit
+
+from environs import Env, EnvError
+
+from app.domain.errors import SettingInvalid
+from app.domain.limits import DEFAULT_WINDOW, MAX_LINES
+from app.domain.retry import RetryPolicy
+from app.domain.window import window_s
+
+PREFIX = "WYLON_"
+DEFAULT_ENDPOINTS = (
+    "/v1/chat/completions",
+    "/v1/completions",
+    "/v1/embeddings",
+    "/v1/responses",
+    "/v1/moderations",
+)
+
+
+@dataclass(frozen=True)
+class Settings:
+    """Everything an operator can choose. Durations are seconds."""
+
+    data: Path
+    host: str
+    port: int
+    workers: int
+    concurrency: int
+    api_key: str | None
+    broker_url: str
+    database_url: str
+    storage_url: str
+    upstream_url: str
+    upstream_api_key: str | None
+    models: tuple[str, ...]
+    endpoints: tuple[str, ...]
+    completion_windows: tuple[str, ...]
+    lines_per_task: int | None
+    connect_timeout_s: float
+    first_byte_timeout_s: float
+    call_timeout_s: float
+    max_tries: int
+    cancel_grace_s: float
+    drain_grace_s: float
+    finalize_max_tries: int
+    log_level: str
+
+    @property
+    def redis_url(self) -> str:
+        """The broker's address as redis-py spells it, which says `unix:` where Celery says `redis+socket:`."""
+        return self.broker_url.replace("redis+socket://", "unix://", 1)
+
+    @property
+    def longest_window_s(self) -> int:
+        """The longest time that a batch may take."""
+        return max(window_s(window) for window in self.completion_windows)
+
+    @property
+    def retry_policy(self) -> RetryPolicy:
+        """When a line's call is made again."""
+        return RetryPolicy(max_tries=self.max_tries)
+
+    def serves(self, model: str) -> bool:
+        """Return whether a line may ask for this model."""
+        return any(fnmatch.fnmatchcase(model, glob) for glob in self.models)
+
+
+def load_settings(environ: Mapping[str, str] | None = None) -> Settings:
+    """Read and check all settings; SettingInvalid names the first variable that is wrong.
+
+    Args:
+        environ: read instead of the process's environment.
+    """
+    env = Env(prefix=PREFIX) if environ is None else _FixedEnv(environ)
+    try:
+        return _read(env)
+    except EnvError as fault:
+        raise SettingInvalid(_with_prefix(str(fault))) from None
+
+
+def _read(env: Env) -> Settings:
+    data = Path(env.str("DATA", "wylon-data")).expanduser().absolute()
+    settings = Settings(
+        data=data,
+        host=env.str("HOST", "127.0.0.1"),
+        port=_number(env, "PORT", 8080, low=0, high=65_535),
+        workers=_number(env, "WORKERS", 1, low=1, high=256),
+        concurrency=_number(env, "CONCURRENCY", 64, low=1, high=4_096),
+        api_key=env.str("API_KEY", None) or None,
+        broker_url=_url(env, "BROKER_URL", "redis://127.0.0.1:6379/0", ("redis", "rediss", "redis+socket")),
+        database_url=_url(env, "DATABASE_URL", f"sqlite:///{data / 'wylon.db'}", ("sqlite", "postgresql", "postgres")),
+        storage_url=_url(env, "STORAGE_URL", f"file://{data / 'blobs'}", ("file",)),
+        upstream_url=_url(env, "UPSTREAM_URL", "http://127.0.0.1:8000/v1", ("http", "https")).rstrip("/"),
+        upstream_api_key=env.str("UPSTREAM_API_KEY", None) or None,
+        models=_words(env, "MODELS", ("*",)),
+        endpoints=_words(env, "ENDPOINTS", DEFAULT_ENDPOINTS),
+        completion_windows=_words(env, "COMPLETION_WINDOWS", (DEFAULT_WINDOW,)),
+        lines_per_task=_lines_per_task(env),
+        connect_timeout_s=_seconds(env, "CONNECT_TIMEOUT_S", 10.0),
+        first_byte_timeout_s=_seconds(env, "FIRST_BYTE_TIMEOUT_S", 600.0),
+        call_timeout_s=_seconds(env, "CALL_TIMEOUT_S", 900.0),
+        max_tries=_number(env, "MAX_TRIES", 5, low=1, high=100),
+        cancel_grace_s=_seconds(env, "CANCEL_GRACE_S", 30.0, low=0.0),
+        drain_grace_s=_seconds(env, "DRAIN_GRACE_S", 6.0, low=0.0),
+        finalize_max_tries=_number(env, "FINALIZE_MAX_TRIES", 100, low=1, high=1_000_000),
+        log_level=_log_level(env),
+    )
+    for window in settings.completion_windows:
+        try:
+            window_s(window)
+        except ValueError as fault:
+            raise _invalid("COMPLETION_WINDOWS", str(fault)) from None
+    for endpoint in settings.endpoints:
+        if not endpoint.startswith("/v1/"):
+            raise _invalid("ENDPOINTS", f"{endpoint!r} is no endpoint: it must start with /v1/")
+    return settings
+
+
+def _invalid(name: str, message: str) -> SettingInvalid:
+    return SettingInvalid(f"{PREFIX}{name}: {message}.")
+
+
+def _with_prefix(message: str) -> str:
+    return message if PREFIX in message else f"{PREFIX}: {message}"
+
+
+def _number(env: Env, name: str, default: int, *, low: int, high: int) -> int:
+    value = env.int(name, default)
+    if not low <= value <= high:
+        raise _invalid(name, f"{value} is not between {low} and {high}")
+    return value
+
+
+def _seconds(env: Env, name: str, default: float, *, low: float = 0.001, high: float = 86_400.0) -> float:
+    value = env.float(name, default)
+    if not low <= value <= high:
+        raise _invalid(name, f"{value:g} is not between {low:g} and {high:g} seconds")
+    return value
+
+
+def _words(env: Env, name: str, default: tuple[str, ...]) -> tuple[str, ...]:
+    words = tuple(word.strip() for word in env.str(name, ",".join(default)).split(",") if word.strip())
+    if not words:
+        raise _invalid(name, "the list is empty: give one or more values with commas between them")
+    return words
+
+
+def _url(env: Env, name: str, default: str, schemes: tuple[str, ...]) -> str:
+    value = env.str(name, default)
+    scheme = urlsplit(value).scheme
+    if scheme.partition("+")[0] not in schemes and scheme not in schemes:
+        raise _invalid(name, f"{_masked(value)!r} is no address of a known kind: it must start with one of {schemes}")
+    return value
+
+
+def _masked(url: str) -> str:
+    credentials, at, rest = url.rpartition("@")
+    return f"{credentials.partition('://')[0]}://…@{rest}" if at else url
+
+
+def _lines_per_task(env: Env) -> int | None:
+    value = env.str("LINES_PER_TASK", "auto")
+    if value == "auto":
+        return None
+    if not value.isdecimal() or not 1 <= int(value) <= MAX_LINES:
+        raise _invalid("LINES_PER_TASK", f"{value!r} is neither auto nor a number from 1 to {MAX_LINES}")
+    return int(value)
+
+
+def _log_level(env: Env) -> str:
+    value = env.str("LOG_LEVEL", "info").lower()
+    if value not in {"debug", "info", "warning", "error"}:
+        raise _invalid("LOG_LEVEL", f"{value!r} is none of debug, info, warning, error")
+    return value
+
+
+class _FixedEnv(Env):
+    """An environment given as a mapping, for tests and for a command that prepares its children's."""
+
+    def __init__(self, environ: Mapping[str, str]) -> None:
+        super().__init__(prefix=PREFIX)
+        self._given = environ
+
+    def _get_value(self, key: str, default: Any) -> Any:
+        return self._given.get(key, default)

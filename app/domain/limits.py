@@ -1,0 +1,39 @@
+"""Every number that bounds what comes in or how long something takes, with its unit and its reason."""
+
+MIB = 1024 * 1024
+
+# OpenAI's limits for a batch, which callers already split their files by.
+MAX_LINES = 50_000
+MAX_BATCH_FILE_BYTES = 200 * MIB
+# OpenAI's limit for a file of any other purpose.
+MAX_FILE_BYTES = 512 * MIB
+
+# A chat line with a few images inlined as base64 stays below this; past it the memory of a worker,
+# which holds as many lines as it has calls in flight, is no longer bounded by anything sensible.
+MAX_LINE_BYTES = 8 * MIB
+# A custom_id is repeated in the output; 512 characters hold any path or hash that callers join by.
+MAX_CUSTOM_ID_CHARS = 512
+# Enough to mend a file by, small enough for a row and a response.
+MAX_LINE_ERRORS = 100
+# Deeper than any real request; beyond it parsers, ours and the upstream's, differ and crash.
+MAX_JSON_DEPTH = 100
+
+# An answer of the longest context in use, with log probabilities, stays below this.
+MAX_ANSWER_BYTES = 16 * MIB
+
+# OpenAI's limits on metadata.
+MAX_METADATA_PAIRS = 16
+MAX_METADATA_KEY_CHARS = 64
+MAX_METADATA_VALUE_CHARS = 512
+MAX_FILENAME_CHARS = 255
+MAX_IDEMPOTENCY_KEY_CHARS = 255
+
+# OpenAI's bounds for expires_after and output_expires_after.
+MIN_FILE_LIFETIME_S = 3_600
+MAX_FILE_LIFETIME_S = 2_592_000
+
+DEFAULT_WINDOW = "24h"
+MAX_WINDOW_S = 14 * 86_400
+
+# One chord never counts more than about this many tasks: publishing and counting stay under a second.
+AUTO_TASKS_PER_BATCH = 1_000

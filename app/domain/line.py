@@ -1,0 +1,178 @@
+"""One line of an input file: what it must be, and the answer to each way it can fall short."""
+
+import re
+from typing import Any, NamedTuple
+
+import msgspec
+from msgspec import UNSET, Raw, Struct, UnsetType
+
+from app.domain.errors import LineInvalid
+from app.domain.limits import MAX_CUSTOM_ID_CHARS, MAX_JSON_DEPTH, MAX_LINE_BYTES
+
+# What each endpoint can't do without beside `model`, with the message that callers know.
+_REQUIRED_INPUT = {
+    "/v1/chat/completions": ("messages", "Messages parameter is required."),
+    "/v1/completions": ("prompt", "Prompt parameter is required."),
+    "/v1/embeddings": ("input", "Input parameter is required."),
+    "/v1/responses": ("input", "Input parameter is required."),
+    "/v1/moderations": ("input", "Input parameter is required."),
+}
+# The model server has a default model for these.
+_MODEL_OPTIONAL = frozenset({"/v1/moderations"})
+# A responses request may name a stored prompt or go on from another response instead.
+_INPUT_STANDS_IN = {"/v1/responses": ("prompt", "previous_response_id", "conversation")}
+
+_STREAM_MESSAGE = "Chat Completions: Streaming is not supported in the Batch API."
+_NOT_JSON = LineInvalid("invalid_json_line", "This line is not parseable as valid JSON.")
+_BRACKETS = re.compile(rb'"(?:[^"\\]|\\.)*"|[\[\]{}]', re.DOTALL)
+_MAX_SHOWN_MODEL_CHARS = 200
+
+
+class _Body(Struct):
+    model: str | None | UnsetType = UNSET
+    stream: bool | None | UnsetType = UNSET
+    messages: Raw | UnsetType = UNSET
+    prompt: Raw | UnsetType = UNSET
+    input: Raw | UnsetType = UNSET
+    previous_response_id: Raw | UnsetType = UNSET
+    conversation: Raw | UnsetType = UNSET
+
+
+class _Line(Struct):
+    custom_id: str
+    method: str
+    url: str
+    body: _Body
+
+
+class RequestLine(Struct):
+    """A line that was checked before, as a worker reads it: `body` is the bytes to send."""
+
+    custom_id: str
+    body: Raw
+
+
+class CheckedLine(NamedTuple):
+    """What validation keeps of a good line."""
+
+    custom_id: str
+    model: str | None
+
+
+_line_decoder = msgspec.json.Decoder(_Line)
+_request_decoder = msgspec.json.Decoder(RequestLine)
+
+
+def read_request(data: bytes) -> RequestLine:
+    """Return custom_id and body of a line that `check_line` accepted; the body is not decoded."""
+    return _request_decoder.decode(data)
+
+
+def check_line(data: bytes, endpoint: str) -> CheckedLine:
+    """Return what a good line says; raise LineInvalid with the code, message and param of the first fault."""
+    if len(data) > MAX_LINE_BYTES:
+        raise too_long()
+    try:
+        data.decode()
+    except UnicodeDecodeError as fault:
+        raise LineInvalid(
+            "invalid_json_line", f"This line is not valid UTF-8 (byte {fault.start + 1} of the line)."
+        ) from None
+    if _depth(data) > MAX_JSON_DEPTH:
+        raise LineInvalid("invalid_json_line", f"This line is nested deeper than {MAX_JSON_DEPTH} levels.")
+    try:
+        line = _line_decoder.decode(data)
+    except msgspec.ValidationError:
+        raise _explain(data) from None
+    except (msgspec.DecodeError, RecursionError):
+        raise _NOT_JSON from None
+    if len(line.custom_id) > MAX_CUSTOM_ID_CHARS or not line.custom_id:
+        raise LineInvalid(
+            "invalid_request", f"custom_id must have 1 to {MAX_CUSTOM_ID_CHARS} characters.", param="custom_id"
+        )
+    if line.method != "POST":
+        raise LineInvalid("invalid_request", "The method must be POST.", param="method")
+    if line.url != endpoint:
+        raise LineInvalid(
+            "invalid_url", "The URL provided for this request does not match the batch endpoint.", param="url"
+        )
+    _check_body(line.body, endpoint)
+    return CheckedLine(line.custom_id, line.body.model or None)
+
+
+def too_long() -> LineInvalid:
+    """Return the error for a line over the limit."""
+    return LineInvalid("line_too_long", f"This line is longer than {MAX_LINE_BYTES:,} bytes.")
+
+
+def duplicate() -> LineInvalid:
+    """Return the error for a custom_id that an earlier line has."""
+    return LineInvalid(
+        "duplicate_custom_id",
+        "The custom_id for this request is a duplicate of another request. "
+        "The custom_id parameter must be unique for each request in a batch.",
+        param="custom_id",
+    )
+
+
+def model_not_found(model: str) -> LineInvalid:
+    """Return the error for a model that no upstream serves."""
+    shown = model if len(model) <= _MAX_SHOWN_MODEL_CHARS else model[:_MAX_SHOWN_MODEL_CHARS] + "…"
+    return LineInvalid(
+        "model_not_found", f"The provided model '{shown}' is not supported by the Batch API.", param="body.model"
+    )
+
+
+def _check_body(body: _Body, endpoint: str) -> None:
+    if body.stream:
+        raise LineInvalid("streaming_unsupported", _STREAM_MESSAGE, param="body.stream")
+    if not body.model and endpoint not in _MODEL_OPTIONAL:
+        raise LineInvalid("invalid_request", "Model parameter is required.", param="body.model")
+    needed = _REQUIRED_INPUT.get(endpoint)
+    if needed is None:
+        return
+    name, message = needed
+    if not any(_is_given(getattr(body, field)) for field in (name, *_INPUT_STANDS_IN.get(endpoint, ()))):
+        raise LineInvalid("invalid_request", message, param=f"body.{name}")
+
+
+def _is_given(value: Raw | UnsetType) -> bool:
+    return value is not UNSET and bytes(value) != b"null"
+
+
+def _depth(data: bytes) -> int:
+    # Counting is far cheaper than walking, and nearly every line is settled by it.
+    if data.count(b"[") + data.count(b"{") <= MAX_JSON_DEPTH:
+        return 0
+    depth = deepest = 0
+    for token in _BRACKETS.finditer(data):
+        mark = token[0]
+        if mark in b"[{":
+            depth += 1
+            deepest = max(deepest, depth)
+        elif mark in b"]}":
+            depth -= 1
+    return deepest
+
+
+def _explain(data: bytes) -> LineInvalid:
+    """Return the error for a line that is JSON, but not of the right shape."""
+    try:
+        value: Any = msgspec.json.decode(data)
+    except (msgspec.DecodeError, RecursionError):
+        return _NOT_JSON
+    if not isinstance(value, dict):
+        return LineInvalid("invalid_json_line", "This line is not a JSON object.")
+    for name, kind, said in (
+        ("custom_id", str, "a string"),
+        ("method", str, "a string"),
+        ("url", str, "a string"),
+        ("body", dict, "an object"),
+    ):
+        if name not in value or value[name] is None:
+            return LineInvalid("missing_required_parameter", f"Missing required parameter: '{name}'.", param=name)
+        if not isinstance(value[name], kind):
+            return LineInvalid("invalid_request", f"The parameter '{name}' must be {said}.", param=name)
+    if not isinstance(value["body"].get("model", ""), str | None):
+        return LineInvalid("invalid_request", "The parameter 'model' must be a string.", param="body.model")
+    return LineInvalid("invalid_request", "The parameter 'stream' must be a boolean.", param="body.stream")

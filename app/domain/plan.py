@@ -1,0 +1,56 @@
+"""The plan of a batch: one fixed-width entry a line, so that any range of lines is one read.
+
+A line's *position* is its place in the plan, 0-based and without gaps; its *number* is its place in
+the caller's file, 1-based and with blank lines counted.
+"""
+
+import struct
+from collections.abc import Iterator
+from typing import NamedTuple
+
+from app.domain.limits import AUTO_TASKS_PER_BATCH
+
+# number (u32), upstream (u16), unused (u16), offset (u64), length (u32), unused (u32), prefix hash (u64)
+_ENTRY = struct.Struct("<IHHQIIQ")
+ENTRY_BYTES = _ENTRY.size
+
+
+class PlanEntry(NamedTuple):
+    """Where one line is: `offset` and `length` are bytes in the input blob, line ending excluded."""
+
+    number: int
+    offset: int
+    length: int
+    upstream: int = 0
+    prefix_hash: int = 0
+
+
+class Span(NamedTuple):
+    """The positions of one task: from `first` up to and without `end`."""
+
+    first: int
+    end: int
+
+
+def pack_entry(entry: PlanEntry) -> bytes:
+    """Return the entry's `ENTRY_BYTES` bytes."""
+    return _ENTRY.pack(entry.number, entry.upstream, 0, entry.offset, entry.length, 0, entry.prefix_hash)
+
+
+def unpack_entries(data: bytes) -> Iterator[PlanEntry]:
+    """Yield the entries in `data`, whose length is a multiple of `ENTRY_BYTES`."""
+    for number, upstream, _, offset, length, _, prefix_hash in _ENTRY.iter_unpack(data):
+        yield PlanEntry(number, offset, length, upstream, prefix_hash)
+
+
+def lines_per_task(lines: int, pinned: int | None) -> int:
+    """Return how many lines a task carries: the operator's number, else ceil(lines / 1,000)."""
+    if pinned is not None:
+        return pinned
+    return max(1, -(-lines // AUTO_TASKS_PER_BATCH))
+
+
+def task_span(number: int, per_task: int, total: int) -> Span:
+    """Return the positions of task `number` (0-based) of a plan with `total` lines."""
+    first = number * per_task
+    return Span(first, min(first + per_task, total))

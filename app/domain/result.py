@@ -1,0 +1,121 @@
+"""What a line came to, and the line of the output or error file that says so."""
+
+from typing import NamedTuple
+
+import msgspec
+from msgspec import Struct
+
+from app.domain.batch import Usage
+from app.domain.ids import line_request_id
+from app.domain.lifecycle import Status
+
+BATCH_CANCELLED = ("batch_cancelled", "The batch was cancelled before this request executed.")
+BATCH_EXPIRED = (
+    "batch_expired",
+    "This request could not be executed before the completion window expired.",
+)
+# Codes of calls that brought no HTTP answer which can be shown.
+REQUEST_TIMEOUT = ("request_timeout", "The underlying call to the model timed out.")
+CONNECTION_FAILED = "connection_failed"
+INVALID_RESPONSE = "invalid_response"
+RESPONSE_TOO_LARGE = "response_too_large"
+
+NO_USAGE = Usage()
+
+
+class Result(NamedTuple):
+    """What one line came to: `payload` is its whole line of the output file (`ok`) or the error file."""
+
+    batch_id: str
+    position: int
+    ok: bool
+    payload: bytes
+    usage: Usage
+
+
+class _Details(Struct):
+    cached_tokens: int | None = None
+    reasoning_tokens: int | None = None
+
+
+class _Usage(Struct):
+    prompt_tokens: int | None = None
+    completion_tokens: int | None = None
+    input_tokens: int | None = None
+    output_tokens: int | None = None
+    prompt_tokens_details: _Details | None = None
+    completion_tokens_details: _Details | None = None
+    input_tokens_details: _Details | None = None
+    output_tokens_details: _Details | None = None
+
+
+class _Answer(Struct):
+    usage: _Usage | None = None
+
+
+_decoder = msgspec.json.Decoder(_Answer)
+_any_decoder = msgspec.json.Decoder(msgspec.Raw)
+_encode = msgspec.json.Encoder().encode
+
+
+def read_usage(body: bytes) -> Usage:
+    """Return the tokens that an answer reports, by chat's names or by responses' names.
+
+    Raises:
+        msgspec.DecodeError: `body` is not JSON.
+    """
+    try:
+        usage = _decoder.decode(body).usage
+    except msgspec.ValidationError:
+        _any_decoder.decode(body)
+        return NO_USAGE
+    if usage is None:
+        return NO_USAGE
+    read = usage.prompt_tokens_details or usage.input_tokens_details
+    written = usage.completion_tokens_details or usage.output_tokens_details
+    return Usage(
+        usage.prompt_tokens or usage.input_tokens or 0,
+        (read.cached_tokens or 0) if read else 0,
+        usage.completion_tokens or usage.output_tokens or 0,
+        (written.reasoning_tokens or 0) if written else 0,
+    )
+
+
+def one_line(text: bytes) -> bytes:
+    """Return JSON text so that no reader of lines, Python's `splitlines` included, cuts it in two.
+
+    Between values a line break is white space; the others can stand only inside strings, where the escape is equal.
+    """
+    if b"\n" in text or b"\r" in text:
+        text = text.replace(b"\r", b" ").replace(b"\n", b" ")
+    if text.isascii():
+        return text
+    return (
+        text.replace(b"\xc2\x85", b"\\u0085").replace(b"\xe2\x80\xa8", b"\\u2028").replace(b"\xe2\x80\xa9", b"\\u2029")
+    )
+
+
+def answered(batch_id: str, position: int, custom_id: str, status: int, request_id: str, body: bytes) -> bytes:
+    """Return the line for an HTTP answer; `body` is JSON and goes in as it came."""
+    return b'{"id":"%b","custom_id":%b,"response":{"status_code":%d,"request_id":%b,"body":%b},"error":null}' % (
+        line_request_id(batch_id, position).encode(),
+        one_line(_encode(custom_id)),
+        status,
+        _encode(request_id),
+        one_line(body.strip()),
+    )
+
+
+def unanswered(batch_id: str, position: int, custom_id: str, code: str, message: str) -> bytes:
+    """Return the line for a request that has no HTTP answer."""
+    return b'{"id":"%b","custom_id":%b,"response":null,"error":{"code":%b,"message":%b}}' % (
+        line_request_id(batch_id, position).encode(),
+        one_line(_encode(custom_id)),
+        _encode(code),
+        one_line(_encode(message)),
+    )
+
+
+def never_ran(ending: Status) -> tuple[str, str]:
+    """Return code and message for a line that has no result when a batch ends so."""
+    return BATCH_EXPIRED if ending is Status.EXPIRING else BATCH_CANCELLED

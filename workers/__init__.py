@@ -1,0 +1,1 @@
+"""The Celery side: what runs a batch once the API has taken it."""
