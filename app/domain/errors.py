@@ -1,18 +1,18 @@
 """Every error that crosses a layer.
 
-    WylonError
-    ├── Refused            the caller can mend it: shown to them, with the parameter's name
-    │   ├── InvalidRequest     400
-    │   ├── NotAuthorized      401
-    │   ├── NotFound           404
-    │   ├── Conflict           409 (not worth a retry as it is)
-    │   └── TooLarge           413
-    ├── StateConflict      an event came in a status that does not take it: somebody else was first
-    ├── LineInvalid        one line of an input file is no valid request
-    ├── StorageFull        no room for the bytes: 507
-    ├── BlobMissing        the bytes of a file are not where they should be
-    ├── Unavailable        something we need does not answer: 503, worth a retry
-    └── SettingInvalid     a setting can't be used; names the variable
+WylonError
+├── Refused            the caller can mend it: shown to them, with the parameter's name
+│   ├── InvalidRequest     400
+│   ├── NotAuthorized      401
+│   ├── NotFound           404
+│   ├── Conflict           409 (not worth a retry as it is)
+│   └── TooLarge           413
+├── StateConflict      an event came in a status that does not take it: somebody else was first
+├── LineInvalid        one line of an input file is no valid request
+├── StorageFull        no room for the bytes: 507
+├── BlobMissing        the bytes of a file are not where they should be
+├── Unavailable        something we need does not answer: 503, worth a retry
+└── SettingInvalid     a setting can't be used; names the variable
 """
 
 

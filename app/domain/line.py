@@ -29,8 +29,8 @@ _MAX_SHOWN_MODEL_CHARS = 200
 
 
 class _Body(Struct):
-    model: str | None | UnsetType = UNSET
-    stream: bool | None | UnsetType = UNSET
+    model: str | UnsetType | None = UNSET
+    stream: bool | UnsetType | None = UNSET
     messages: Raw | UnsetType = UNSET
     prompt: Raw | UnsetType = UNSET
     input: Raw | UnsetType = UNSET

@@ -47,7 +47,7 @@ class RetryPolicy(NamedTuple):
 
         A `Retry-After` is the least that is waited; jitter goes on top so that lines don't return as one.
         """
-        jitter = random * min(self.cap_s, self.base_s * 2 ** min(tries, 30))
+        jitter = random * min(self.cap_s, self.base_s * 2.0 ** min(tries, 30))
         if retry_after_s is None or retry_after_s <= 0:
             return jitter
         return min(retry_after_s, self.retry_after_cap_s) + jitter
