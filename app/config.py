@@ -57,8 +57,8 @@ class Settings:
 
     @property
     def redis_url(self) -> str:
-        """The broker's address as redis-py spells it, which says `unix:` where Celery says `redis+socket:`."""
-        return self.broker_url.replace("redis+socket://", "unix://", 1)
+        """The broker's address as redis-py spells it, which has other words than Celery for one in a socket."""
+        return self.broker_url.replace("redis+socket://", "unix://", 1).replace("virtual_host=", "db=", 1)
 
     @property
     def longest_window_s(self) -> int:

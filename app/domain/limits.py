@@ -21,6 +21,9 @@ MAX_JSON_DEPTH = 100
 # An answer of the longest context in use, with log probabilities, stays below this.
 MAX_ANSWER_BYTES = 16 * MIB
 
+# What one call may report; a hundred times the longest context in use.
+MAX_TOKENS_PER_CALL = 1_000_000_000
+
 # OpenAI's limits on metadata.
 MAX_METADATA_PAIRS = 16
 MAX_METADATA_KEY_CHARS = 64

@@ -1,6 +1,7 @@
 """One line of an input file: what it must be, and the answer to each way it can fall short."""
 
 import re
+from itertools import islice
 from typing import Any, NamedTuple
 
 import msgspec
@@ -24,11 +25,17 @@ _INPUT_STANDS_IN = {"/v1/responses": ("prompt", "previous_response_id", "convers
 
 _STREAM_MESSAGE = "Chat Completions: Streaming is not supported in the Batch API."
 _NOT_JSON = LineInvalid("invalid_json_line", "This line is not parseable as valid JSON.")
-_BRACKETS = re.compile(rb'"(?:[^"\\]|\\.)*"|[\[\]{}]', re.DOTALL)
+# The quantifiers are possessive: with others the search notes each character of a string to come back to, which for
+# an inlined image takes seconds and a gigabyte.
+_STRING = re.compile(rb'"[^"\\]*+(?:\\.[^"\\]*+)*+"', re.DOTALL)
+_BRACKETS = re.compile(_STRING.pattern + rb"|[\[\]{}]", re.DOTALL)
 _MAX_SHOWN_MODEL_CHARS = 200
+_EMBEDDINGS = "/v1/embeddings"
+# OpenAI's limit over a whole embeddings batch.
+MAX_EMBEDDING_INPUTS = 50_000
 
 
-class _Body(Struct):
+class _Body(Struct, gc=False):
     model: str | UnsetType | None = UNSET
     stream: bool | UnsetType | None = UNSET
     messages: Raw | UnsetType = UNSET
@@ -38,7 +45,7 @@ class _Body(Struct):
     conversation: Raw | UnsetType = UNSET
 
 
-class _Line(Struct):
+class _Line(Struct, gc=False):
     custom_id: str
     method: str
     url: str
@@ -57,6 +64,8 @@ class CheckedLine(NamedTuple):
 
     custom_id: str
     model: str | None
+    # Texts that an embeddings line holds; other lines count as one.
+    inputs: int = 1
 
 
 _line_decoder = msgspec.json.Decoder(_Line)
@@ -72,12 +81,9 @@ def check_line(data: bytes, endpoint: str) -> CheckedLine:
     """Return what a good line says; raise LineInvalid with the code, message and param of the first fault."""
     if len(data) > MAX_LINE_BYTES:
         raise too_long()
-    try:
-        data.decode()
-    except UnicodeDecodeError as fault:
-        raise LineInvalid(
-            "invalid_json_line", f"This line is not valid UTF-8 (byte {fault.start + 1} of the line)."
-        ) from None
+    # The decoder passes over the strings that it need not return, and so over bytes in them that are not UTF-8.
+    if not data.isascii():
+        _check_utf8(data)
     if _depth(data) > MAX_JSON_DEPTH:
         raise LineInvalid("invalid_json_line", f"This line is nested deeper than {MAX_JSON_DEPTH} levels.")
     try:
@@ -97,7 +103,17 @@ def check_line(data: bytes, endpoint: str) -> CheckedLine:
             "invalid_url", "The URL provided for this request does not match the batch endpoint.", param="url"
         )
     _check_body(line.body, endpoint)
-    return CheckedLine(line.custom_id, line.body.model or None)
+    inputs = _count_inputs(line.body.input) if endpoint == _EMBEDDINGS else 1
+    return CheckedLine(line.custom_id, line.body.model or None, inputs)
+
+
+def _check_utf8(data: bytes) -> None:
+    try:
+        data.decode()
+    except UnicodeDecodeError as fault:
+        raise LineInvalid(
+            "invalid_json_line", f"This line is not valid UTF-8 (byte {fault.start + 1} of the line)."
+        ) from None
 
 
 def too_long() -> LineInvalid:
@@ -132,12 +148,25 @@ def _check_body(body: _Body, endpoint: str) -> None:
     if needed is None:
         return
     name, message = needed
-    if not any(_is_given(getattr(body, field)) for field in (name, *_INPUT_STANDS_IN.get(endpoint, ()))):
+    if _is_given(getattr(body, name)):
+        return
+    if not any(_is_given(getattr(body, field)) for field in _INPUT_STANDS_IN.get(endpoint, ())):
         raise LineInvalid("invalid_request", message, param=f"body.{name}")
 
 
 def _is_given(value: Raw | UnsetType) -> bool:
     return value is not UNSET and bytes(value) != b"null"
+
+
+def _count_inputs(given: Raw | UnsetType) -> int:
+    """Return how many texts `input` of an embeddings line holds: strings, or lists of token numbers."""
+    value = b"" if given is UNSET else bytes(given)
+    if not value.startswith(b"["):
+        return 1
+    first = value[1:].lstrip()[:1]
+    if first == b'"':
+        return sum(1 for _ in islice(_STRING.finditer(value), MAX_EMBEDDING_INPUTS + 1))
+    return max(1, value.count(b"[") - 1)
 
 
 def _depth(data: bytes) -> int:

@@ -8,6 +8,7 @@ from msgspec import Struct
 from app.domain.batch import Usage
 from app.domain.ids import line_request_id
 from app.domain.lifecycle import Status
+from app.domain.limits import MAX_TOKENS_PER_CALL
 
 BATCH_CANCELLED = ("batch_cancelled", "The batch was cancelled before this request executed.")
 BATCH_EXPIRED = (
@@ -74,11 +75,16 @@ def read_usage(body: bytes) -> Usage:
     read = usage.prompt_tokens_details or usage.input_tokens_details
     written = usage.completion_tokens_details or usage.output_tokens_details
     return Usage(
-        usage.prompt_tokens or usage.input_tokens or 0,
-        (read.cached_tokens or 0) if read else 0,
-        usage.completion_tokens or usage.output_tokens or 0,
-        (written.reasoning_tokens or 0) if written else 0,
+        _counted(usage.prompt_tokens or usage.input_tokens),
+        _counted(read.cached_tokens) if read else 0,
+        _counted(usage.completion_tokens or usage.output_tokens),
+        _counted(written.reasoning_tokens) if written else 0,
     )
+
+
+def _counted(tokens: int | None) -> int:
+    # No call has this many; an upstream that says so must not overflow a column.
+    return min(max(tokens or 0, 0), MAX_TOKENS_PER_CALL)
 
 
 def one_line(text: bytes) -> bytes:

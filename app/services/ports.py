@@ -226,6 +226,14 @@ class ModelCatalog(Protocol):
         """Return the upstream's model objects, each with an `id`; Unavailable."""
 
 
+class LineTask(NamedTuple):
+    """One Celery task of a batch: its number, and the positions from `first` up to and without `end`."""
+
+    number: int
+    first: int
+    end: int
+
+
 class Queue(Protocol):
     """Messages to the other processes: ids only, each safe to deliver twice."""
 
@@ -244,8 +252,8 @@ class Queue(Protocol):
     def close_chord(self, batch_id: str, dispatched: int, tasks: int) -> None:
         """Lower that number to the tasks already sent, and send one that returns at once."""
 
-    def publish_lines(self, batch_id: str, numbers: Sequence[int], *, is_repeat: bool) -> None:
-        """Send the line tasks with these numbers."""
+    def publish_lines(self, batch_id: str, tasks: Sequence[LineTask], *, is_repeat: bool) -> None:
+        """Send line tasks; with `is_repeat` their worker looks first which lines have a result."""
 
     def queued_tasks(self) -> set[str]:
         """Return the ids of the line tasks that wait in the queue."""

@@ -1,0 +1,98 @@
+"""Files in the database."""
+
+from collections.abc import Sequence
+from dataclasses import asdict
+from typing import Any
+
+from sqlalchemy import ColumnElement, Connection, Engine, Row, and_, delete, insert, or_, select, update
+
+from app.adapters.db.engine import reading, writing
+from app.adapters.db.tables import batches, files
+from app.domain.errors import NotFound
+from app.domain.file import File
+from app.domain.lifecycle import ACTIVE
+
+
+class SqlFileStore:
+    """`FileStore` on SQLAlchemy."""
+
+    def __init__(self, engine: Engine) -> None:
+        self._engine = engine
+
+    def add(self, file: File) -> None:
+        with writing(self._engine) as connection:
+            add_file(connection, file)
+
+    def get(self, tenant_id: str, file_id: str, now: float) -> File | None:
+        query = select(files).where(files.c.id == file_id, files.c.tenant_id == tenant_id, _is_there(now))
+        with reading(self._engine) as connection:
+            row = connection.execute(query).one_or_none()
+            return None if row is None else _file(row)
+
+    def page(
+        self, tenant_id: str, now: float, *, purpose: str | None, after: str | None, limit: int, newest_first: bool
+    ) -> list[File]:
+        query = select(files).where(files.c.tenant_id == tenant_id, _is_there(now)).limit(limit)
+        query = query.order_by(files.c.seq.desc() if newest_first else files.c.seq)
+        if purpose is not None:
+            query = query.where(files.c.purpose == purpose)
+        with reading(self._engine) as connection:
+            if after is not None:
+                # A deleted file still marks its place: a listing that deletes as it goes can page on.
+                seq = connection.scalar(select(files.c.seq).where(files.c.id == after, files.c.tenant_id == tenant_id))
+                if seq is None:
+                    raise NotFound(f"No such File object: {after}", param="after")
+                query = query.where(files.c.seq < seq if newest_first else files.c.seq > seq)
+            return [_file(row) for row in connection.execute(query)]
+
+    def mark_deleted(self, tenant_id: str, file_id: str, now: float) -> bool:
+        with writing(self._engine) as connection:
+            marked = connection.execute(
+                update(files)
+                .where(files.c.id == file_id, files.c.tenant_id == tenant_id, _is_there(now))
+                .values(deleted_at=now)
+            )
+            return marked.rowcount == 1
+
+    def removable(self, now: float, limit: int) -> list[File]:
+        is_read = select(batches.c.id).where(batches.c.input_blob == files.c.blob, _is_active()).exists()
+        is_gone = or_(files.c.deleted_at.is_not(None), files.c.expires_at <= now)
+        query = select(files).where(is_gone, ~is_read).order_by(files.c.seq).limit(limit)
+        with reading(self._engine) as connection:
+            return [_file(row) for row in connection.execute(query)]
+
+    def remove(self, file_id: str) -> None:
+        with writing(self._engine) as connection:
+            connection.execute(delete(files).where(files.c.id == file_id))
+
+    def blobs(self, keys: Sequence[str]) -> set[str]:
+        is_planned = and_(batches.c.plan_blob.in_(keys), _is_active())
+        with reading(self._engine) as connection:
+            owned = set(connection.scalars(select(files.c.blob).where(files.c.blob.in_(keys))))
+            return owned | set(connection.scalars(select(batches.c.plan_blob).where(is_planned)))
+
+
+def add_file(connection: Connection, file: File) -> None:
+    """Insert the row of a file in a transaction that does more than that."""
+    connection.execute(insert(files).values(asdict(file)))
+
+
+def _is_there(now: float) -> ColumnElement[bool]:
+    return and_(files.c.deleted_at.is_(None), or_(files.c.expires_at.is_(None), files.c.expires_at > now))
+
+
+def _is_active() -> ColumnElement[bool]:
+    return batches.c.status.in_(sorted(ACTIVE))
+
+
+def _file(row: Row[Any]) -> File:
+    return File(
+        id=row.id,
+        tenant_id=row.tenant_id,
+        purpose=row.purpose,
+        filename=row.filename,
+        bytes=row.bytes,
+        blob=row.blob,
+        created_at=row.created_at,
+        expires_at=row.expires_at,
+    )

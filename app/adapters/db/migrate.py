@@ -1,0 +1,28 @@
+"""Migrations: bring a database to the newest schema."""
+
+from pathlib import Path
+
+from alembic import command
+from alembic.config import Config
+from sqlalchemy import Engine
+
+_SCRIPTS = Path(__file__).parent / "migrations"
+
+
+def migrate(engine: Engine, revision: str = "head") -> None:
+    """Bring the database to `revision`; where it is there already, nothing happens."""
+    with engine.begin() as connection:
+        command.upgrade(_config(connection), revision)
+
+
+def unmigrate(engine: Engine, revision: str = "base") -> None:
+    """Take the database back to `revision`."""
+    with engine.begin() as connection:
+        command.downgrade(_config(connection), revision)
+
+
+def _config(connection: object) -> Config:
+    config = Config()
+    config.set_main_option("script_location", str(_SCRIPTS))
+    config.attributes["connection"] = connection
+    return config

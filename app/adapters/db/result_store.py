@@ -1,0 +1,147 @@
+"""Results in the database: each line's once, counted in the transaction that inserts it."""
+
+from collections import defaultdict
+from collections.abc import Iterator, Sequence
+from typing import Any
+
+from sqlalchemy import Connection, Engine, and_, bindparam, delete, func, select, update
+from sqlalchemy.dialects import postgresql, sqlite
+
+from app.adapters.db.batch_store import is_recording
+from app.adapters.db.engine import reading, writing
+from app.adapters.db.tables import batches, results
+from app.domain.batch import Usage
+from app.domain.lifecycle import TERMINAL, Status
+from app.domain.result import Result
+from app.services.ports import Progress
+
+# Payloads are a few kB as a rule: some megabytes are in memory at once.
+_PAGE_ROWS = 250
+
+# Built once: putting a statement together costs more than running it.
+_LOCK = select(batches.c.id).where(batches.c.id == bindparam("id"), is_recording()).with_for_update()
+_COUNT = (
+    update(batches)
+    .where(batches.c.id == bindparam("id_"))
+    .values(
+        completed=batches.c.completed + bindparam("new_completed"),
+        failed=batches.c.failed + bindparam("new_failed"),
+        has_results=True,
+    )
+    .returning(
+        batches.c.total,
+        batches.c.completed + batches.c.failed,
+        batches.c.tasks_dispatched * batches.c.lines_per_task,
+    )
+)
+
+
+class SqlResultStore:
+    """`ResultStore` on SQLAlchemy."""
+
+    def __init__(self, engine: Engine) -> None:
+        self._engine = engine
+        # SQLAlchemy leaves the dialects' constructors without types.
+        kind: Any = sqlite if engine.dialect.name == "sqlite" else postgresql
+        dialect = kind.dialect(paramstyle="qmark" if kind is sqlite else "format")
+        # Compiled here and handed to the driver as it is: SQLAlchemy's own work for each row is four times the
+        # driver's, and this statement runs for every line there is.
+        self._insert = str(kind.insert(results).on_conflict_do_nothing().compile(dialect=dialect))
+
+    def record(self, new: Sequence[Result]) -> list[Progress]:
+        by_batch: dict[str, list[Result]] = defaultdict(list)
+        for result in new:
+            by_batch[result.batch_id].append(result)
+        with writing(self._engine) as connection:
+            # In one order everywhere, so that two writers never wait for each other's batch.
+            recorded = [self._record(connection, batch_id, by_batch[batch_id]) for batch_id in sorted(by_batch)]
+        return [progress for progress in recorded if progress is not None]
+
+    def _record(self, connection: Connection, batch_id: str, new: list[Result]) -> Progress | None:
+        if connection.execute(_LOCK, {"id": batch_id}).one_or_none() is None:
+            return None
+        completed = self._insert_new(connection, [result for result in new if result.ok])
+        failed = self._insert_new(connection, [result for result in new if not result.ok])
+        row = connection.execute(_COUNT, {"id_": batch_id, "new_completed": completed, "new_failed": failed}).one()
+        total, recorded, dispatched = row
+        return Progress(batch_id, dispatched >= total, recorded >= total)
+
+    def _insert_new(self, connection: Connection, new: list[Result]) -> int:
+        if not new:
+            return 0
+        # In the order of the table's columns.
+        rows = [
+            (
+                batch_id,
+                position,
+                ok,
+                use.input_tokens,
+                use.cached_tokens,
+                use.output_tokens,
+                use.reasoning_tokens,
+                payload,
+            )
+            for batch_id, position, ok, payload, use in new
+        ]
+        return connection.exec_driver_sql(self._insert, rows, execution_options={"preserve_rowcount": True}).rowcount
+
+    def recorded(self, batch_id: str, first: int, end: int) -> set[int]:
+        query = select(results.c.position).where(
+            results.c.batch_id == batch_id, results.c.position >= first, results.c.position < end
+        )
+        with reading(self._engine) as connection:
+            return set(connection.scalars(query))
+
+    def counts_by_task(self, batch_id: str, lines_per_task: int) -> dict[int, int]:
+        # Both databases divide whole numbers to whole numbers; SQLAlchemy's own `/` would make a fraction of it.
+        number = results.c.position.op("/")(lines_per_task).label("number")
+        query = select(number, func.count()).where(results.c.batch_id == batch_id).group_by(number)
+        with reading(self._engine) as connection:
+            return {int(row[0]): row[1] for row in connection.execute(query)}
+
+    def read(self, batch_id: str) -> Iterator[tuple[int, bool, bytes, Usage]]:
+        last = -1
+        while True:
+            page = self._page(batch_id, last)
+            if not page:
+                return
+            for position, ok, payload, *tokens in page:
+                yield position, ok, payload, Usage(*tokens)
+            last = page[-1][0]
+
+    def _page(self, batch_id: str, last: int) -> list[Any]:
+        columns = results.c
+        query = (
+            select(
+                columns.position,
+                columns.ok,
+                columns.payload,
+                columns.input_tokens,
+                columns.cached_tokens,
+                columns.output_tokens,
+                columns.reasoning_tokens,
+            )
+            .where(columns.batch_id == batch_id, columns.position > last)
+            .order_by(columns.position)
+            .limit(_PAGE_ROWS)
+        )
+        with reading(self._engine) as connection:
+            return list(connection.execute(query))
+
+    def clear(self, limit: int) -> int:
+        is_over = and_(
+            batches.c.has_results,
+            batches.c.status.in_(sorted(TERMINAL - {Status.FAILED})),
+        )
+        with writing(self._engine) as connection:
+            batch_id = connection.scalar(select(batches.c.id).where(is_over).order_by(batches.c.seq).limit(1))
+            if batch_id is None:
+                return 0
+            low = connection.scalar(select(func.min(results.c.position)).where(results.c.batch_id == batch_id))
+            if low is None:
+                connection.execute(update(batches).where(batches.c.id == batch_id).values(has_results=False))
+                return 1
+            deleted = connection.execute(
+                delete(results).where(results.c.batch_id == batch_id, results.c.position < low + limit)
+            )
+            return deleted.rowcount

@@ -1,0 +1,122 @@
+"""The tables. Instants are seconds since 1970, UTC."""
+
+from sqlalchemy import (
+    JSON,
+    BigInteger,
+    Boolean,
+    Column,
+    Double,
+    Index,
+    Integer,
+    LargeBinary,
+    MetaData,
+    String,
+    Table,
+    Text,
+    false,
+)
+
+metadata = MetaData()
+
+# SQLite counts up by itself only in a column that is INTEGER to the letter.
+_Sequence = BigInteger().with_variant(Integer, "sqlite")
+
+batches = Table(
+    "batches",
+    metadata,
+    # Grows with each batch: the order of the list, which instants alone would not settle.
+    Column("seq", _Sequence, primary_key=True, autoincrement=True),
+    Column("id", String(64), nullable=False, unique=True),
+    Column("tenant_id", String(64), nullable=False),
+    Column("endpoint", String(255), nullable=False),
+    Column("input_file_id", String(64), nullable=False),
+    Column("completion_window", String(16), nullable=False),
+    Column("status", String(16), nullable=False),
+    Column("created_at", Double, nullable=False),
+    Column("expires_at", Double, nullable=False),
+    Column("metadata", JSON),
+    Column("output_lifetime_s", Integer),
+    Column("model", Text),
+    Column("errors", JSON),
+    Column("input_blob", String(255)),
+    Column("plan_blob", String(255)),
+    Column("lines_per_task", Integer, nullable=False, server_default="1"),
+    Column("tasks_dispatched", Integer, nullable=False, server_default="0"),
+    Column("total", Integer, nullable=False, server_default="0"),
+    Column("completed", Integer, nullable=False, server_default="0"),
+    Column("failed", Integer, nullable=False, server_default="0"),
+    Column("input_tokens", BigInteger, nullable=False, server_default="0"),
+    Column("cached_tokens", BigInteger, nullable=False, server_default="0"),
+    Column("output_tokens", BigInteger, nullable=False, server_default="0"),
+    Column("reasoning_tokens", BigInteger, nullable=False, server_default="0"),
+    Column("output_file_id", String(64)),
+    Column("error_file_id", String(64)),
+    Column("in_progress_at", Double),
+    Column("finalizing_at", Double),
+    Column("completed_at", Double),
+    Column("failed_at", Double),
+    Column("expired_at", Double),
+    Column("cancelling_at", Double),
+    Column("cancelled_at", Double),
+    Column("sealed_at", Double),
+    Column("finalize_tries", Integer, nullable=False, server_default="0"),
+    # Whoever validates or finalizes the batch holds this, and renews it while it works.
+    Column("lease_owner", String(64)),
+    Column("lease_until", Double),
+    # Set until the results of a finished batch are deleted.
+    Column("has_results", Boolean, nullable=False, server_default=false()),
+    Index("ix_batches_tenant_seq", "tenant_id", "seq"),
+    Index("ix_batches_status_expires", "status", "expires_at"),
+    Index("ix_batches_input_blob", "input_blob"),
+)
+
+files = Table(
+    "files",
+    metadata,
+    Column("seq", _Sequence, primary_key=True, autoincrement=True),
+    Column("id", String(64), nullable=False, unique=True),
+    Column("tenant_id", String(64), nullable=False),
+    Column("purpose", String(32), nullable=False),
+    Column("filename", Text, nullable=False),
+    Column("bytes", BigInteger, nullable=False),
+    Column("blob", String(255), nullable=False, unique=True),
+    Column("created_at", Double, nullable=False),
+    Column("expires_at", Double),
+    Column("deleted_at", Double),
+    Index("ix_files_tenant_seq", "tenant_id", "seq"),
+    Index("ix_files_expires", "expires_at"),
+    Index("ix_files_deleted", "deleted_at"),
+)
+
+results = Table(
+    "results",
+    metadata,
+    # The key is what makes a result recorded once.
+    Column("batch_id", String(64), primary_key=True),
+    Column("position", Integer, primary_key=True, autoincrement=False),
+    Column("ok", Boolean, nullable=False),
+    Column("input_tokens", Integer, nullable=False),
+    Column("cached_tokens", Integer, nullable=False),
+    Column("output_tokens", Integer, nullable=False),
+    Column("reasoning_tokens", Integer, nullable=False),
+    Column("payload", LargeBinary, nullable=False),
+)
+
+api_keys = Table(
+    "api_keys",
+    metadata,
+    Column("key_hash", String(64), primary_key=True),
+    Column("tenant_id", String(64), nullable=False),
+    Column("created_at", Double, nullable=False),
+)
+
+idempotency_keys = Table(
+    "idempotency_keys",
+    metadata,
+    Column("tenant_id", String(64), primary_key=True),
+    Column("key", String(512), primary_key=True),
+    Column("fingerprint", String(64), nullable=False),
+    Column("object_id", String(64), nullable=False),
+    Column("claimed_at", Double, nullable=False),
+    Index("ix_idempotency_claimed", "claimed_at"),
+)

@@ -1,0 +1,112 @@
+"""Celery as the queue: task names, queue names, and the chord of a batch, written as Celery writes it."""
+
+import json
+from collections.abc import Iterator, Sequence
+from contextlib import contextmanager
+from typing import Any
+
+import redis
+from celery import Celery
+from kombu.exceptions import KombuError, OperationalError
+
+from app.domain import ids
+from app.domain.errors import Unavailable
+from app.services.ports import LineTask
+
+CONTROL_QUEUE = "control"
+LINES_QUEUE = "lines"
+
+VALIDATE = "control.validate"
+REFILL = "control.refill"
+CLOSE = "control.close"
+FINALIZE = "control.finalize"
+RUN_LINES = "lines.run"
+END_CHORD = "lines.end_chord"
+
+# Messages go out in one round trip for this many: more brings nothing, and each waits in memory.
+_PUBLISH_AT_ONCE = 1_000
+# What the Redis backend keeps for a group: itself, results, size delta, size, seen parts, claim.
+_GROUP_KEYS = ("", ".j", ".t", ".s", ".d", ".c")
+
+
+class CeleryQueue:
+    """`Queue` on Celery over Redis.
+
+    A batch's line tasks are the header of one chord whose callback finalizes the batch. The header is published as
+    the window allows, so the chord's size is fixed first and each message carries group, index and callback, as
+    `celery.chord` would have written them.
+    """
+
+    def __init__(self, app: Celery, client: redis.Redis) -> None:
+        self._app = app
+        self._redis = client
+
+    def validate(self, batch_id: str) -> None:
+        self._tell(VALIDATE, batch_id)
+
+    def refill(self) -> None:
+        self._tell(REFILL)
+
+    def close(self, batch_id: str) -> None:
+        self._tell(CLOSE, batch_id)
+
+    def finalize(self, batch_id: str) -> None:
+        self._tell(FINALIZE, batch_id)
+
+    def open_chord(self, batch_id: str, tasks: int) -> None:
+        with _broker_errors():
+            self._app.backend.set_chord_size(ids.group_id(batch_id), tasks)
+
+    def close_chord(self, batch_id: str, dispatched: int, tasks: int) -> None:
+        with _broker_errors():
+            self._app.backend.set_chord_size(ids.group_id(batch_id), dispatched + 1)
+            # An index past all others: it is no task of the plan, and counts once however often it is sent.
+            self._send_part(END_CHORD, (batch_id,), batch_id, tasks, None)
+
+    def publish_lines(self, batch_id: str, tasks: Sequence[LineTask], *, is_repeat: bool) -> None:
+        with (
+            _broker_errors(),
+            self._app.producer_or_acquire() as producer,
+            producer.batch(_PUBLISH_AT_ONCE),
+        ):
+            for task in tasks:
+                self._send_part(RUN_LINES, (batch_id, *task, is_repeat), batch_id, task.number, producer)
+
+    def queued_tasks(self) -> set[str]:
+        with _broker_errors():
+            return {json.loads(message)["headers"]["id"] for message in self._redis.lrange(LINES_QUEUE, 0, -1)}
+
+    def forget(self, batch_id: str) -> None:
+        # The Redis backend; Celery's types know only what all backends have.
+        backend: Any = self._app.backend
+        with _broker_errors():
+            backend.client.delete(*(backend.get_key_for_group(ids.group_id(batch_id), end) for end in _GROUP_KEYS))
+
+    def _tell(self, name: str, *args: str) -> None:
+        with _broker_errors():
+            self._app.send_task(name, args=args, queue=CONTROL_QUEUE, ignore_result=True)
+
+    def _send_part(self, name: str, args: tuple[object, ...], batch_id: str, index: int, producer: Any) -> None:
+        callback: Any = self._app.signature(FINALIZE, args=(batch_id,), immutable=True, queue=CONTROL_QUEUE)
+        self._app.send_task(
+            name,
+            args=args,
+            queue=LINES_QUEUE,
+            task_id=ids.task_id(batch_id, index),
+            group_id=ids.group_id(batch_id),
+            group_index=index,
+            chord=callback,
+            producer=producer,
+            ignore_result=True,
+            # Nobody reads them, and making them takes a twelfth of a publish.
+            argsrepr="",
+            kwargsrepr="",
+        )
+
+
+@contextmanager
+def _broker_errors() -> Iterator[None]:
+    try:
+        yield
+    except (OperationalError, KombuError, redis.RedisError, ConnectionError) as fault:
+        raise Unavailable(f"The broker does not answer: {fault}") from fault

@@ -1,0 +1,1 @@
+"""The model servers: their HTTP client, and what they serve."""

@@ -1,0 +1,81 @@
+"""The Flask app, put together."""
+
+import structlog
+from flask import Flask, Response, request
+from flask_smorest import Api
+
+from app.api import batch_views, file_views, health_views, model_views
+from app.api.auth import require_key
+from app.api.context import Services, attach, begin_request, elapsed_ms, request_id
+from app.api.docs_page import add_docs_page
+from app.api.errors import register_errors
+from app.api.schemas import ErrorSchema
+from app.domain.ids import new_request_id
+from app.domain.limits import MIB
+
+log = structlog.get_logger()
+
+# A batch's request is an id and sixteen short pairs; only uploads are larger, and have a limit of their own.
+MAX_JSON_BODY_BYTES = MIB
+# The version of OpenAI's API, which clients may look at.
+_OPENAI_VERSION = "2020-10-01"
+_OPENAPI = {
+    "API_TITLE": "wylon Batch API",
+    "API_VERSION": "v1",
+    "OPENAPI_VERSION": "3.1.0",
+    "OPENAPI_URL_PREFIX": "/",
+    "OPENAPI_JSON_PATH": "openapi.json",
+    "API_SPEC_OPTIONS": {
+        "info": {"description": "OpenAI's Files and Batches APIs in front of the model servers you run yourself."},
+        "security": [{"bearer": []}],
+    },
+}
+
+
+class _Api(Api):  # type: ignore[misc]  # flask-smorest ships no types
+    """flask-smorest with our errors instead of its own."""
+
+    ERROR_SCHEMA = ErrorSchema
+
+    def _register_error_handlers(self) -> None:
+        """Leave the handlers to `register_errors`."""
+
+
+def build_app(services: Services) -> Flask:
+    """Build the app over these services."""
+    app = Flask(__name__, static_folder=None)
+    app.config.update(_OPENAPI, MAX_CONTENT_LENGTH=MAX_JSON_BODY_BYTES)
+    app.json.sort_keys = False  # type: ignore[attr-defined]  # of Flask's own provider, which this is
+    # A doubled slash is a wrong URL and no reason for a redirect, which clients would follow with another method.
+    app.url_map.merge_slashes = False
+    attach(app, services)
+    register_errors(app)
+    app.before_request(_begin)
+    app.before_request(require_key)
+    app.after_request(_finish)
+    api = _Api(app)
+    api.spec.components.security_scheme("bearer", {"type": "http", "scheme": "bearer"})
+    for views in (file_views, batch_views, model_views, health_views):
+        api.register_blueprint(views.routes.blueprint)
+    add_docs_page(app, api.spec.to_dict)
+    return app
+
+
+def _begin() -> None:
+    begin_request(new_request_id())
+
+
+def _finish(response: Response) -> Response:
+    elapsed = elapsed_ms()
+    response.headers["x-request-id"] = request_id()
+    response.headers["openai-version"] = _OPENAI_VERSION
+    response.headers["openai-processing-ms"] = str(elapsed)
+    log.info(
+        "request.answered",
+        method=request.method,
+        path=request.path,
+        status=response.status_code,
+        elapsed_ms=elapsed,
+        request_id=request_id(),
+    )
+    return response

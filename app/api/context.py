@@ -1,0 +1,71 @@
+"""What a view finds around its request: the services, the tenant, the request's id."""
+
+import time
+from collections.abc import Callable, Mapping
+from typing import Protocol, cast
+
+from flask import Flask, current_app, g
+
+from app.services.batches import BatchService
+from app.services.files import FileService
+from app.services.keys import KeyService
+from app.services.ports import ModelCatalog
+
+_EXTENSION = "wylon"
+
+
+class Services(Protocol):
+    """What the API needs; wiring builds it."""
+
+    @property
+    def files(self) -> FileService: ...
+
+    @property
+    def batches(self) -> BatchService: ...
+
+    @property
+    def keys(self) -> KeyService: ...
+
+    @property
+    def catalog(self) -> ModelCatalog: ...
+
+    @property
+    def readiness(self) -> Mapping[str, Callable[[], None]]:
+        """Checks by the name of what they check; one that raises says that it does not work."""
+
+
+def attach(app: Flask, services: Services) -> None:
+    """Let the app's views find the services."""
+    app.extensions[_EXTENSION] = services
+
+
+def services() -> Services:
+    """Return the services of the app that serves this request."""
+    return cast(Services, current_app.extensions[_EXTENSION])
+
+
+def tenant_id() -> str:
+    """Return the tenant whose key the request carries."""
+    return cast(str, g.tenant_id)
+
+
+def set_tenant(tenant: str) -> None:
+    """Remember the tenant whose key the request carries."""
+    g.tenant_id = tenant
+
+
+def begin_request(request_id: str) -> None:
+    """Remember when the request came, and the id it is known by."""
+    g.request_id = request_id
+    g.began = time.perf_counter()
+
+
+def request_id() -> str:
+    """Return the id this request is known by."""
+    return cast(str, g.request_id)
+
+
+def elapsed_ms() -> int:
+    """Return how long the request has been worked on."""
+    began: float = g.began
+    return round((time.perf_counter() - began) * 1_000)

@@ -1,0 +1,103 @@
+"""Every error as OpenAI's envelope: `{"error": {"message", "type", "param", "code"}}`, all four keys always there."""
+
+from collections.abc import Mapping
+
+import structlog
+from flask import Flask, Response, jsonify, request
+from werkzeug.exceptions import HTTPException, RequestEntityTooLarge
+
+from app.domain.errors import (
+    Conflict,
+    InvalidRequest,
+    NotAuthorized,
+    NotFound,
+    Refused,
+    StateConflict,
+    StorageFull,
+    TooLarge,
+    Unavailable,
+)
+from app.domain.limits import MIB
+
+log = structlog.get_logger()
+
+_STATUS: Mapping[type[Refused], int] = {
+    InvalidRequest: 400,
+    NotAuthorized: 401,
+    NotFound: 404,
+    Conflict: 409,
+    TooLarge: 413,
+}
+# Sent again as it is, the request would be refused again: OpenAI's clients retry a 409 unless told so.
+_NO_RETRY = {"x-should-retry": "false"}
+_RETRY_AFTER_S = "2"
+
+
+def answer(
+    status: int,
+    message: str,
+    *,
+    param: str | None = None,
+    code: str | None = None,
+    headers: Mapping[str, str] | None = None,
+) -> Response:
+    """Return an error as callers read it."""
+    kind = "server_error" if status >= 500 else "invalid_request_error"
+    response = jsonify({"error": {"message": message, "type": kind, "param": param, "code": code}})
+    response.status_code = status
+    response.headers.update(headers or {})
+    return response
+
+
+def register_errors(app: Flask) -> None:
+    """Answer every error that a view or Flask raises with the envelope."""
+    app.register_error_handler(Refused, _refused)
+    app.register_error_handler(StateConflict, _state_conflict)
+    app.register_error_handler(StorageFull, _storage_full)
+    app.register_error_handler(Unavailable, _unavailable)
+    app.register_error_handler(HTTPException, _http)
+    app.register_error_handler(Exception, _unexpected)
+
+
+def _refused(fault: Refused) -> Response:
+    headers = {}
+    if isinstance(fault, NotAuthorized):
+        headers = {"WWW-Authenticate": 'Bearer realm="wylon"'}
+    if isinstance(fault, Conflict):
+        headers = _NO_RETRY
+    return answer(_STATUS[type(fault)], fault.message, param=fault.param, code=fault.code, headers=headers)
+
+
+def _state_conflict(fault: StateConflict) -> Response:
+    return answer(409, str(fault))
+
+
+def _storage_full(fault: StorageFull) -> Response:
+    log.error("storage.full", error=str(fault))
+    return answer(507, str(fault), code="storage_full", headers=_NO_RETRY)
+
+
+def _unavailable(fault: Unavailable) -> Response:
+    log.warning("request.unavailable", error=str(fault))
+    return answer(503, str(fault), code="unavailable", headers={"Retry-After": _RETRY_AFTER_S})
+
+
+def _http(fault: HTTPException) -> Response:
+    """Answer what Flask and Werkzeug raise, with the headers it brings, such as Allow or Content-Range."""
+    status = fault.code or 500
+    own = {name: value for name, value in fault.get_headers() if name.lower() not in {"content-type", "content-length"}}
+    if status == 404:
+        return answer(404, f"Invalid URL ({request.method} {request.path})", code="unknown_url", headers=own)
+    if status == 405:
+        message = f"Not allowed to {request.method} on {request.path}."
+        return answer(405, message, code="method_not_allowed", headers=own)
+    if isinstance(fault, RequestEntityTooLarge):
+        limit = (request.max_content_length or 0) // MIB
+        return answer(413, f"The body of this request is larger than {limit} MiB.", code="request_too_large")
+    return answer(status, fault.description or fault.name, headers=own)
+
+
+def _unexpected(fault: Exception) -> Response:
+    # The caller learns nothing of our insides; the log has the trace beside the request's id.
+    log.error("request.failed", method=request.method, path=request.path, exc_info=fault)
+    return answer(500, "The server had an error while processing your request. Sorry about that!")

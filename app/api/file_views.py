@@ -1,0 +1,156 @@
+"""/v1/files."""
+
+from collections.abc import Iterator
+from typing import Any
+
+from flask import Response, request
+
+from app.api import request_body
+from app.api.context import services, tenant_id
+from app.api.routes import IDEMPOTENCY_KEY, Routes, Takes
+from app.api.schemas import (
+    FileDeletedSchema,
+    FileListSchema,
+    FileSchema,
+    FilesQuerySchema,
+    UploadFormSchema,
+)
+from app.api.upload_form import UploadForm, read_upload
+from app.domain.errors import InvalidRequest
+from app.domain.file import UPLOAD_PURPOSES, File
+from app.services.files import Content, FilePage, Upload
+
+routes = Routes("files", "Input that callers upload, and what batches write.")
+
+_FORM = {
+    "required": True,
+    "content": {
+        "multipart/form-data": {
+            "schema": {
+                "type": "object",
+                "required": ["file", "purpose"],
+                "properties": {
+                    "file": {"type": "string", "format": "binary", "description": "With purpose `batch`: JSONL."},
+                    "purpose": {"type": "string", "enum": list(UPLOAD_PURPOSES)},
+                    "expires_after[anchor]": {"type": "string", "enum": ["created_at"]},
+                    "expires_after[seconds]": {"type": "integer", "minimum": 3_600, "maximum": 2_592_000},
+                },
+            }
+        }
+    },
+}
+_RANGE = {
+    "in": "header",
+    "name": "Range",
+    "schema": {"type": "string"},
+    "description": "`bytes=first-last`: answered with 206 and these bytes.",
+}
+_BYTES = {"type": "string", "format": "binary"}
+
+
+@routes.add(
+    "POST",
+    "/v1/files",
+    answer=FileSchema,
+    takes=Takes(described_body=_FORM, headers=[IDEMPOTENCY_KEY]),
+    refuses=[400, 409, 413, 503, 507],
+)
+def upload_file() -> File:
+    """Upload a file."""
+    key = request.headers.get("Idempotency-Key")
+    form = read_upload(request, lambda: services().files.begin(is_hashed=key is not None))
+    upload, values = _checked(form)
+    return services().files.create(
+        tenant_id(),
+        upload,
+        purpose=values["purpose"],
+        filename=form.filename,
+        lifetime_s=(values["expires_after"] or {}).get("seconds"),
+        idempotency_key=key,
+    )
+
+
+@routes.add("GET", "/v1/files", answer=FileListSchema, takes=Takes(query=FilesQuerySchema), refuses=[400, 404])
+def list_files(query: dict[str, Any]) -> FilePage:
+    """List files, the newest first unless asked otherwise."""
+    return services().files.page(
+        tenant_id(),
+        purpose=query["purpose"],
+        after=query["after"] or None,
+        limit=query["limit"],
+        newest_first=query["order"] == "desc",
+    )
+
+
+@routes.add("GET", "/v1/files/<file_id>", answer=FileSchema, refuses=[404])
+def get_file(file_id: str) -> File:
+    """Retrieve what is known of a file."""
+    return services().files.get(tenant_id(), file_id)
+
+
+@routes.add("DELETE", "/v1/files/<file_id>", answer=FileDeletedSchema, refuses=[404])
+def delete_file(file_id: str) -> dict[str, str]:
+    """Delete a file; a batch that reads it already still can."""
+    services().files.delete(tenant_id(), file_id)
+    return {"id": file_id}
+
+
+@routes.add(
+    "GET",
+    "/v1/files/<file_id>/content",
+    answer=_BYTES,
+    content_type="application/octet-stream",
+    takes=Takes(headers=[_RANGE]),
+    refuses=[404, 416],
+)
+def get_file_content(file_id: str) -> Response:
+    """Retrieve a file's bytes, whole or a range of them."""
+    content = services().files.content(tenant_id(), file_id)
+    response = Response(_SeekableContent(content), mimetype="application/octet-stream", direct_passthrough=True)
+    response.headers.set("Content-Disposition", "attachment", filename=content.file.filename)
+    # The bytes are a caller's: no browser may take them for a page of ours.
+    response.headers["X-Content-Type-Options"] = "nosniff"
+    response.content_length = content.size
+    response.last_modified = int(content.file.created_at)
+    response.set_etag(content.file.id)
+    environ = dict(request.environ)
+    if "," in environ.get("HTTP_RANGE", ""):
+        # Several ranges at once may be answered with the whole file, and nobody needs more.
+        del environ["HTTP_RANGE"]
+    return response.make_conditional(environ, accept_ranges=True, complete_length=content.size)
+
+
+class _SeekableContent(Iterator[bytes]):
+    """A file's bytes as Werkzeug reads them: for a range it seeks before it reads."""
+
+    def __init__(self, content: Content) -> None:
+        self._content = content
+        self._offset = 0
+        self._pieces: Iterator[bytes] | None = None
+
+    def __next__(self) -> bytes:
+        if self._pieces is None:
+            self._pieces = self._content.stream(self._offset)
+        return next(self._pieces)
+
+    def seekable(self) -> bool:
+        return True
+
+    def seek(self, offset: int) -> None:
+        self._offset = offset
+
+    def tell(self) -> int:
+        return self._offset
+
+
+def _checked(form: UploadForm) -> tuple[Upload, dict[str, Any]]:
+    """Return the upload and the checked fields; the upload is discarded where they do not do."""
+    try:
+        values = request_body.load(UploadFormSchema(), form.nested())
+    except InvalidRequest:
+        if form.upload is not None:
+            form.upload.discard()
+        raise
+    if form.upload is None:
+        raise InvalidRequest("Missing required parameter: 'file'.", param="file", code="missing_required_parameter")
+    return form.upload, values

@@ -1,0 +1,35 @@
+"""/healthz and /readyz, for whatever watches the process."""
+
+import structlog
+from flask import Response
+
+from app.api import errors
+from app.api.context import services
+from app.api.routes import Routes
+from app.api.schemas import HealthSchema
+
+log = structlog.get_logger()
+
+routes = Routes("health", "Whether this process works.")
+
+
+@routes.add("GET", "/healthz", answer=HealthSchema, is_public=True)
+def is_alive() -> dict[str, str]:
+    """Say that the process answers."""
+    return {"status": "ok"}
+
+
+@routes.add("GET", "/readyz", answer=HealthSchema, refuses=[503], is_public=True)
+def is_ready() -> dict[str, str] | Response:
+    """Say whether everything this process needs answers."""
+    failing = []
+    for name, check in services().readiness.items():
+        try:
+            check()
+        except Exception as fault:  # whatever it is, it is the answer
+            log.warning("readiness.failed", check=name, error=str(fault))
+            failing.append(name)
+    if not failing:
+        return {"status": "ok"}
+    # The names alone: the route is public, and the reasons are in the log.
+    return errors.answer(503, f"Not ready: {', '.join(failing)} does not work.", code="not_ready")

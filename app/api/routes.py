@@ -1,0 +1,109 @@
+"""One decorator that states all of a route: what it takes, what it answers, and how it may refuse."""
+
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass
+from typing import Any, TypeVar
+
+from flask_smorest import Blueprint
+from marshmallow import Schema
+
+from app.api.auth import public
+from app.api.request_body import RequestParser
+from app.api.schemas import ErrorSchema
+
+View = TypeVar("View", bound=Callable[..., Any])
+
+IDEMPOTENCY_KEY: Mapping[str, object] = {
+    "in": "header",
+    "name": "Idempotency-Key",
+    "schema": {"type": "string", "minLength": 1, "maxLength": 255},
+    "description": "The same key and the same request again: the first answer again. With another request: 409.",
+}
+
+_ERRORS = {
+    400: "The request has a missing, wrong or unsupported value; `param` names it.",
+    401: "The request carries no API key, or one that is not known.",
+    404: "There is no such object.",
+    409: "The object is in a state that does not allow this, or the Idempotency-Key was used for another request.",
+    413: "The request is over a limit of size.",
+    416: "The file does not have the bytes of this range.",
+    503: "Something this needs does not answer right now: try again in a moment.",
+    507: "No room is left where files are kept.",
+}
+
+
+class _Blueprint(Blueprint):  # type: ignore[misc]  # flask-smorest ships no types
+    ARGUMENTS_PARSER = RequestParser()
+
+
+@dataclass(frozen=True)
+class Takes:
+    """What a route reads from its request, beside its path."""
+
+    query: type[Schema] | None = None
+    json: type[Schema] | None = None
+    headers: Sequence[Mapping[str, object]] = ()
+    # For a body that the view reads itself.
+    described_body: Mapping[str, object] | None = None
+
+
+class Routes:
+    """The routes of one kind of object."""
+
+    def __init__(self, name: str, description: str) -> None:
+        self.blueprint = _Blueprint(name, __name__, description=description)
+
+    def add(
+        self,
+        method: str,
+        path: str,
+        *,
+        answer: type[Schema] | Mapping[str, object] | None,
+        status: int = 200,
+        content_type: str | None = None,
+        takes: Takes | None = None,
+        refuses: Sequence[int] = (),
+        is_public: bool = False,
+    ) -> Callable[[View], View]:
+        """Return the decorator that registers a view under this method and path, and describes it.
+
+        Args:
+            method: the HTTP method.
+            path: the path, with Flask's placeholders.
+            answer: what the view returns; it is dumped by this schema, unless the view returns a whole response.
+            status: the status of a good answer.
+            content_type: of a good answer that is not JSON.
+            takes: what the view gets: first what the query says, then the body.
+            refuses: the statuses of errors, beside 401 where a key is asked for.
+            is_public: whether a key is not asked for.
+        """
+        takes = takes or Takes()
+        blueprint = self.blueprint
+
+        def register(view: View) -> View:
+            decorated: Any = view
+            for code in sorted({*refuses} if is_public else {*refuses, 401}):
+                decorated = blueprint.alt_response(code, schema=ErrorSchema, description=_ERRORS[code])(decorated)
+            decorated = blueprint.response(status, answer, content_type=content_type)(decorated)
+            if takes.json is not None:
+                decorated = blueprint.arguments(takes.json)(decorated)
+            if takes.query is not None:
+                decorated = blueprint.arguments(takes.query, location="query")(decorated)
+            decorated = blueprint.doc(**_described(takes, is_public))(decorated)
+            if is_public:
+                decorated = public(decorated)
+            blueprint.route(path, methods=[method])(decorated)
+            return view
+
+        return register
+
+
+def _described(takes: Takes, is_public: bool) -> dict[str, object]:
+    described: dict[str, object] = {}
+    if takes.headers:
+        described["parameters"] = list(takes.headers)
+    if takes.described_body is not None:
+        described["requestBody"] = takes.described_body
+    if is_public:
+        described["security"] = []
+    return described

@@ -1,0 +1,251 @@
+"""The shapes on the wire, which are OpenAI's."""
+
+from typing import Any
+
+from marshmallow import EXCLUDE, Schema, fields, validate
+
+from app.domain.batch import Batch
+from app.domain.file import UPLOAD_PURPOSES
+from app.domain.lifecycle import Status, shown
+from app.domain.limits import MAX_FILE_LIFETIME_S, MIN_FILE_LIFETIME_S
+
+MAX_FILES_PAGE = 10_000
+DEFAULT_BATCHES_PAGE = 20
+MAX_BATCHES_PAGE = 100
+
+_SHOWN_STATUSES = [status.value for status in Status if shown(status) is status]
+
+
+class Instant(fields.Integer):
+    """Seconds since 1970, whole ones on the wire."""
+
+    def _serialize(self, value: Any, attr: str | None, obj: Any, **kwargs: Any) -> int | None:
+        return None if value is None else int(value)
+
+
+class _Request(Schema):
+    class Meta:
+        # Clients send extensions of their own, which do no harm.
+        unknown = EXCLUDE
+
+
+class ExpiresAfterSchema(_Request):
+    """When a file goes, counted from its creation."""
+
+    anchor = fields.String(required=True, validate=validate.Equal("created_at"))
+    seconds = fields.Integer(
+        required=True, strict=True, validate=validate.Range(MIN_FILE_LIFETIME_S, MAX_FILE_LIFETIME_S)
+    )
+
+
+class BatchRequestSchema(_Request):
+    """A new batch."""
+
+    input_file_id = fields.String(required=True, metadata={"description": "A file uploaded with purpose `batch`."})
+    endpoint = fields.String(required=True, metadata={"description": "What all lines ask for, the `url` of each."})
+    completion_window = fields.String(
+        required=True, metadata={"description": "`24h`; what is not done by then is marked as expired."}
+    )
+    metadata = fields.Dict(
+        keys=fields.String(),
+        values=fields.Raw(metadata={"type": "string", "maxLength": 512}),
+        allow_none=True,
+        load_default=None,
+        metadata={"description": "Up to 16 pairs of strings: keys up to 64 characters, values up to 512."},
+    )
+    output_expires_after = fields.Nested(ExpiresAfterSchema, allow_none=True, load_default=None)
+
+
+class FilesQuerySchema(_Request):
+    """Which files to list."""
+
+    purpose = fields.String(load_default=None)
+    limit = fields.Integer(load_default=MAX_FILES_PAGE, validate=validate.Range(1, MAX_FILES_PAGE))
+    order = fields.String(load_default="desc", validate=validate.OneOf(["asc", "desc"]))
+    after = fields.String(load_default=None, metadata={"description": "The id of the last file of the page before."})
+
+
+class BatchesQuerySchema(_Request):
+    """Which batches to list."""
+
+    limit = fields.Integer(load_default=DEFAULT_BATCHES_PAGE, validate=validate.Range(1, MAX_BATCHES_PAGE))
+    after = fields.String(load_default=None, metadata={"description": "The id of the last batch of the page before."})
+
+
+class UploadFormSchema(_Request):
+    """What goes with a file that is uploaded."""
+
+    purpose = fields.String(required=True, validate=validate.OneOf(UPLOAD_PURPOSES))
+    expires_after = fields.Nested(ExpiresAfterSchema, load_default=None)
+
+
+class FileSchema(Schema):
+    """A file."""
+
+    id = fields.String(required=True)
+    object = fields.Constant("file", required=True)
+    bytes = fields.Integer(required=True)
+    created_at = Instant(required=True)
+    expires_at = Instant(required=True, allow_none=True)
+    filename = fields.String(required=True)
+    purpose = fields.String(required=True)
+    status = fields.Constant("processed", required=True)
+    status_details = fields.Constant(None, required=True, allow_none=True)
+
+
+class FileDeletedSchema(Schema):
+    """A file that is gone."""
+
+    id = fields.String(required=True)
+    object = fields.Constant("file", required=True)
+    deleted = fields.Constant(True, required=True)
+
+
+class _ListSchema(Schema):
+    """A page; the fields of its items come with each kind of page."""
+
+    object = fields.Constant("list", required=True)
+    first_id = fields.String(required=True, allow_none=True)
+    last_id = fields.String(required=True, allow_none=True)
+    has_more = fields.Boolean(required=True)
+
+    def get_attribute(self, obj: Any, attr: str, default: Any) -> Any:
+        if attr in {"first_id", "last_id"}:
+            edge = 0 if attr == "first_id" else -1
+            return obj.items[edge].id if obj.items else None
+        return super().get_attribute(obj, attr, default)
+
+
+class FileListSchema(_ListSchema):
+    """A page of files."""
+
+    data = fields.List(fields.Nested(FileSchema), attribute="items", required=True)
+
+
+class LineErrorSchema(Schema):
+    """Why a line, or the whole file where `line` is null, was not accepted."""
+
+    code = fields.String(required=True)
+    line = fields.Integer(required=True, allow_none=True)
+    message = fields.String(required=True)
+    param = fields.String(required=True, allow_none=True)
+
+
+class LineErrorsSchema(Schema):
+    """Why an input file was not accepted."""
+
+    object = fields.Constant("list", required=True)
+    data = fields.List(fields.Nested(LineErrorSchema), required=True)
+
+
+class RequestCountsSchema(Schema):
+    """Lines of a batch; `completed` and `failed` grow while it runs."""
+
+    total = fields.Integer(required=True)
+    completed = fields.Integer(required=True)
+    failed = fields.Integer(required=True)
+
+
+class InputTokensSchema(Schema):
+    """Parts of the input tokens."""
+
+    cached_tokens = fields.Integer(required=True)
+
+
+class OutputTokensSchema(Schema):
+    """Parts of the output tokens."""
+
+    reasoning_tokens = fields.Integer(required=True)
+
+
+class UsageSchema(Schema):
+    """Tokens, summed over the lines."""
+
+    input_tokens = fields.Integer(required=True)
+    input_tokens_details = fields.Nested(InputTokensSchema, required=True)
+    output_tokens = fields.Integer(required=True)
+    output_tokens_details = fields.Nested(OutputTokensSchema, required=True)
+    total_tokens = fields.Integer(required=True)
+
+    def get_attribute(self, obj: Any, attr: str, default: Any) -> Any:
+        # Ours keeps the details beside the sums.
+        return obj if attr.endswith("_details") else super().get_attribute(obj, attr, default)
+
+
+class BatchSchema(Schema):
+    """A batch; every key is always there, null as long as it has no value."""
+
+    id = fields.String(required=True)
+    object = fields.Constant("batch", required=True)
+    endpoint = fields.String(required=True)
+    model = fields.String(required=True, allow_none=True)
+    errors = fields.Nested(LineErrorsSchema, required=True, allow_none=True)
+    input_file_id = fields.String(required=True)
+    completion_window = fields.String(required=True)
+    status = fields.String(required=True, validate=validate.OneOf(_SHOWN_STATUSES))
+    output_file_id = fields.String(required=True, allow_none=True)
+    error_file_id = fields.String(required=True, allow_none=True)
+    created_at = Instant(required=True)
+    in_progress_at = Instant(required=True, allow_none=True)
+    expires_at = Instant(required=True)
+    finalizing_at = Instant(required=True, allow_none=True)
+    completed_at = Instant(required=True, allow_none=True)
+    failed_at = Instant(required=True, allow_none=True)
+    expired_at = Instant(required=True, allow_none=True)
+    cancelling_at = Instant(required=True, allow_none=True)
+    cancelled_at = Instant(required=True, allow_none=True)
+    request_counts = fields.Nested(RequestCountsSchema, required=True)
+    usage = fields.Nested(UsageSchema, required=True)
+    metadata = fields.Dict(keys=fields.String(), values=fields.String(), required=True, allow_none=True)
+
+    def get_attribute(self, obj: Batch, attr: str, default: Any) -> Any:
+        if attr == "status":
+            return shown(obj.status).value
+        if attr == "errors":
+            return {"data": obj.errors} if obj.errors else None
+        if attr == "request_counts":
+            return obj
+        return super().get_attribute(obj, attr, default)
+
+
+class BatchListSchema(_ListSchema):
+    """A page of batches, newest first."""
+
+    data = fields.List(fields.Nested(BatchSchema), attribute="items", required=True)
+
+
+class ModelSchema(Schema):
+    """A model that an upstream serves; what else the upstream says of it is passed on."""
+
+    id = fields.String(required=True)
+    object = fields.Constant("model", required=True)
+    created = fields.Integer(required=True)
+    owned_by = fields.String(required=True)
+
+
+class ModelListSchema(Schema):
+    """All models."""
+
+    object = fields.Constant("list", required=True)
+    data = fields.List(fields.Nested(ModelSchema), required=True)
+
+
+class ErrorDetailSchema(Schema):
+    """What was wrong."""
+
+    message = fields.String(required=True)
+    type = fields.String(required=True)
+    param = fields.String(required=True, allow_none=True)
+    code = fields.String(required=True, allow_none=True)
+
+
+class ErrorSchema(Schema):
+    """An error."""
+
+    error = fields.Nested(ErrorDetailSchema, required=True)
+
+
+class HealthSchema(Schema):
+    """Whether it works."""
+
+    status = fields.String(required=True, metadata={"enum": ["ok"]})

@@ -1,0 +1,169 @@
+"""A multipart upload, read piece by piece: the file's bytes go to storage as they come, never to memory whole."""
+
+import re
+from collections.abc import Callable
+from dataclasses import dataclass, field
+from typing import IO
+
+from flask import Request
+from werkzeug.exceptions import ClientDisconnected, RequestEntityTooLarge
+from werkzeug.sansio.multipart import Data, Epilogue, Field, File, MultipartDecoder, NeedData
+
+from app.domain.errors import InvalidRequest, TooLarge
+from app.domain.limits import MAX_FILE_BYTES, MIB
+from app.services.files import UNNAMED, Upload
+
+# The file may be as large as any; beside it there is room for the form around it.
+MAX_UPLOAD_BYTES = MAX_FILE_BYTES + MIB
+# Large enough that parsing costs less than a second for 200 MB, small enough to hold many at once.
+_PIECE_BYTES = MIB // 4
+# What the decoder may hold beyond a piece: only a part's headers pile up in it.
+_MAX_PENDING_BYTES = 2 * _PIECE_BYTES
+_MAX_FIELD_BYTES = 16 * 1024
+_MAX_PARTS = 32
+_FILE = "file"
+_BRACKETS = re.compile(r"([^\[\]]+)\[([^\[\]]+)\]")
+
+
+@dataclass
+class UploadForm:
+    """What a form brought: the file, and the text fields by name."""
+
+    upload: Upload | None = None
+    filename: str = UNNAMED
+    fields: dict[str, str] = field(default_factory=dict)
+
+    def nested(self) -> dict[str, object]:
+        """Return the fields with `name[key]` as `{name: {key: …}}` and digits as numbers, as in a JSON body."""
+        values: dict[str, object] = {}
+        for name, text in self.fields.items():
+            match = _BRACKETS.fullmatch(name)
+            if match is None:
+                values[name] = text
+                continue
+            inner = values.setdefault(match[1], {})
+            if isinstance(inner, dict):
+                inner[match[2]] = int(text) if re.fullmatch(r"[0-9]{1,18}", text) else text
+        return values
+
+
+def read_upload(request: Request, begin: Callable[[], Upload]) -> UploadForm:
+    """Read the form; the upload it returns is the caller's to finish.
+
+    Whatever goes wrong on the way, a client that is gone included, the upload is discarded.
+
+    Args:
+        request: whose body is the form.
+        begin: opens the upload once the form comes to its file.
+
+    Raises:
+        InvalidRequest: no form, a broken one, or one with no file or with two.
+        TooLarge: over the limit of the purpose, or of all purposes as long as that is not known.
+        StorageFull: no room for the bytes.
+        ClientDisconnected: the body ended before the form did.
+    """
+    request.max_content_length = MAX_UPLOAD_BYTES
+    reader = _FormReader(begin)
+    try:
+        decoder = MultipartDecoder(_boundary(request), _MAX_PENDING_BYTES, max_parts=_MAX_PARTS)
+        _feed(_body(request), decoder, reader)
+        return reader.form
+    except BaseException as fault:
+        if reader.form.upload is not None:
+            reader.form.upload.discard()
+        if isinstance(fault, ValueError):
+            raise InvalidRequest(f"The multipart form is broken: {fault}.", code="invalid_form") from None
+        if isinstance(fault, RequestEntityTooLarge):
+            raise InvalidRequest(
+                f"The form has more than {_MAX_PARTS} parts, or one with headers too long.", code="invalid_form"
+            ) from None
+        raise
+
+
+def _body(request: Request) -> IO[bytes]:
+    try:
+        return request.stream
+    except RequestEntityTooLarge:
+        raise _too_large() from None
+
+
+def _boundary(request: Request) -> bytes:
+    boundary = request.mimetype_params.get("boundary", "")
+    if request.mimetype != "multipart/form-data" or not boundary or not boundary.isascii():
+        raise InvalidRequest(
+            "Send the file as multipart/form-data with a boundary, with the parts 'file' and 'purpose'.",
+            code="unsupported_content_type",
+        )
+    return boundary.encode()
+
+
+def _feed(stream: IO[bytes], decoder: MultipartDecoder, reader: "_FormReader") -> None:
+    piece: bytes | None = b""
+    while piece is not None:
+        piece = _read(stream)
+        decoder.receive_data(piece)
+        event = decoder.next_event()
+        while not isinstance(event, NeedData | Epilogue):
+            if isinstance(event, Field | File):
+                reader.begin_part(event)
+            elif isinstance(event, Data):
+                reader.take(event)
+            event = decoder.next_event()
+
+
+def _read(stream: IO[bytes]) -> bytes | None:
+    """Return the next piece, None at the end."""
+    try:
+        return stream.read(_PIECE_BYTES) or None
+    except RequestEntityTooLarge:
+        raise _too_large() from None
+    except OSError:
+        # A body in chunks that ends early shows as one.
+        raise ClientDisconnected from None
+
+
+def _too_large() -> TooLarge:
+    message = f"The upload is larger than {MAX_FILE_BYTES // MIB} MiB, the most that a file may have: split it."
+    return TooLarge(message, param=_FILE, code="file_too_large")
+
+
+class _FormReader:
+    """Sends the bytes of each part where they belong."""
+
+    def __init__(self, begin: Callable[[], Upload]) -> None:
+        self.form = UploadForm()
+        self._begin = begin
+        self._name: str | None = None
+        self._text = bytearray()
+
+    def begin_part(self, part: Field | File) -> None:
+        # A file under another name is a field nobody knows: it is read past.
+        self._name = part.name if part.name == _FILE or isinstance(part, Field) else None
+        self._text.clear()
+        if self._name != _FILE:
+            return
+        if self.form.upload is not None:
+            raise InvalidRequest("Send one file: this form has two.", param=_FILE, code="invalid_value")
+        self.form.filename = getattr(part, "filename", UNNAMED)
+        self.form.upload = self._begin()
+        self._bound_upload()
+
+    def take(self, data: Data) -> None:
+        if self._name == _FILE and self.form.upload is not None:
+            self.form.upload.write(data.data)
+        elif self._name is not None:
+            self._take_text(self._name, data)
+
+    def _take_text(self, name: str, data: Data) -> None:
+        self._text += data.data
+        if len(self._text) > _MAX_FIELD_BYTES:
+            raise InvalidRequest(f"The field '{name[:100]}' is too long.", param=name[:100], code="invalid_value")
+        if not data.more_data:
+            self.form.fields[name] = self._text.decode()
+            self._bound_upload()
+
+    def _bound_upload(self) -> None:
+        # Fields come in any order: the limit holds as soon as the purpose is known.
+        purpose = self.form.fields.get("purpose")
+        if purpose is not None and self.form.upload is not None:
+            self.form.upload.bound_by(purpose)

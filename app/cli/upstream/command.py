@@ -1,0 +1,77 @@
+"""`wylon upstream`: run the stand-in model server."""
+
+import asyncio
+import signal
+
+import click
+import uvloop
+
+from app.cli.upstream.desk import Pace
+from app.cli.upstream.faults import KINDS, FaultPlan, parse_share
+from app.cli.upstream.server import Connection, Service
+from app.cli.upstream.stats import Stats
+
+# A thousand clients may connect at the same instant.
+BACKLOG = 4096
+
+
+async def serve(host: str, port: int, pace: Pace, faults: FaultPlan, *, is_tracking: bool) -> None:
+    """Serve until SIGTERM or SIGINT, having printed `ready` and the address."""
+    loop = asyncio.get_running_loop()
+    stopped = asyncio.Event()
+    for number in (signal.SIGTERM, signal.SIGINT):
+        loop.add_signal_handler(number, stopped.set)
+    service = Service(pace, faults, Stats(is_tracking=is_tracking))
+    server = await loop.create_server(lambda: Connection(service), host, port, backlog=BACKLOG)
+    shown = f"[{host}]" if ":" in host else host
+    click.echo(f"ready http://{shown}:{server.sockets[0].getsockname()[1]}/v1")
+    await stopped.wait()
+    # Open connections are dropped with the loop: a client that hangs must not keep the process.
+    server.close()
+
+
+_FAULT_HELP = "Bring a fault on a share of bodies, as in 500:0.1; a status or one of " + "; ".join(
+    f"{kind} ({meaning})" for kind, meaning in KINDS.items()
+)
+
+
+@click.command("upstream", short_help="Run a stand-in model server.")
+@click.option("--host", default="127.0.0.1", show_default=True, help="Address to listen on.")
+@click.option("--port", default=8000, show_default=True, type=click.IntRange(0, 65_535), help="0 takes a free one.")
+@click.option("--latency-ms", default=0.0, show_default=True, type=click.FloatRange(min=0), help="Time to an answer.")
+@click.option("--jitter-ms", default=0.0, type=click.FloatRange(min=0), help="Up to so much more, at random.")
+@click.option("--capacity", type=click.IntRange(min=1), help="Requests served at once; by default any number.")
+@click.option(
+    "--overload",
+    type=click.Choice(["queue", "refuse"]),
+    default="queue",
+    show_default=True,
+    help="What becomes of requests over the capacity: they wait their turn, or get 429 and Retry-After.",
+)
+@click.option("--fail", "fails", multiple=True, metavar="FAULT[:SHARE]", help=_FAULT_HELP + ". May be repeated.")
+@click.option("--track", is_flag=True, help="Count bodies that come more than once, as `repeats` in /stats.")
+def upstream(
+    host: str,
+    port: int,
+    latency_ms: float,
+    jitter_ms: float,
+    capacity: int | None,
+    overload: str,
+    fails: tuple[str, ...],
+    track: bool,
+) -> None:
+    """Run a stand-in for an OpenAI-compatible model server that echoes what it is asked.
+
+    For demos, tests and trying a deployment out. A message that contains [[fail:500]], [[fail:500x2]] (twice, then
+    it works), [[fail:429x1]], [[fail:html]], [[fail:cut]], [[fail:reset]], [[fail:hang]], [[fail:huge]],
+    [[fail:slow]] or [[sleep:2000]] (milliseconds) brings that on itself. GET /stats says what was done.
+    """
+    try:
+        faults = FaultPlan([parse_share(text) for text in fails])
+    except ValueError as fault:
+        raise click.BadParameter(str(fault), param_hint="--fail") from None
+    pace = Pace(latency_ms / 1000, jitter_ms / 1000, capacity, overload == "queue")
+    try:
+        uvloop.run(serve(host, port, pace, faults, is_tracking=track))
+    except OSError as fault:
+        raise click.ClickException(f"Can't listen on {host}:{port}: {fault.strerror or fault}.") from None

@@ -1,0 +1,123 @@
+"""What may go wrong with an answer of the stand-in, and how a setting or a request asks for it.
+
+A fault is `KIND` or `KINDxN`: an HTTP status from 400 to 599, or one of the kinds below; with `xN` it happens to
+a body the first N times only. `--fail 500:0.1` brings it on a tenth of the bodies, chosen by their hash;
+`[[fail:500x2]]` within a body brings it on that one, and `[[sleep:2000]]` makes its answer take 2,000 ms longer.
+"""
+
+import hashlib
+import re
+from collections import Counter
+from collections.abc import Sequence
+from typing import NamedTuple
+
+# What each kind does; the first word of a fault that is no status.
+KINDS = {
+    "hang": "never answers",
+    "reset": "closes the connection with a reset, without an answer",
+    "cut": "sends half of the body, then closes the connection",
+    "html": "answers 200 with a page of HTML",
+    "slow": "sends the body in ten pieces over two seconds",
+    "huge": "answers 200 with 20 MiB of JSON",
+}
+_FAULT = re.compile(r"(?P<kind>[a-z]+|[45]\d\d)(?:x(?P<times>[1-9]\d{0,8}))?")
+_MARKS = re.compile(rb"\[\[(fail|sleep):([a-z0-9]+)\]\]")
+MARK = b"[["
+
+
+class Fault(NamedTuple):
+    """One way to go wrong; `times` None is always, else so many times a body."""
+
+    kind: str
+    times: int | None = None
+
+    @property
+    def status(self) -> int | None:
+        """The HTTP status, None for a kind that is no status."""
+        return int(self.kind) if self.kind.isdecimal() else None
+
+
+class Share(NamedTuple):
+    """A fault and the share of bodies it comes to."""
+
+    fault: Fault
+    share: float
+
+
+def parse_fault(text: str) -> Fault:
+    """Read `KIND` or `KINDxN`; ValueError says what would fit."""
+    match = _FAULT.fullmatch(text)
+    if match is None or not (match["kind"].isdecimal() or match["kind"] in KINDS):
+        raise ValueError(f"{text!r} is no fault: give a status from 400 to 599 or one of {', '.join(KINDS)}")
+    return Fault(match["kind"], int(match["times"]) if match["times"] else None)
+
+
+def parse_share(text: str) -> Share:
+    """Read `FAULT:SHARE`, such as `500:0.1`; a fault without a share comes to every body."""
+    fault, colon, share = text.partition(":")
+    try:
+        value = float(share) if colon else 1.0
+    except ValueError:
+        value = -1.0
+    if not 0.0 <= value <= 1.0:
+        raise ValueError(f"{share!r} is no share: give a number from 0 to 1, as in 500:0.1")
+    return Share(parse_fault(fault), value)
+
+
+class FaultPlan:
+    """Decides for each body whether it fails and how much longer it takes."""
+
+    def __init__(self, shares: Sequence[Share] = ()) -> None:
+        if sum(share.share for share in shares) > 1.0 + 1e-9:
+            raise ValueError("the shares of all faults add up to more than 1")
+        self._shares = tuple(shares)
+        self._happened: Counter[tuple[bytes, Fault]] = Counter()
+
+    @property
+    def is_empty(self) -> bool:
+        """Whether only bodies that ask for a fault get one."""
+        return not self._shares
+
+    def pick(self, body: bytes) -> tuple[Fault | None, float]:
+        """Return the fault that comes to the body now, and the seconds to wait before its answer."""
+        fault, sleep_s = _marked(body) if MARK in body else (None, 0.0)
+        if fault is None and self._shares:
+            fault = self._shared(body)
+        if fault is not None and fault.times is not None and not self._may_happen(body, fault, fault.times):
+            fault = None
+        return fault, sleep_s
+
+    def forget(self) -> None:
+        """Start to count anew how often a fault happened."""
+        self._happened.clear()
+
+    def _shared(self, body: bytes) -> Fault | None:
+        point = int.from_bytes(_digest(body), "big") / 2**64
+        for fault, share in self._shares:
+            if point < share:
+                return fault
+            point -= share
+        return None
+
+    def _may_happen(self, body: bytes, fault: Fault, times: int) -> bool:
+        key = (_digest(body), fault)
+        self._happened[key] += 1
+        return self._happened[key] <= times
+
+
+def _marked(body: bytes) -> tuple[Fault | None, float]:
+    fault, sleep_s = None, 0.0
+    for name, value in _MARKS.findall(body):
+        if name == b"sleep" and value.isdigit():
+            sleep_s = int(value) / 1000
+        elif name == b"fail":
+            try:
+                fault = parse_fault(value.decode())
+            except ValueError:
+                # A prompt may say anything; what is no fault is text.
+                continue
+    return fault, sleep_s
+
+
+def _digest(body: bytes) -> bytes:
+    return hashlib.blake2b(body, digest_size=8).digest()

@@ -1,0 +1,225 @@
+"""The HTTP server of the stand-in: as little work a request as Python allows, for it shares the host it measures."""
+
+import asyncio
+import json
+import socket
+import struct
+from collections import deque
+from typing import NamedTuple, cast
+
+import httptools
+
+from app.cli.upstream import replies
+from app.cli.upstream.answers import ENDPOINTS, RequestInvalid, error_body, list_models
+from app.cli.upstream.desk import Desk, Pace, Visit
+from app.cli.upstream.faults import MARK, Fault, FaultPlan
+from app.cli.upstream.replies import Reply
+from app.cli.upstream.stats import Stats
+
+MIB = 1024 * 1024
+# More than a client should take for one answer.
+HUGE_MIB = 20
+SLOW_PIECES = 10
+SLOW_PAUSE_S = 0.2
+# Closing a socket that lingers for 0 s sends a reset in place of a polite end.
+_RESET_ON_CLOSE = struct.pack("ii", 1, 0)
+
+
+class Service:
+    """What all connections share."""
+
+    def __init__(self, pace: Pace, faults: FaultPlan, stats: Stats) -> None:
+        self.stats = stats
+        self.faults = faults
+        self.desk = Desk(pace, stats)
+        self.pace = pace
+        self.is_immediate = pace.is_immediate and faults.is_empty
+
+    def answer(self, url: bytes, body: bytes) -> Reply:
+        """Return the answer of an endpoint that has been asked properly or not."""
+        try:
+            return replies.ok(ENDPOINTS[url](body))
+        except RequestInvalid as fault:
+            return replies.with_status(400, error_body(fault.message, "invalid_request_error", param=fault.param))
+
+    def answer_other(self, method: bytes, url: bytes) -> Reply:
+        """Return the answer to a request that asks no model."""
+        if method == b"GET" and url == b"/v1/models":
+            return replies.ok(list_models())
+        if method == b"GET" and url == b"/stats":
+            return replies.ok(json.dumps(self.stats.report(self.desk.queued, self.pace.capacity)).encode())
+        if method == b"POST" and url == b"/stats/reset":
+            self.stats.reset()
+            self.faults.forget()
+            return replies.ok(b"{}")
+        if url in ENDPOINTS:
+            return replies.with_status(405, error_body("Use POST here.", "invalid_request_error"))
+        name = f"{method.decode('latin-1')} {url.decode('latin-1')}"
+        return replies.with_status(404, error_body(f"Unknown request URL: {name}.", "invalid_request_error"))
+
+
+class Asked(NamedTuple):
+    """A request as it came in."""
+
+    method: bytes
+    url: bytes
+    body: bytes
+    is_last: bool
+
+
+class Connection(asyncio.Protocol):
+    """One connection: parses, answers in order, one request at a time."""
+
+    def __init__(self, service: Service) -> None:
+        self._service = service
+        # It calls the on_… methods below; those it does not find, such as on_header, cost nothing.
+        self._parser = httptools.HttpRequestParser(self)
+        self._url = b""
+        self._body: list[bytes] = []
+        self._waiting: deque[Asked] = deque()
+        self._visit: Visit | None = None
+        self._sending: asyncio.TimerHandle | None = None
+        self._is_open = False
+
+    def connection_made(self, transport: asyncio.BaseTransport) -> None:
+        # A server's connections can be written to; uvloop's are no subclass of asyncio's.
+        self._transport = cast(asyncio.Transport, transport)
+        self._is_open = True
+
+    def connection_lost(self, exc: Exception | None) -> None:
+        self._is_open = False
+        self._waiting.clear()
+        if self._sending is not None:
+            self._sending.cancel()
+        if self._visit is not None:
+            self._service.desk.leave(self._visit)
+
+    def data_received(self, data: bytes) -> None:
+        try:
+            self._parser.feed_data(data)
+        except httptools.HttpParserError:
+            body = error_body("This is no HTTP/1.1 request.", "invalid_request_error")
+            self._transport.write(replies.with_status(400, body).data)
+            self._transport.close()
+
+    def on_url(self, url: bytes) -> None:
+        """Keep the path; a long one may come in pieces."""
+        self._url += url
+
+    def on_body(self, body: bytes) -> None:
+        """Keep a piece of the body."""
+        self._body.append(body)
+
+    def on_message_complete(self) -> None:
+        """Answer the request, or let it wait for the one before it."""
+        pieces, url = self._body, self._url
+        self._body, self._url = [], b""
+        body = pieces[0] if len(pieces) == 1 else b"".join(pieces)
+        asked = Asked(self._parser.get_method(), url, body, not self._parser.should_keep_alive())
+        if self._visit is None and self._sending is None:
+            self._take(asked)
+        else:
+            self._waiting.append(asked)
+
+    def _take(self, asked: Asked) -> None:
+        service = self._service
+        if asked.url not in ENDPOINTS or asked.method != b"POST":
+            self._write(service.answer_other(asked.method, asked.url).data, asked)
+            return
+        service.stats.request_came(asked.body)
+        if service.is_immediate and MARK not in asked.body:
+            # In service for no time: it counts as one at once, and adds nothing to the integral.
+            service.stats.max_in_flight = service.stats.max_in_flight or 1
+            self._reply(service.answer(asked.url, asked.body), asked)
+            return
+        fault, extra_s = service.faults.pick(asked.body)
+        visit = Visit(extra_s, lambda: self._serve(asked, fault))
+        self._visit = visit
+        if not service.desk.enter(visit):
+            self._visit = None
+            self._reply(replies.refused(), asked)
+
+    def _serve(self, asked: Asked, fault: Fault | None) -> None:
+        """Answer once the time of service has passed."""
+        if fault is None:
+            self._finish(self._service.answer(asked.url, asked.body), asked)
+        elif fault.status is not None:
+            self._finish(replies.failed(fault.status), asked)
+        elif fault.kind == "html":
+            self._finish(replies.html_page(), asked)
+        elif fault.kind == "cut":
+            self._cut(self._service.answer(asked.url, asked.body), asked)
+        elif fault.kind == "huge":
+            self._send_huge(asked)
+        elif fault.kind == "slow":
+            self._send_slowly(self._service.answer(asked.url, asked.body), asked)
+        elif fault.kind == "reset":
+            self._reset()
+        # What is left is `hang`: the slot stays taken until the client gives up.
+
+    def _finish(self, reply: Reply, asked: Asked) -> None:
+        self._free_slot()
+        self._reply(reply, asked)
+
+    def _free_slot(self) -> None:
+        if self._visit is not None:
+            self._service.desk.leave(self._visit)
+            self._visit = None
+
+    def _reply(self, reply: Reply, asked: Asked) -> None:
+        self._service.stats.by_status[_status_name(reply.status)] += 1
+        self._write(reply.data, asked)
+
+    def _write(self, data: bytes, asked: Asked) -> None:
+        if not self._is_open:
+            return
+        self._transport.write(data)
+        if asked.is_last:
+            self._transport.close()
+        elif self._waiting:
+            self._take(self._waiting.popleft())
+
+    def _cut(self, reply: Reply, asked: Asked) -> None:
+        self._service.stats.by_status["cut"] += 1
+        body_at = reply.data.index(b"\r\n\r\n") + 4
+        self._free_slot()
+        self._write(reply.data[: (body_at + len(reply.data)) // 2], asked._replace(is_last=True))
+
+    def _send_huge(self, asked: Asked) -> None:
+        opening, closing = b'{"choices":[{"message":{"role":"assistant","content":"', b'"}}]}'
+        self._free_slot()
+        self._service.stats.by_status["huge"] += 1
+        self._transport.write(replies.head(200, len(opening) + HUGE_MIB * MIB + len(closing)) + opening)
+        for _ in range(HUGE_MIB):
+            # The same bytes each time: the transport keeps references, not copies.
+            self._transport.write(_ONE_MIB)
+        self._write(closing, asked)
+
+    def _send_slowly(self, reply: Reply, asked: Asked) -> None:
+        self._sending = None
+        size = -(-len(reply.data) // SLOW_PIECES)
+        self._send_piece(reply.data[:size], reply.data[size:], size, asked)
+
+    def _send_piece(self, piece: bytes, rest: bytes, size: int, asked: Asked) -> None:
+        if not rest:
+            self._sending = None
+            self._free_slot()
+            self._service.stats.by_status["slow"] += 1
+            self._write(piece, asked)
+            return
+        self._transport.write(piece)
+        loop = asyncio.get_running_loop()
+        self._sending = loop.call_later(SLOW_PAUSE_S, self._send_piece, rest[:size], rest[size:], size, asked)
+
+    def _reset(self) -> None:
+        self._service.stats.by_status["reset"] += 1
+        self._transport.get_extra_info("socket").setsockopt(socket.SOL_SOCKET, socket.SO_LINGER, _RESET_ON_CLOSE)
+        self._transport.abort()
+
+
+_ONE_MIB = b"x" * MIB
+_STATUS_NAMES = {status: str(status) for status in range(200, 600)}
+
+
+def _status_name(status: int) -> str:
+    return _STATUS_NAMES[status]

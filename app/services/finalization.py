@@ -1,0 +1,162 @@
+"""Finalization: one path to the files for batches that completed, were cancelled or expired."""
+
+from collections.abc import Iterator
+
+import structlog
+
+from app.domain import ids, result
+from app.domain.batch import Batch, Usage
+from app.domain.errors import StateConflict
+from app.domain.file import PURPOSE_BATCH_OUTPUT, File
+from app.domain.limits import MAX_FILE_LIFETIME_S
+from app.domain.line import read_request
+from app.domain.plan import ENTRY_BYTES, unpack_entries
+from app.services.ports import BatchStore, Blobs, BlobWriter, Clock, Queue, ResultStore, Written
+
+log = structlog.get_logger()
+
+# Renewed while the files are written; a finalizer that died is followed by another after this long.
+_LEASE_S = 30.0
+_RENEW_S = 5.0
+# Lines are handed to the blob in pieces of about this size.
+_PIECE_BYTES = 256 * 1024
+# Lines without a result, whose custom_id is read from the input this many at a time.
+_GAP_LINES = 500
+
+
+class FinalizationService:
+    """Writes the output and the error file of a batch and ends it."""
+
+    def __init__(self, batches: BatchStore, results: ResultStore, blobs: Blobs, queue: Queue, clock: Clock) -> None:
+        self._batches = batches
+        self._results = results
+        self._blobs = blobs
+        self._queue = queue
+        self._clock = clock
+
+    def finalize(self, batch_id: str) -> bool:
+        """Seal the batch, write its files, end it; False where there is nothing to do or somebody else is at it.
+
+        Safe to call at any time and by anyone. When it fails, the lease is left to run out, which is the pause
+        before upkeep has it tried again.
+        """
+        token = ids.new_token()
+        if not self._batches.lease(batch_id, token, self._clock.now(), _LEASE_S):
+            return False
+        try:
+            batch = self._batches.seal(batch_id, token, self._clock.now())
+        except StateConflict:
+            self._batches.release(batch_id, token)
+            return False
+        files = _Files(self._blobs, batch, token)
+        try:
+            usage = self._write(batch, files, token)
+            output, errors = files.commit(self._clock.now())
+            ended = self._batches.finish(batch_id, Written(output, errors, usage), token, self._clock.now())
+        except BaseException:
+            files.discard()
+            raise
+        log.info("batch.ended", batch_id=batch_id, status=ended.status, total=ended.total, failed=ended.failed)
+        if batch.plan_blob is not None:
+            self._blobs.delete(batch.plan_blob)
+        self._queue.forget(batch_id)
+        return True
+
+    def _write(self, batch: Batch, files: "_Files", token: str) -> Usage:
+        usage, next_position = Usage(), 0
+        renew_at = self._clock.now() + _RENEW_S
+        for position, ok, payload, line_usage in self._results.read(batch.id):
+            self._fill_gap(batch, files, next_position, position)
+            files.add(ok, payload)
+            if line_usage != result.NO_USAGE:
+                usage += line_usage
+            next_position = position + 1
+            if position % 256 == 0 and self._clock.now() >= renew_at:
+                now = self._clock.now()
+                if not self._batches.lease(batch.id, token, now, _LEASE_S):
+                    raise StateConflict(f"Another process took over finalizing {batch.id}.")
+                renew_at = now + _RENEW_S
+        self._fill_gap(batch, files, next_position, batch.total)
+        return usage
+
+    def _fill_gap(self, batch: Batch, files: "_Files", first: int, end: int) -> None:
+        for start in range(first, end, _GAP_LINES):
+            for position, custom_id in self._custom_ids(batch, start, min(start + _GAP_LINES, end)):
+                code, message = result.never_ran(batch.status)
+                files.add(False, result.unanswered(batch.id, position, custom_id, code, message))
+
+    def _custom_ids(self, batch: Batch, first: int, end: int) -> Iterator[tuple[int, str]]:
+        if batch.plan_blob is None or batch.input_blob is None:
+            return
+        plan = self._blobs.read(batch.plan_blob, first * ENTRY_BYTES, (end - first) * ENTRY_BYTES)
+        for position, entry in enumerate(unpack_entries(plan), first):
+            line = self._blobs.read(batch.input_blob, entry.offset, entry.length)
+            yield position, read_request(line).custom_id
+
+
+class _Files:
+    """The output and the error file while they are written; a file without lines is never made."""
+
+    def __init__(self, blobs: Blobs, batch: Batch, token: str) -> None:
+        self._batch = batch
+        self._output = _LineFile(blobs, batch.id, "output", token)
+        self._errors = _LineFile(blobs, batch.id, "error", token)
+
+    def add(self, ok: bool, payload: bytes) -> None:
+        (self._output if ok else self._errors).add(payload)
+
+    def commit(self, now: float) -> tuple[File | None, File | None]:
+        return self._output.commit(self._batch, now), self._errors.commit(self._batch, now)
+
+    def discard(self) -> None:
+        self._output.discard()
+        self._errors.discard()
+
+
+class _LineFile:
+    def __init__(self, blobs: Blobs, batch_id: str, kind: str, token: str) -> None:
+        self._blobs = blobs
+        self._filename = f"{batch_id}_{kind}.jsonl"
+        # Each try writes blobs of its own: two finalizers never write into one.
+        self._key = f"results/{batch_id}-{kind}-{token}"
+        self._writer: BlobWriter | None = None
+        self._lines: list[bytes] = []
+        self._waiting = 0
+        self._bytes = 0
+
+    def add(self, payload: bytes) -> None:
+        self._lines.append(payload)
+        self._waiting += len(payload) + 1
+        if self._waiting >= _PIECE_BYTES:
+            self._flush()
+
+    def commit(self, batch: Batch, now: float) -> File | None:
+        self._flush()
+        if self._writer is None:
+            return None
+        self._writer.commit()
+        return File(
+            id=ids.new_file_id(),
+            tenant_id=batch.tenant_id,
+            purpose=PURPOSE_BATCH_OUTPUT,
+            filename=self._filename,
+            bytes=self._bytes,
+            blob=self._key,
+            created_at=now,
+            expires_at=now + (batch.output_lifetime_s or MAX_FILE_LIFETIME_S),
+        )
+
+    def discard(self) -> None:
+        if self._writer is not None:
+            self._writer.discard()
+            self._blobs.delete(self._key)
+
+    def _flush(self) -> None:
+        if not self._lines:
+            return
+        if self._writer is None:
+            self._writer = self._blobs.create(self._key)
+        self._lines.append(b"")
+        self._writer.write(b"\n".join(self._lines))
+        self._bytes += self._waiting
+        self._lines, self._waiting = [], 0

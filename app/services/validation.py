@@ -1,0 +1,276 @@
+"""Check a batch's input file and make its plan, in one pass that holds a line at a time."""
+
+from collections.abc import Callable, Iterable, Iterator
+from contextlib import suppress
+from hashlib import blake2b
+from typing import NamedTuple
+
+import structlog
+
+from app.domain.batch import Batch, LineError
+from app.domain.errors import BlobMissing, LineInvalid, StateConflict
+from app.domain.ids import new_token
+from app.domain.lifecycle import Status
+from app.domain.limits import MAX_LINE_BYTES, MAX_LINE_ERRORS, MAX_LINES
+from app.domain.line import MAX_EMBEDDING_INPUTS, CheckedLine, check_line, duplicate, model_not_found, too_long
+from app.domain.plan import PlanEntry, lines_per_task, pack_entry
+from app.services.ports import BatchStore, Blobs, BlobWriter, Clock, FileStore, Planned
+
+log = structlog.get_logger()
+
+# A pass over the largest file takes seconds; a process that died in one is relieved after this long.
+_LEASE_S = 60.0
+_RENEW_AFTER_S = 15.0
+_BOM = b"\xef\xbb\xbf"
+# What a line may have around its bytes and still be within the limit: the mark before, the \r behind.
+_HELD_BYTES = MAX_LINE_BYTES + len(_BOM) + 1
+# Up to here a custom_id is kept as it is to find duplicates; of longer ones a digest takes less room.
+_PLAIN_ID_CHARS = 40
+# Longer than any name or path of a model; what is not kept can't be searched for either.
+_MAX_MODEL_CHARS = 512
+_MAX_KNOWN_MODELS = 1_000
+
+
+class SourceLine(NamedTuple):
+    """One line of the file without its ending; `data` is None where it is too long to be held."""
+
+    number: int
+    offset: int
+    data: bytes | None
+
+
+class ValidationService:
+    """Moves a batch from validating to in_progress or failed.
+
+    Args:
+        batches: the rows of batches.
+        files: the rows of files.
+        blobs: where the input is and the plan goes.
+        clock: the time of day.
+        serves: whether an upstream has the model of this name.
+        pinned_lines_per_task: the operator's number of lines a task; None to derive it from the number of lines.
+    """
+
+    def __init__(
+        self,
+        batches: BatchStore,
+        files: FileStore,
+        blobs: Blobs,
+        clock: Clock,
+        *,
+        serves: Callable[[str], bool],
+        pinned_lines_per_task: int | None,
+    ) -> None:
+        self._batches = batches
+        self._files = files
+        self._blobs = blobs
+        self._clock = clock
+        self._serves = serves
+        self._pinned_lines_per_task = pinned_lines_per_task
+
+    def validate(self, batch_id: str) -> bool:
+        """Accept or reject a batch; return whether it was accepted by this call.
+
+        Safe to call twice and at once: one call holds the lease, and a batch that left validating is let be.
+
+        Raises:
+            StorageFull: there is no room for the plan; the batch stays as it is, to be tried again.
+        """
+        batch = self._batches.find(batch_id)
+        token = new_token()
+        if batch is None or batch.status is not Status.VALIDATING or not self._lease(batch_id, token):
+            return False
+        is_accepted = self._validate(batch, token)
+        # Where that raised, the lease is left to run out: the pause before upkeep has it tried again.
+        self._batches.release(batch_id, token)
+        return is_accepted
+
+    def _validate(self, batch: Batch, token: str) -> bool:
+        plan_blob = f"plans/{batch.id}-{token}"
+        plan = self._blobs.create(plan_blob)
+        is_accepted = False
+        try:
+            check = _Check(batch.endpoint, self._serves, plan)
+            errors = self._run(check, batch, token)
+            if errors:
+                self._batches.reject(batch.id, errors, self._clock.now())
+                log.info("batch.rejected", batch_id=batch.id, code=errors[0].code, errors=len(errors))
+            else:
+                plan.commit()
+                per_task = lines_per_task(check.total, self._pinned_lines_per_task)
+                planned = Planned(plan_blob, per_task, check.total, check.model)
+                self._batches.accept(batch.id, planned, self._clock.now())
+                is_accepted = True
+                log.info("batch.accepted", batch_id=batch.id, total=check.total, lines_per_task=per_task)
+        except StateConflict:
+            # It was cancelled, ran out of time or found another validator meanwhile; that settles it.
+            return False
+        finally:
+            plan.discard()
+            if not is_accepted:
+                self._blobs.delete(plan_blob)
+        return is_accepted
+
+    def _run(self, check: "_Check", batch: Batch, token: str) -> list[LineError]:
+        file = self._files.get(batch.tenant_id, batch.input_file_id, self._clock.now())
+        if file is not None:
+            with suppress(BlobMissing):
+                check.run(read_lines(self._held(self._blobs.stream(file.blob), batch.id, token)))
+                return check.errors()
+        message = f"Cannot find file {batch.input_file_id}, or your organization does not have access to it."
+        return [LineError("invalid_request", message, param="file_id")]
+
+    def _held(self, pieces: Iterable[bytes], batch_id: str, token: str) -> Iterator[bytes]:
+        """Pass pieces on and renew the lease on the way; StateConflict where it is lost."""
+        renew_at = self._clock.now() + _RENEW_AFTER_S
+        for piece in pieces:
+            yield piece
+            if self._clock.now() >= renew_at:
+                if not self._lease(batch_id, token):
+                    raise StateConflict(f"Another process validates {batch_id} by now.")
+                renew_at = self._clock.now() + _RENEW_AFTER_S
+
+    def _lease(self, batch_id: str, token: str) -> bool:
+        return self._batches.lease(batch_id, token, self._clock.now(), _LEASE_S)
+
+
+class _Check:
+    """One pass over the lines: writes the entries of good ones, keeps the errors of the others."""
+
+    def __init__(self, endpoint: str, serves: Callable[[str], bool], plan: BlobWriter) -> None:
+        self.total = 0
+        self._endpoint = endpoint
+        self._serves = serves
+        self._plan = plan
+        self._seen: set[str | bytes] = set()
+        self._models: dict[str | None, bool] = {None: True}
+        self._first_model: str | None = None
+        self._is_mixed = False
+        self._inputs = 0
+        self._line_errors: list[LineError] = []
+        self._bad_lines = 0
+        self._file_error: LineError | None = None
+
+    @property
+    def model(self) -> str | None:
+        """The model that all lines share."""
+        return None if self._is_mixed else self._first_model
+
+    def errors(self) -> list[LineError]:
+        """Return what is wrong with the file; one fault of the whole stands for all others."""
+        if self._file_error is not None:
+            return [self._file_error]
+        if not self.total:
+            return [LineError("empty_file", "The input file is empty: give one request or more, one a line.")]
+        unsaid = self._bad_lines - len(self._line_errors)
+        if not unsaid:
+            return self._line_errors
+        said = f"{unsaid:,} more {'line has' if unsaid == 1 else 'lines have'} errors that are not listed here."
+        return [*self._line_errors, LineError("too_many_errors", said)]
+
+    def run(self, lines: Iterable[SourceLine]) -> None:
+        """Check the lines, up to the first that shows the file to be over a limit."""
+        for number, offset, data in lines:
+            self.total += 1
+            if self.total > MAX_LINES:
+                self._file_error = LineError("too_many_tasks", f"The file has more than {MAX_LINES:,} requests.")
+                return
+            try:
+                if data is None:
+                    raise too_long()
+                checked = check_line(data, self._endpoint)
+                self._add(checked)
+            except LineInvalid as fault:
+                self._bad_lines += 1
+                if len(self._line_errors) < MAX_LINE_ERRORS:
+                    self._line_errors.append(LineError(fault.code, fault.message, number, fault.param))
+                continue
+            if self._inputs > MAX_EMBEDDING_INPUTS:
+                message = f"The file has more than {MAX_EMBEDDING_INPUTS:,} embedding inputs over all its requests."
+                self._file_error = LineError("invalid_request", message, param="body.input")
+                return
+            # A plan with a bad line is thrown away.
+            if not self._bad_lines:
+                self._plan.write(pack_entry(PlanEntry(number, offset, len(data))))
+
+    def _add(self, checked: CheckedLine) -> None:
+        custom_id, model, inputs = checked
+        seen = custom_id if len(custom_id) <= _PLAIN_ID_CHARS else blake2b(custom_id.encode()).digest()
+        if seen in self._seen:
+            raise duplicate()
+        self._seen.add(seen)
+        if model is not None and not self._is_served(model):
+            raise model_not_found(model)
+        if self.total == 1:
+            self._first_model = model
+        elif model != self._first_model:
+            self._is_mixed = True
+        self._inputs += inputs
+
+    def _is_served(self, model: str) -> bool:
+        known = self._models.get(model)
+        if known is None:
+            # A NUL is in no name, and some databases store none.
+            known = len(model) <= _MAX_MODEL_CHARS and "\0" not in model and self._serves(model)
+            if len(self._models) < _MAX_KNOWN_MODELS and len(model) <= _MAX_MODEL_CHARS:
+                self._models[model] = known
+        return known
+
+
+def read_lines(pieces: Iterable[bytes]) -> Iterator[SourceLine]:
+    r"""Yield the lines that are not blank; numbers are 1-based and count the blank ones.
+
+    Lines end with \n or \r\n, the last one also with the end; a byte order mark before the first is left out. A line
+    that can't be within the limit is not held while it is read.
+    """
+    number = 1
+    offset = 0
+    # The start of a line whose end has not come yet, unless it is too long already.
+    held: bytes | bytearray = b""
+    length = 0
+    for piece in pieces:
+        if not length and piece.isspace():
+            # A file of line breaks alone would else take minutes.
+            blank = piece.rfind(b"\n") + 1
+            number += piece.count(b"\n")
+            offset += blank
+            piece = piece[blank:]
+        *ended, rest = piece.split(b"\n")
+        for part in ended:
+            if length:
+                held, length = _longer(held, length, part)
+                line = _line(number, offset, held, length)
+                size, held, length = length, b"", 0
+            else:
+                line = _line(number, offset, part, len(part))
+                size = len(part)
+            if line is not None:
+                yield line
+            number += 1
+            offset += size + 1
+        if rest:
+            held, length = _longer(held, length, rest)
+    line = _line(number, offset, held, length)
+    if line is not None:
+        yield line
+
+
+def _longer(held: bytes | bytearray, length: int, part: bytes) -> tuple[bytes | bytearray, int]:
+    length += len(part)
+    if length > _HELD_BYTES:
+        return b"", length
+    grown = held if isinstance(held, bytearray) else bytearray(held)
+    grown += part
+    return grown, length
+
+
+def _line(number: int, offset: int, held: bytes | bytearray, length: int) -> SourceLine | None:
+    """Return a line as it is to be checked; None for a blank one."""
+    if length != len(held):
+        return SourceLine(number, offset, None)
+    data = bytes(held)
+    if number == 1 and data.startswith(_BOM):
+        data = data[len(_BOM) :]
+        offset += len(_BOM)
+    data = data.removesuffix(b"\r")
+    return None if not data or data.isspace() else SourceLine(number, offset, data)

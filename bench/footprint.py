@@ -1,0 +1,53 @@
+"""What each process of a deployment took: its peak memory and its CPU time."""
+
+import contextlib
+import re
+from collections.abc import Iterator, Mapping
+from dataclasses import dataclass
+from pathlib import Path
+
+import psutil
+
+from bench.processes import Deployment
+
+_PEAK = re.compile(r"^VmHWM:\s+(\d+) kB", re.MULTILINE)
+MIB = 1024 * 1024
+
+
+@dataclass(frozen=True)
+class Footprint:
+    """Of one named process and its children: the largest peak among them, and the CPU time of all."""
+
+    peak_mib: float
+    cpu_s: float
+
+
+def read_footprints(deployed: Deployment) -> dict[str, Footprint]:
+    """Return the footprint of each live process by name; `up` is the supervisor itself."""
+    found = {"up": _footprint([deployed.process])}
+    for name in deployed.names():
+        pid = deployed.pid_of(name)
+        with contextlib.suppress(psutil.NoSuchProcess):
+            root = psutil.Process(pid)
+            found[name] = _footprint([root, *root.children(recursive=True)])
+    return found
+
+
+def cpu_between(before: Mapping[str, Footprint], after: Mapping[str, Footprint]) -> dict[str, float]:
+    """Return the CPU seconds that each process spent from the first reading to the second."""
+    return {name: after[name].cpu_s - before[name].cpu_s for name in after if name in before}
+
+
+def _footprint(processes: list[psutil.Process]) -> Footprint:
+    readings = list(_readings(processes))
+    return Footprint(max((peak for peak, _ in readings), default=0.0), sum(cpu for _, cpu in readings))
+
+
+def _readings(processes: list[psutil.Process]) -> Iterator[tuple[float, float]]:
+    for process in processes:
+        with contextlib.suppress(psutil.NoSuchProcess, FileNotFoundError, ProcessLookupError):
+            status = Path(f"/proc/{process.pid}/status").read_text()
+            times = process.cpu_times()
+            # A process that has just ended has no memory any more.
+            if found := _PEAK.search(status):
+                yield int(found[1]) / 1024, times.user + times.system

@@ -1,0 +1,49 @@
+"""The table that a run prints."""
+
+import json
+from dataclasses import asdict, dataclass, field
+from pathlib import Path
+from typing import Any
+
+from rich.console import Console
+from rich.table import Table
+
+
+@dataclass
+class Row:
+    """One bar and what was measured against it; `notes` are printed below the table."""
+
+    key: str
+    what: str
+    measured: str
+    bar: str
+    is_met: bool
+    notes: list[str] = field(default_factory=list)
+    figures: dict[str, Any] = field(default_factory=dict)
+
+
+def failed_row(key: str, fault: Exception) -> Row:
+    """Return the row of a measurement that broke off."""
+    return Row(key, "broke off", type(fault).__name__, "", is_met=False, notes=[str(fault)])
+
+
+def print_rows(rows: list[Row], console: Console) -> None:
+    """Print the table, then the notes of each row."""
+    table = Table("", "what", "measured", "bar", "verdict")
+    for row in rows:
+        table.add_row(row.key, row.what, row.measured, row.bar, "met" if row.is_met else "MISSED")
+    console.print(table)
+    for row in rows:
+        for note in row.notes:
+            console.print(f"{row.key}: {note}", highlight=False, markup=False, soft_wrap=True)
+
+
+def write_json(rows: list[Row], path: Path) -> None:
+    """Write everything that was measured."""
+    path.write_text(json.dumps([asdict(row) for row in rows], indent=2) + "\n")
+
+
+def by_process(label: str, numbers: dict[str, float], unit: str) -> str:
+    """Return one line that names each process with its number."""
+    listed = ", ".join(f"{name} {number:.1f}" for name, number in sorted(numbers.items()))
+    return f"{label} ({unit}): {listed}"

@@ -1,0 +1,96 @@
+"""`make bench`: measure wylon on this machine against its bars and print the table."""
+
+import argparse
+import tempfile
+from collections.abc import Callable
+from pathlib import Path
+
+from rich.console import Console
+
+from bench import capacity, kills, memory, throughput
+from bench.report import Row, failed_row, print_rows, write_json
+
+MIN_RATIO = 0.6
+MIN_RATIO_ONE_LINE = 0.06
+
+
+def main() -> int:
+    """Run the chosen rows; 0 when each bar was met."""
+    given = _arguments()
+    console = Console(width=None if Console().is_terminal else 160)
+    rows = []
+    for key in given.only:
+        with console.status(f"measuring {key}"), tempfile.TemporaryDirectory(prefix="wylon-bench-") as folder:
+            rows.append(_measured(key, ROWS[key], Path(folder), given))
+    print_rows(rows, console)
+    if given.json is not None:
+        write_json(rows, given.json)
+    return 0 if all(row.is_met for row in rows) else 1
+
+
+def _measured(key: str, measure: "Measure", folder: Path, given: argparse.Namespace) -> Row:
+    try:
+        return measure(folder, given)
+    # The other rows are worth having even so.
+    except Exception as fault:
+        return failed_row(key, fault)
+
+
+def _many_lines_a_task(folder: Path, given: argparse.Namespace) -> Row:
+    lines, rounds = (5_000, 1) if given.quick else (given.lines, 2)
+    return throughput.measure("a", "create → completed", MIN_RATIO, folder, lines=lines, rounds=rounds, settings={})
+
+
+def _one_line_a_task(folder: Path, given: argparse.Namespace) -> Row:
+    return throughput.measure(
+        "b",
+        "one line a task",
+        MIN_RATIO_ONE_LINE,
+        folder,
+        lines=2_000 if given.quick else given.lines_one,
+        rounds=1,
+        settings={"WYLON_LINES_PER_TASK": "1"},
+    )
+
+
+def _memory(folder: Path, given: argparse.Namespace) -> Row:
+    return memory.measure("c", folder, lines=5_000 if given.quick else 50_000)
+
+
+def _capacity(folder: Path, given: argparse.Namespace) -> Row:
+    return capacity.measure("d", folder, lines=4_000 if given.quick else 12_000)
+
+
+def _kills(folder: Path, given: argparse.Namespace) -> Row:
+    return kills.measure("e", folder, lines=2_000 if given.quick else 6_000)
+
+
+Measure = Callable[[Path, argparse.Namespace], Row]
+ROWS: dict[str, Measure] = {
+    "a": _many_lines_a_task,
+    "b": _one_line_a_task,
+    "c": _memory,
+    "d": _capacity,
+    "e": _kills,
+}
+
+
+def _arguments() -> argparse.Namespace:
+    parser = argparse.ArgumentParser(prog="python -m bench.run", description=__doc__)
+    parser.add_argument("--only", type=_keys, default=list(ROWS), metavar="a,b", help="rows to measure, of a to e")
+    parser.add_argument("--quick", action="store_true", help="small sizes: shows that it works, not how fast it is")
+    parser.add_argument("--lines", type=int, default=50_000, help="lines of row a")
+    parser.add_argument("--lines-one", type=int, default=50_000, help="lines of row b, one line a task")
+    parser.add_argument("--json", type=Path, metavar="FILE", help="also write all figures there")
+    return parser.parse_args()
+
+
+def _keys(text: str) -> list[str]:
+    keys = text.split(",")
+    if unknown := set(keys) - set(ROWS):
+        raise argparse.ArgumentTypeError(f"no such row: {', '.join(sorted(unknown))}")
+    return keys
+
+
+if __name__ == "__main__":
+    raise SystemExit(main())

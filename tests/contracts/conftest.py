@@ -1,0 +1,147 @@
+"""Each port's fake and its real twins, to run the same tests on."""
+
+from collections.abc import Callable, Iterator
+from dataclasses import dataclass
+from pathlib import Path
+
+import pytest
+
+from app.adapters.blobs.local import LocalBlobs
+from app.adapters.db.batch_store import SqlBatchStore
+from app.adapters.db.engine import open_engine
+from app.adapters.db.file_store import SqlFileStore
+from app.adapters.db.key_store import SqlIdempotencyStore, SqlKeyStore
+from app.adapters.db.migrate import migrate
+from app.adapters.db.result_store import SqlResultStore
+from app.domain.batch import Batch
+from app.domain.file import File
+from app.domain.lifecycle import Event, Status
+from app.domain.result import NO_USAGE, Result
+from app.services.ports import BatchStore, Blobs, FileStore, IdempotencyStore, KeyStore, Planned, ResultStore
+from tests.fakes.database import MemoryDatabase
+from tests.fakes.outside import MemoryBlobs
+from tests.fakes.stores import (
+    MemoryBatchStore,
+    MemoryFileStore,
+    MemoryIdempotencyStore,
+    MemoryKeyStore,
+    MemoryResultStore,
+)
+
+NOW = 1_700_000_000.0
+
+
+@dataclass
+class Stores:
+    """The stores over one database, and the short cuts that tests arrange with."""
+
+    files: FileStore
+    batches: BatchStore
+    results: ResultStore
+    keys: KeyStore
+    idempotency: IdempotencyStore
+
+    def add_batch(self, batch_id: str = "batch_1", **fields: object) -> Batch:
+        values: dict[str, object] = {
+            "tenant_id": "tenant",
+            "endpoint": "/v1/chat/completions",
+            "input_file_id": "file-in",
+            "completion_window": "24h",
+            "status": Status.VALIDATING,
+            "created_at": NOW,
+            "expires_at": NOW + 86_400,
+            "input_blob": f"files/{batch_id}",
+        }
+        batch = Batch(id=batch_id, **(values | fields))
+        self.batches.add(batch)
+        return batch
+
+    def add_running(self, batch_id: str = "batch_1", total: int = 3, **fields: object) -> Batch:
+        self.add_batch(batch_id, **fields)
+        return self.batches.accept(batch_id, Planned(f"plans/{batch_id}", 2, total, "small"), NOW + 1)
+
+    def add_recorded(self, batch_id: str = "batch_1", total: int = 3) -> None:
+        self.add_running(batch_id, total)
+        self.results.record([result(position, batch_id=batch_id) for position in range(total)])
+
+    def add_in(self, status: Status, batch_id: str = "batch_1") -> None:
+        """Lead a batch with every line recorded to `status` by the events that callers would send."""
+        if status in (Status.VALIDATING, Status.FAILED):
+            self.add_batch(batch_id)
+        else:
+            self.add_recorded(batch_id)
+        for event in _WAYS[status]:
+            self.batches.advance(batch_id, event, NOW + 2)
+
+    def add_file(self, file_id: str = "file-1", **fields: object) -> File:
+        values: dict[str, object] = {
+            "tenant_id": "tenant",
+            "purpose": "batch",
+            "filename": "in.jsonl",
+            "bytes": 10,
+            "blob": f"files/{file_id}",
+            "created_at": NOW,
+        }
+        file = File(id=file_id, **(values | fields))
+        self.files.add(file)
+        return file
+
+
+_WAYS: dict[Status, tuple[Event, ...]] = {
+    Status.VALIDATING: (),
+    Status.FAILED: (Event.REJECTED,),
+    Status.IN_PROGRESS: (),
+    Status.FINALIZING: (Event.ALL_RECORDED,),
+    Status.CANCELLING: (Event.CANCEL_REQUESTED,),
+    Status.EXPIRING: (Event.WINDOW_ELAPSED,),
+    Status.COMPLETED: (Event.ALL_RECORDED, Event.FILES_WRITTEN),
+    Status.CANCELLED: (Event.CANCEL_REQUESTED, Event.FILES_WRITTEN),
+    Status.EXPIRED: (Event.WINDOW_ELAPSED, Event.FILES_WRITTEN),
+}
+
+
+def result(position: int, *, batch_id: str = "batch_1", ok: bool = True, payload: bytes = b"{}") -> Result:
+    return Result(batch_id, position, ok, payload, NO_USAGE)
+
+
+@pytest.fixture(params=["memory", "sqlite", "postgresql"])
+def open_stores(request: pytest.FixtureRequest, tmp_path: Path) -> Iterator[Callable[[], Stores]]:
+    """Opens the stores, each time by connections of their own, over one database."""
+    if request.param == "memory":
+        database = MemoryDatabase()
+        keys, idempotency = MemoryKeyStore(), MemoryIdempotencyStore()
+        yield lambda: Stores(
+            MemoryFileStore(database), MemoryBatchStore(database), MemoryResultStore(database), keys, idempotency
+        )
+        return
+    url = f"sqlite:///{tmp_path / 'wylon.db'}"
+    if request.param == "postgresql":
+        url = request.getfixturevalue("postgres_url")
+    engines = []
+
+    def open_more() -> Stores:
+        engine = open_engine(url)
+        engines.append(engine)
+        if len(engines) == 1:
+            migrate(engine)
+        return Stores(
+            SqlFileStore(engine),
+            SqlBatchStore(engine),
+            SqlResultStore(engine),
+            SqlKeyStore(engine),
+            SqlIdempotencyStore(engine),
+        )
+
+    yield open_more
+    for engine in engines:
+        engine.dispose()
+
+
+@pytest.fixture
+def stores(open_stores: Callable[[], Stores]) -> Stores:
+    return open_stores()
+
+
+@pytest.fixture(params=["memory", "local"])
+def blobs(request: pytest.FixtureRequest, tmp_path: Path) -> Blobs:
+    return MemoryBlobs() if request.param == "memory" else LocalBlobs(tmp_path / "blobs")

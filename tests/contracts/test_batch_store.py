@@ -1,0 +1,174 @@
+"""What every store of batches promises, about rows and their status."""
+
+from dataclasses import replace
+
+import pytest
+
+from app.domain.batch import LineError, Usage
+from app.domain.errors import NotFound, StateConflict
+from app.domain.file import File
+from app.domain.lifecycle import TRANSITIONS, Event, Status, stamps
+from app.services.ports import Planned, Written
+from tests.contracts.conftest import NOW, Stores
+
+
+def test_a_batch_reads_back_as_it_was_added(stores: Stores) -> None:
+    batch = stores.add_batch(metadata={"team": "ümlaut"}, output_lifetime_s=3_600)
+
+    assert stores.batches.find(batch.id) == batch
+    assert stores.batches.get("tenant", batch.id) == batch
+
+
+def test_another_tenant_sees_no_batch(stores: Stores) -> None:
+    stores.add_batch()
+
+    assert stores.batches.get("stranger", "batch_1") is None
+    assert stores.batches.page("stranger", after=None, limit=10) == []
+    with pytest.raises(NotFound):
+        stores.batches.page("stranger", after="batch_1", limit=10)
+
+
+def test_pages_are_newest_first_and_go_on_after_an_id(stores: Stores) -> None:
+    for number in range(5):
+        stores.add_batch(f"batch_{number}", created_at=NOW + number)
+    stores.add_batch("batch_other", tenant_id="other", created_at=NOW + 9)
+
+    first = stores.batches.page("tenant", after=None, limit=2)
+    rest = stores.batches.page("tenant", after=first[-1].id, limit=10)
+
+    assert [batch.id for batch in first] == ["batch_4", "batch_3"]
+    assert [batch.id for batch in rest] == ["batch_2", "batch_1", "batch_0"]
+
+
+def test_a_page_after_nothing_known_is_not_found(stores: Stores) -> None:
+    with pytest.raises(NotFound):
+        stores.batches.page("tenant", after="batch_unknown", limit=10)
+
+
+@pytest.mark.parametrize("status", list(Status))
+def test_an_event_moves_a_batch_as_the_table_says_or_not_at_all(stores: Stores, status: Status) -> None:
+    # One database for all events of a status: making one for each would take most of the suite's time.
+    for event in Event:
+        batch_id = f"batch_{event}"
+        stores.add_in(status, batch_id)
+        before = stores.batches.find(batch_id)
+        assert before is not None
+        assert before.status is status
+
+        if (status, event) in TRANSITIONS:
+            moved = stores.batches.advance(batch_id, event, NOW + 5)
+            expected = dict.fromkeys(stamps(moved.status), NOW + 5) | {"status": TRANSITIONS[status, event]}
+            assert moved == replace(before, **expected)
+        else:
+            with pytest.raises(StateConflict):
+                stores.batches.advance(batch_id, event, NOW + 5)
+            moved = before
+        assert stores.batches.find(batch_id) == moved
+
+
+def test_an_event_for_no_batch_is_a_conflict(stores: Stores) -> None:
+    with pytest.raises(StateConflict):
+        stores.batches.advance("batch_unknown", Event.ACCEPTED, NOW)
+
+
+def test_accepting_keeps_the_plan(stores: Stores) -> None:
+    stores.add_batch()
+
+    batch = stores.batches.accept("batch_1", Planned("plans/x", 7, 50, "small"), NOW + 3)
+
+    assert batch == stores.batches.find("batch_1")
+    assert (batch.status, batch.in_progress_at) == (Status.IN_PROGRESS, NOW + 3)
+    assert (batch.plan_blob, batch.lines_per_task, batch.total, batch.model) == ("plans/x", 7, 50, "small")
+
+
+def test_rejecting_keeps_the_reasons_in_order(stores: Stores) -> None:
+    errors = (LineError("a", "first", 1, "body"), LineError("b", "second, with “marks”"))
+    stores.add_batch()
+
+    batch = stores.batches.reject("batch_1", errors, NOW + 3)
+
+    assert batch == stores.batches.find("batch_1")
+    assert (batch.status, batch.failed_at, batch.errors) == (Status.FAILED, NOW + 3, errors)
+
+
+def test_a_cancelled_batch_is_neither_accepted_nor_rejected(stores: Stores) -> None:
+    stores.add_in(Status.VALIDATING)
+    stores.batches.advance("batch_1", Event.CANCEL_REQUESTED, NOW)
+
+    with pytest.raises(StateConflict):
+        stores.batches.accept("batch_1", Planned("plans/x", 1, 1, None), NOW)
+    with pytest.raises(StateConflict):
+        stores.batches.reject("batch_1", [], NOW)
+    batch = stores.batches.find("batch_1")
+    assert batch is not None
+    assert (batch.status, batch.plan_blob, batch.total) == (Status.CANCELLING, None, 0)
+
+
+def test_the_cursor_moves_only_from_where_it_is(stores: Stores) -> None:
+    stores.add_running(total=10)
+
+    assert stores.batches.move_cursor("batch_1", 0, 2) is True
+    assert stores.batches.move_cursor("batch_1", 0, 3) is False
+    assert stores.batches.move_cursor("batch_1", 2, 5) is True
+    batch = stores.batches.find("batch_1")
+    assert batch is not None
+    assert batch.tasks_dispatched == 5
+
+
+@pytest.mark.parametrize("status", sorted(set(Status) - {Status.IN_PROGRESS}))
+def test_nothing_is_sent_unless_in_progress(stores: Stores, status: Status) -> None:
+    stores.add_in(status)
+
+    assert stores.batches.move_cursor("batch_1", 0, 1) is False
+    assert stores.batches.move_cursor("batch_unknown", 0, 1) is False
+
+
+def test_active_batches_come_by_deadline_without_the_ended(stores: Stores) -> None:
+    stores.add_batch("batch_late", expires_at=NOW + 30)
+    stores.add_batch("batch_soon", expires_at=NOW + 10)
+    stores.add_running("batch_next", expires_at=NOW + 20)
+    stores.add_in(Status.FAILED, "batch_ended")
+
+    assert [batch.id for batch in stores.batches.active(10)] == ["batch_soon", "batch_next", "batch_late"]
+    assert [batch.id for batch in stores.batches.active(1)] == ["batch_soon"]
+
+
+def test_statuses_leave_out_what_is_not_there(stores: Stores) -> None:
+    stores.add_batch("batch_1")
+    stores.add_in(Status.CANCELLED, "batch_2")
+
+    found = stores.batches.statuses(["batch_1", "batch_2", "batch_unknown"])
+
+    assert found == {"batch_1": Status.VALIDATING, "batch_2": Status.CANCELLED}
+    assert stores.batches.statuses([]) == {}
+
+
+def test_finishing_adds_the_files_and_the_usage(stores: Stores) -> None:
+    stores.add_recorded()
+    stores.batches.lease("batch_1", "mine", NOW, 60)
+    stores.batches.seal("batch_1", "mine", NOW)
+    output = File("file-out", "tenant", "batch_output", "out.jsonl", 5, "files/out", NOW, NOW + 9)
+
+    batch = stores.batches.finish("batch_1", Written(output, None, Usage(1, 2, 3, 4)), "mine", NOW + 3)
+
+    assert batch == stores.batches.find("batch_1")
+    assert (batch.status, batch.completed_at) == (Status.COMPLETED, NOW + 3)
+    assert (batch.output_file_id, batch.error_file_id) == ("file-out", None)
+    assert batch.usage == Usage(1, 2, 3, 4)
+    assert stores.files.get("tenant", "file-out", NOW) == output
+
+
+def test_finishing_with_a_lost_lease_changes_nothing(stores: Stores) -> None:
+    stores.add_recorded()
+    stores.batches.lease("batch_1", "mine", NOW, 60)
+    stores.batches.seal("batch_1", "mine", NOW)
+    stores.batches.lease("batch_1", "other", NOW + 61, 60)
+    output = File("file-out", "tenant", "batch_output", "out.jsonl", 5, "files/out", NOW)
+
+    with pytest.raises(StateConflict):
+        stores.batches.finish("batch_1", Written(output, None, Usage()), "mine", NOW + 62)
+
+    batch = stores.batches.find("batch_1")
+    assert batch is not None
+    assert (batch.status, batch.output_file_id) == (Status.FINALIZING, None)
+    assert stores.files.get("tenant", "file-out", NOW) is None

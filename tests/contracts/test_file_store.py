@@ -1,0 +1,119 @@
+"""What every store of files promises."""
+
+import pytest
+
+from app.domain.errors import NotFound
+from app.domain.lifecycle import Event, Status
+from tests.contracts.conftest import NOW, Stores
+
+
+def ids_of(stores: Stores, *, now: float = NOW, **choice: object) -> list[str]:
+    values: dict[str, object] = {"purpose": None, "after": None, "limit": 100, "newest_first": True}
+    return [file.id for file in stores.files.page("tenant", now, **(values | choice))]
+
+
+def test_a_file_reads_back_as_it_was_added(stores: Stores) -> None:
+    file = stores.add_file(filename="ünïcode 名.jsonl", bytes=200 * 2**20, expires_at=NOW + 5)
+
+    assert stores.files.get("tenant", file.id, NOW) == file
+
+
+def test_another_tenant_sees_no_file(stores: Stores) -> None:
+    stores.add_file()
+
+    assert stores.files.get("stranger", "file-1", NOW) is None
+    assert stores.files.mark_deleted("stranger", "file-1", NOW) is False
+    assert stores.files.page("stranger", NOW, purpose=None, after=None, limit=9, newest_first=True) == []
+
+
+def test_a_deleted_file_is_gone_at_once_and_for_good(stores: Stores) -> None:
+    stores.add_file()
+
+    assert stores.files.mark_deleted("tenant", "file-1", NOW) is True
+    assert stores.files.get("tenant", "file-1", NOW) is None
+    assert ids_of(stores) == []
+    assert stores.files.mark_deleted("tenant", "file-1", NOW + 1) is False
+
+
+def test_a_file_is_gone_from_the_instant_it_expires(stores: Stores) -> None:
+    stores.add_file(expires_at=NOW + 10)
+
+    assert stores.files.get("tenant", "file-1", NOW + 9) is not None
+    assert stores.files.get("tenant", "file-1", NOW + 10) is None
+    assert ids_of(stores, now=NOW + 10) == []
+
+
+def test_pages_go_both_ways_and_by_purpose(stores: Stores) -> None:
+    for number in range(4):
+        purpose = "batch" if number % 2 else "batch_output"
+        stores.add_file(f"file-{number}", created_at=NOW + number, purpose=purpose)
+
+    assert ids_of(stores) == ["file-3", "file-2", "file-1", "file-0"]
+    assert ids_of(stores, newest_first=False, limit=2) == ["file-0", "file-1"]
+    assert ids_of(stores, after="file-2") == ["file-1", "file-0"]
+    assert ids_of(stores, after="file-2", newest_first=False) == ["file-3"]
+    assert ids_of(stores, purpose="batch") == ["file-3", "file-1"]
+    assert ids_of(stores, purpose="batch", after="file-3", limit=1) == ["file-1"]
+
+
+def test_hidden_files_take_no_room_on_a_page(stores: Stores) -> None:
+    for number in range(4):
+        stores.add_file(f"file-{number}", created_at=NOW + number)
+    stores.files.mark_deleted("tenant", "file-2", NOW)
+
+    assert ids_of(stores, limit=2) == ["file-3", "file-1"]
+
+
+def test_a_page_after_nothing_known_is_not_found(stores: Stores) -> None:
+    stores.add_file("file-theirs", tenant_id="other")
+
+    with pytest.raises(NotFound):
+        ids_of(stores, after="file-unknown")
+    with pytest.raises(NotFound):
+        ids_of(stores, after="file-theirs")
+
+
+def test_deleted_and_expired_files_are_removable(stores: Stores) -> None:
+    stores.add_file("file-deleted")
+    stores.add_file("file-expired", expires_at=NOW + 1)
+    stores.add_file("file-kept", expires_at=NOW + 99)
+    stores.files.mark_deleted("tenant", "file-deleted", NOW)
+
+    removable = stores.files.removable(NOW + 1, 10)
+
+    assert {file.id for file in removable} == {"file-deleted", "file-expired"}
+    assert len(stores.files.removable(NOW + 1, 1)) == 1
+
+
+def test_a_file_that_an_unfinished_batch_reads_is_not_removable(stores: Stores) -> None:
+    stores.add_file("file-in", blob="files/in")
+    stores.add_running(input_blob="files/in")
+    stores.files.mark_deleted("tenant", "file-in", NOW)
+
+    assert stores.files.removable(NOW, 10) == []
+    stores.batches.advance("batch_1", Event.CANCEL_REQUESTED, NOW)
+    stores.batches.advance("batch_1", Event.FILES_WRITTEN, NOW)
+    assert [file.id for file in stores.files.removable(NOW, 10)] == ["file-in"]
+
+
+def test_a_removed_file_leaves_no_row(stores: Stores) -> None:
+    stores.add_file()
+    stores.files.mark_deleted("tenant", "file-1", NOW)
+
+    stores.files.remove("file-1")
+    stores.files.remove("file-1")
+
+    assert stores.files.removable(NOW, 10) == []
+    assert stores.files.blobs(["files/file-1"]) == set()
+
+
+def test_blobs_are_owned_by_files_and_unfinished_batches(stores: Stores) -> None:
+    stores.add_file("file-1", blob="files/one")
+    stores.add_file("file-2", blob="files/two")
+    stores.files.mark_deleted("tenant", "file-2", NOW)
+    stores.add_running("batch_1")
+    stores.add_in(Status.COMPLETED, "batch_ended")
+    asked = ["files/one", "files/two", "plans/batch_1", "plans/batch_ended", "files/none"]
+
+    assert stores.files.blobs(asked) == {"files/one", "files/two", "plans/batch_1"}
+    assert stores.files.blobs([]) == set()

@@ -1,0 +1,168 @@
+"""What every store of results promises."""
+
+import pytest
+
+from app.domain.batch import Usage
+from app.domain.lifecycle import Event, Status
+from app.domain.result import Result
+from app.services.ports import Progress
+from tests.contracts.conftest import NOW, Stores, result
+
+
+def counts(stores: Stores, batch_id: str = "batch_1") -> tuple[int, int]:
+    batch = stores.batches.find(batch_id)
+    assert batch is not None
+    return batch.completed, batch.failed
+
+
+def test_results_are_counted_by_how_they_came_out(stores: Stores) -> None:
+    stores.add_running()
+
+    stores.results.record([result(0), result(1, ok=False), result(2)])
+
+    assert counts(stores) == (2, 1)
+
+
+def test_a_line_is_recorded_once_and_its_first_result_stays(stores: Stores) -> None:
+    stores.add_running()
+    stores.results.record([result(0, payload=b"first")])
+
+    stores.results.record([result(0, ok=False, payload=b"second"), result(1)])
+
+    assert counts(stores) == (2, 0)
+    assert [payload for _, _, payload, _ in stores.results.read("batch_1")] == [b"first", b"{}"]
+
+
+def test_a_line_twice_in_one_call_counts_once(stores: Stores) -> None:
+    stores.add_running()
+
+    stores.results.record([result(0), result(0)])
+
+    assert counts(stores) == (1, 0)
+
+
+def test_progress_says_what_is_dispatched_and_recorded_whole(stores: Stores) -> None:
+    stores.add_running(total=3)
+    stores.batches.move_cursor("batch_1", 0, 1)
+
+    first = stores.results.record([result(0)])
+    stores.batches.move_cursor("batch_1", 1, 2)
+    then = stores.results.record([result(1)])
+    last = stores.results.record([result(1), result(2)])
+
+    assert first == [Progress("batch_1", False, False)]
+    assert then == [Progress("batch_1", True, False)]
+    assert last == [Progress("batch_1", True, True)]
+
+
+def test_results_of_several_batches_are_recorded_together(stores: Stores) -> None:
+    stores.add_running("batch_1")
+    stores.add_running("batch_2", total=1)
+
+    progress = stores.results.record([result(0), result(0, batch_id="batch_2"), result(1)])
+
+    assert (counts(stores, "batch_1"), counts(stores, "batch_2")) == ((2, 0), (1, 0))
+    assert {one.batch_id: one.is_recorded_whole for one in progress} == {"batch_1": False, "batch_2": True}
+
+
+def test_recording_nothing_is_no_error(stores: Stores) -> None:
+    assert stores.results.record([]) == []
+
+
+@pytest.mark.parametrize("event", [Event.CANCEL_REQUESTED, Event.WINDOW_ELAPSED])
+def test_a_batch_that_drains_still_takes_results(stores: Stores, event: Event) -> None:
+    stores.add_running()
+    stores.batches.advance("batch_1", event, NOW)
+
+    stores.results.record([result(0)])
+
+    assert counts(stores) == (1, 0)
+
+
+def test_a_sealed_batch_takes_no_result(stores: Stores) -> None:
+    stores.add_running()
+    stores.batches.advance("batch_1", Event.CANCEL_REQUESTED, NOW)
+    stores.batches.lease("batch_1", "mine", NOW, 60)
+    stores.batches.seal("batch_1", "mine", NOW)
+
+    progress = stores.results.record([result(0)])
+
+    assert progress == []
+    assert counts(stores) == (0, 0)
+    assert list(stores.results.read("batch_1")) == []
+
+
+@pytest.mark.parametrize(
+    "status", [Status.VALIDATING, Status.FINALIZING, Status.COMPLETED, Status.FAILED, Status.CANCELLED, Status.EXPIRED]
+)
+def test_a_batch_that_is_not_recording_takes_no_result(stores: Stores, status: Status) -> None:
+    stores.add_in(status)
+    before = counts(stores)
+
+    stores.results.record([result(7)])
+
+    assert counts(stores) == before
+    assert stores.results.recorded("batch_1", 7, 8) == set()
+
+
+def test_results_of_no_batch_are_dropped_and_the_others_kept(stores: Stores) -> None:
+    stores.add_running()
+
+    stores.results.record([result(0, batch_id="batch_unknown"), result(0)])
+
+    assert counts(stores) == (1, 0)
+    assert list(stores.results.read("batch_unknown")) == []
+
+
+def test_recorded_names_the_positions_in_a_span(stores: Stores) -> None:
+    stores.add_running(total=10)
+    stores.results.record([result(position) for position in (0, 3, 4, 9)])
+
+    assert stores.results.recorded("batch_1", 3, 9) == {3, 4}
+    assert stores.results.recorded("batch_1", 5, 9) == set()
+
+
+def test_results_are_counted_by_task(stores: Stores) -> None:
+    stores.add_running(total=10)
+    stores.results.record([result(position) for position in (0, 3, 4, 5, 9)])
+
+    assert stores.results.counts_by_task("batch_1", 3) == {0: 1, 1: 3, 3: 1}
+    assert stores.results.counts_by_task("batch_unknown", 3) == {}
+
+
+def test_results_are_read_in_order_with_all_they_hold(stores: Stores) -> None:
+    stores.add_running(total=2_000)
+    payloads = {position: b"\x00\xff%d" % position for position in range(1_200)}
+    new = [
+        Result("batch_1", position, position % 2 == 0, data, Usage(1, 2, 3, position))
+        for position, data in payloads.items()
+    ]
+    stores.results.record(new[::-1])
+
+    read = list(stores.results.read("batch_1"))
+
+    assert read == [(one.position, one.ok, one.payload, one.usage) for one in new]
+
+
+def test_results_are_cleared_once_their_files_are_written(stores: Stores) -> None:
+    stores.add_in(Status.COMPLETED, "batch_1")
+    stores.add_in(Status.CANCELLED, "batch_2")
+    stores.add_recorded("batch_3")
+
+    # The real ones may need a call to find that a batch has none left.
+    for _ in range(20):
+        if not stores.results.clear(2):
+            break
+
+    assert list(stores.results.read("batch_1")) == []
+    assert list(stores.results.read("batch_2")) == []
+    assert len(list(stores.results.read("batch_3"))) == 3
+    assert stores.results.clear(2) == 0
+
+
+def test_a_batch_that_failed_while_finalizing_keeps_its_results(stores: Stores) -> None:
+    stores.add_in(Status.FINALIZING)
+    stores.batches.advance("batch_1", Event.GAVE_UP, NOW)
+
+    assert stores.results.clear(10) == 0
+    assert len(list(stores.results.read("batch_1"))) == 3

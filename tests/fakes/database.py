@@ -1,0 +1,69 @@
+"""What the memory stores share, as tables of one database would be shared."""
+
+from collections.abc import Sequence
+from dataclasses import dataclass, field, replace
+from threading import RLock
+from typing import Any, TypeVar
+
+from app.domain.batch import Batch
+from app.domain.file import File
+from app.domain.lifecycle import ACTIVE, Event, next_status, stamps
+from app.domain.result import Result
+
+T = TypeVar("T")
+
+
+@dataclass
+class FileRow:
+    file: File
+    deleted_at: float | None = None
+
+    def is_visible(self, now: float) -> bool:
+        return self.deleted_at is None and not self.is_expired(now)
+
+    def is_expired(self, now: float) -> bool:
+        return self.file.expires_at is not None and self.file.expires_at <= now
+
+
+@dataclass
+class BatchRow:
+    batch: Batch
+    lease_owner: str | None = None
+    lease_until: float = 0.0
+
+    def is_leased(self, now: float) -> bool:
+        return self.lease_owner is not None and self.lease_until > now
+
+
+@dataclass
+class MemoryDatabase:
+    """Rows by id, under one lock that stands for a transaction."""
+
+    files: dict[str, FileRow] = field(default_factory=dict)
+    batches: dict[str, BatchRow] = field(default_factory=dict)
+    results: dict[str, dict[int, Result]] = field(default_factory=dict)
+    lock: RLock = field(default_factory=RLock)
+
+    def move(self, row: BatchRow, event: Event, now: float) -> Batch:
+        """Apply an event to a row; StateConflict where its status does not take it."""
+        status = next_status(row.batch.status, event)
+        instants: dict[str, Any] = dict.fromkeys(stamps(status), now)
+        row.batch = replace(row.batch, status=status, **instants)
+        return row.batch
+
+    def active_batches(self) -> list[BatchRow]:
+        return [row for row in self.batches.values() if row.batch.status in ACTIVE]
+
+    def owned_blobs(self) -> set[str]:
+        """Return the keys that a file or an unfinished batch owns; a batch's input is its file's."""
+        plans = {row.batch.plan_blob for row in self.active_batches() if row.batch.plan_blob is not None}
+        return {row.file.blob for row in self.files.values()} | plans
+
+    def inputs_in_use(self) -> set[str]:
+        return {row.batch.input_blob for row in self.active_batches() if row.batch.input_blob is not None}
+
+
+def page_after(items: Sequence[T], ids: Sequence[str], after: str | None, limit: int) -> list[T]:
+    """Return up to `limit` items that follow the one with the id `after`, which is there."""
+    start = 0 if after is None else ids.index(after) + 1
+    return list(items[start : start + limit])

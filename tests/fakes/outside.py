@@ -1,0 +1,275 @@
+"""Doubles of what is neither a store nor ours: blobs, the queue, the clock, the roster, the models."""
+
+import re
+from collections.abc import Callable, Iterator, Sequence
+from contextlib import contextmanager
+from dataclasses import dataclass, field
+from itertools import count
+
+from app.domain.errors import BlobMissing, StorageFull, Unavailable
+from app.domain.ids import task_id
+from app.domain.retry import Trouble
+from app.services.ports import Answer, LineTask, WorkerState
+
+PIECE_BYTES = 1024 * 1024
+_KEY = re.compile(r"[A-Za-z0-9_][A-Za-z0-9_.-]*/[A-Za-z0-9_][A-Za-z0-9_.-]*")
+
+
+class FakeClock:
+    """A clock that stands still until it is moved."""
+
+    def __init__(self, now: float = 1_700_000_000.0) -> None:
+        self.time = now
+
+    def now(self) -> float:
+        return self.time
+
+    def advance(self, seconds: float) -> None:
+        self.time += seconds
+
+
+class MemoryBlobs:
+    """Blobs in a dictionary; `capacity` is how many bytes fit in all, None for no end."""
+
+    def __init__(self, clock: FakeClock | None = None, capacity: int | None = None) -> None:
+        self.capacity = capacity
+        self.stored: dict[str, bytes] = {}
+        self._clock = clock or FakeClock()
+        self._written_at: dict[str, float] = {}
+        self._parts = count()
+
+    @property
+    def unfinished(self) -> set[str]:
+        """What was begun, and neither committed nor discarded."""
+        return self._written_at.keys() - self.stored.keys()
+
+    def create(self, key: str) -> "MemoryBlobWriter":
+        _check_key(key)
+        part = f".part/{next(self._parts)}"
+        self._written_at[part] = self._clock.now()
+        return MemoryBlobWriter(self, key, part)
+
+    def size(self, key: str) -> int:
+        return len(self._get(key))
+
+    def read(self, key: str, offset: int, length: int) -> bytes:
+        return self._get(key)[offset : offset + length]
+
+    def stream(self, key: str, offset: int = 0, length: int | None = None) -> Iterator[bytes]:
+        data = self._get(key)
+        end = len(data) if length is None else min(offset + length, len(data))
+        return (data[at : min(at + PIECE_BYTES, end)] for at in range(offset, end, PIECE_BYTES))
+
+    def delete(self, key: str) -> None:
+        if key not in self.unfinished:
+            _check_key(key)
+        self.stored.pop(key, None)
+        self._written_at.pop(key, None)
+
+    def stale(self, before: float) -> Iterator[str]:
+        yield from [key for key, written_at in self._written_at.items() if written_at < before]
+
+    def put(self, key: str, data: bytes) -> None:
+        """Store a blob in one step, for arranging tests."""
+        writer = self.create(key)
+        writer.write(data)
+        writer.commit()
+
+    def _get(self, key: str) -> bytes:
+        _check_key(key)
+        try:
+            return self.stored[key]
+        except KeyError:
+            raise BlobMissing(f"There is no blob {key}.") from None
+
+    def _store(self, key: str, data: bytes) -> None:
+        self.stored[key] = data
+        self._written_at[key] = self._clock.now()
+
+
+class MemoryBlobWriter:
+    """A blob of MemoryBlobs that is being written."""
+
+    def __init__(self, blobs: MemoryBlobs, key: str, part: str) -> None:
+        self._blobs = blobs
+        self._key = key
+        self._part = part
+        self._data = bytearray()
+
+    def write(self, data: bytes) -> int:
+        used = sum(map(len, self._blobs.stored.values())) + len(self._data)
+        if self._blobs.capacity is not None and used + len(data) > self._blobs.capacity:
+            raise StorageFull("No room is left for files.")
+        self._data += data
+        return len(data)
+
+    def commit(self) -> None:
+        self._blobs._store(self._key, bytes(self._data))
+        self.discard()
+
+    def discard(self) -> None:
+        self._blobs._written_at.pop(self._part, None)
+
+
+def _check_key(key: str) -> None:
+    if not _KEY.fullmatch(key):
+        raise ValueError(f"{key!r} is no key of a blob: write name/name")
+
+
+@dataclass
+class RecordingQueue:
+    """A queue that keeps what it was sent; with `failure` set it raises that instead."""
+
+    validated: list[str] = field(default_factory=list)
+    refills: int = 0
+    closed: list[str] = field(default_factory=list)
+    finalized: list[str] = field(default_factory=list)
+    opened_chords: list[tuple[str, int]] = field(default_factory=list)
+    closed_chords: list[tuple[str, int, int]] = field(default_factory=list)
+    published: list[tuple[str, int]] = field(default_factory=list)
+    repeated: list[tuple[str, int]] = field(default_factory=list)
+    # What was published, first time or again, by batch and number.
+    tasks: dict[tuple[str, int], LineTask] = field(default_factory=dict)
+    forgotten: list[str] = field(default_factory=list)
+    # The line tasks that wait; publishing adds to them, a test takes away from them.
+    waiting: set[str] = field(default_factory=set)
+    failure: Exception | None = None
+
+    def fail(self, message: str = "The broker does not answer.") -> None:
+        """Let every call from now on raise Unavailable."""
+        self.failure = Unavailable(message)
+
+    def validate(self, batch_id: str) -> None:
+        self._check()
+        self.validated.append(batch_id)
+
+    def refill(self) -> None:
+        self._check()
+        self.refills += 1
+
+    def close(self, batch_id: str) -> None:
+        self._check()
+        self.closed.append(batch_id)
+
+    def finalize(self, batch_id: str) -> None:
+        self._check()
+        self.finalized.append(batch_id)
+
+    def open_chord(self, batch_id: str, tasks: int) -> None:
+        self._check()
+        self.opened_chords.append((batch_id, tasks))
+
+    def close_chord(self, batch_id: str, dispatched: int, tasks: int) -> None:
+        self._check()
+        self.closed_chords.append((batch_id, dispatched, tasks))
+
+    def publish_lines(self, batch_id: str, tasks: Sequence[LineTask], *, is_repeat: bool) -> None:
+        self._check()
+        (self.repeated if is_repeat else self.published).extend((batch_id, task.number) for task in tasks)
+        self.tasks.update({(batch_id, task.number): task for task in tasks})
+        self.waiting.update(task_id(batch_id, task.number) for task in tasks)
+
+    def queued_tasks(self) -> set[str]:
+        self._check()
+        return set(self.waiting)
+
+    def forget(self, batch_id: str) -> None:
+        self._check()
+        self.forgotten.append(batch_id)
+
+    def _check(self) -> None:
+        if self.failure is not None:
+            raise self.failure
+
+
+class MemoryRoster:
+    """Workers, suspects and locks in dictionaries, by a clock that a test moves."""
+
+    BELIEVED_S = 5.0
+
+    def __init__(self, clock: FakeClock | None = None) -> None:
+        self._clock = clock or FakeClock()
+        self._reports: dict[str, tuple[float, WorkerState]] = {}
+        self._suspects: dict[str, set[int]] = {}
+        self._locked_until: dict[str, float] = {}
+        self._first_until: dict[str, float] = {}
+
+    def report(self, state: WorkerState) -> None:
+        self._reports[state.name] = (self._clock.now(), state)
+
+    def leave(self, name: str) -> None:
+        self._reports.pop(name, None)
+
+    def workers(self) -> list[WorkerState]:
+        now = self._clock.now()
+        return [state for reported_at, state in self._reports.values() if now - reported_at < self.BELIEVED_S]
+
+    def swap_suspects(self, batch_id: str, task_numbers: Sequence[int]) -> set[int]:
+        before = self._suspects.get(batch_id, set())
+        self._suspects[batch_id] = set(task_numbers)
+        return before & set(task_numbers)
+
+    @contextmanager
+    def lock(self, name: str, seconds: float) -> Iterator[bool]:
+        now = self._clock.now()
+        if self._locked_until.get(name, 0.0) > now:
+            yield False
+            return
+        mine = self._locked_until[name] = now + seconds
+        try:
+            yield True
+        finally:
+            if self._locked_until.get(name) == mine:
+                del self._locked_until[name]
+
+    def is_first(self, name: str, seconds: float) -> bool:
+        now = self._clock.now()
+        if self._first_until.get(name, 0.0) > now:
+            return False
+        self._first_until[name] = now + seconds
+        return True
+
+
+@dataclass
+class FakeCatalog:
+    """Serves the models with these ids; with `failure` set it raises that instead."""
+
+    ids: Sequence[str] = ("small",)
+    failure: Exception | None = None
+
+    def models(self) -> list[dict[str, object]]:
+        if self.failure is not None:
+            raise self.failure
+        return [{"id": name, "object": "model", "created": 0, "owned_by": "tests"} for name in self.ids]
+
+
+def good_answer(body: bytes = b'{"object":"chat.completion"}') -> Answer:
+    """Return the answer of a model that did what it was asked."""
+    return Answer(Trouble.NONE, 200, "upstream-1", body)
+
+
+class ScriptedUpstream:
+    """Answers from a script.
+
+    `script` is answers in order, after which `otherwise` is given for ever; or a function of the body. An entry that
+    is an exception is raised.
+    """
+
+    def __init__(
+        self,
+        script: Sequence[Answer | BaseException] | Callable[[bytes], Answer] = (),
+        otherwise: Answer | None = None,
+    ) -> None:
+        self.calls: list[tuple[str, bytes, float]] = []
+        self._by_body = script if callable(script) else None
+        self._entries = [] if callable(script) else list(script)
+        self._otherwise = otherwise or good_answer()
+
+    async def call(self, endpoint: str, body: bytes, timeout_s: float) -> Answer:
+        self.calls.append((endpoint, body, timeout_s))
+        if self._by_body is not None:
+            return self._by_body(body)
+        entry = self._entries.pop(0) if self._entries else self._otherwise
+        if isinstance(entry, BaseException):
+            raise entry
+        return entry

@@ -1,0 +1,296 @@
+"""The stores in memory; give them the same database to let them see each other's rows."""
+
+from collections.abc import Iterator, Sequence
+from dataclasses import replace
+from threading import RLock
+
+from app.domain.batch import Batch, LineError, Usage
+from app.domain.errors import NotFound, StateConflict
+from app.domain.file import File
+from app.domain.lifecycle import RECORDING, TERMINAL, Event, Status
+from app.domain.result import Result
+from app.services.ports import Planned, Progress, Written
+from tests.fakes.database import BatchRow, FileRow, MemoryDatabase, page_after
+
+
+class MemoryFileStore:
+    """Files in a dictionary."""
+
+    def __init__(self, database: MemoryDatabase | None = None) -> None:
+        self._db = database or MemoryDatabase()
+
+    def add(self, file: File) -> None:
+        with self._db.lock:
+            self._db.files[file.id] = FileRow(file)
+
+    def get(self, tenant_id: str, file_id: str, now: float) -> File | None:
+        with self._db.lock:
+            row = self._db.files.get(file_id)
+            return row.file if row and row.file.tenant_id == tenant_id and row.is_visible(now) else None
+
+    def page(
+        self, tenant_id: str, now: float, *, purpose: str | None, after: str | None, limit: int, newest_first: bool
+    ) -> list[File]:
+        with self._db.lock:
+            rows = [row for row in self._db.files.values() if row.file.tenant_id == tenant_id]
+            rows.sort(key=lambda row: (row.file.created_at, row.file.id), reverse=newest_first)
+            ids = [row.file.id for row in rows]
+            if after is not None and after not in ids:
+                raise NotFound(f"No such File object: {after}", param="after")
+            following = page_after(rows, ids, after, len(rows))
+            shown = [
+                row.file
+                for row in following
+                if row.is_visible(now) and (purpose is None or row.file.purpose == purpose)
+            ]
+            return shown[:limit]
+
+    def mark_deleted(self, tenant_id: str, file_id: str, now: float) -> bool:
+        with self._db.lock:
+            if self.get(tenant_id, file_id, now) is None:
+                return False
+            self._db.files[file_id].deleted_at = now
+            return True
+
+    def removable(self, now: float, limit: int) -> list[File]:
+        with self._db.lock:
+            in_use = self._db.inputs_in_use()
+            gone = [row.file for row in self._db.files.values() if not row.is_visible(now)]
+            return [file for file in gone if file.blob not in in_use][:limit]
+
+    def remove(self, file_id: str) -> None:
+        with self._db.lock:
+            self._db.files.pop(file_id, None)
+
+    def blobs(self, keys: Sequence[str]) -> set[str]:
+        with self._db.lock:
+            return set(keys) & self._db.owned_blobs()
+
+
+class MemoryBatchStore:
+    """Batches in a dictionary, with the guards of the real one."""
+
+    def __init__(self, database: MemoryDatabase | None = None) -> None:
+        self._db = database or MemoryDatabase()
+
+    def add(self, batch: Batch) -> None:
+        with self._db.lock:
+            self._db.batches[batch.id] = BatchRow(batch)
+
+    def get(self, tenant_id: str, batch_id: str) -> Batch | None:
+        batch = self.find(batch_id)
+        return batch if batch and batch.tenant_id == tenant_id else None
+
+    def find(self, batch_id: str) -> Batch | None:
+        with self._db.lock:
+            row = self._db.batches.get(batch_id)
+            return row.batch if row else None
+
+    def page(self, tenant_id: str, *, after: str | None, limit: int) -> list[Batch]:
+        with self._db.lock:
+            own = [row.batch for row in self._db.batches.values() if row.batch.tenant_id == tenant_id]
+            own.sort(key=lambda batch: (batch.created_at, batch.id), reverse=True)
+            ids = [batch.id for batch in own]
+            if after is not None and after not in ids:
+                raise NotFound(f"No batch found with id '{after}'.", param="after")
+            return page_after(own, ids, after, limit)
+
+    def advance(self, batch_id: str, event: Event, now: float) -> Batch:
+        with self._db.lock:
+            return self._db.move(self._row(batch_id), event, now)
+
+    def accept(self, batch_id: str, planned: Planned, now: float) -> Batch:
+        with self._db.lock:
+            row = self._row(batch_id)
+            self._db.move(row, Event.ACCEPTED, now)
+            row.batch = replace(row.batch, **planned._asdict())
+            return row.batch
+
+    def reject(self, batch_id: str, errors: Sequence[LineError], now: float) -> Batch:
+        with self._db.lock:
+            row = self._row(batch_id)
+            self._db.move(row, Event.REJECTED, now)
+            row.batch = replace(row.batch, errors=tuple(errors))
+            return row.batch
+
+    def finish(self, batch_id: str, written: Written, token: str, now: float) -> Batch:
+        with self._db.lock:
+            row = self._held(batch_id, token)
+            self._db.move(row, Event.FILES_WRITTEN, now)
+            for file in (written.output, written.errors):
+                if file is not None:
+                    self._db.files[file.id] = FileRow(file)
+            row.batch = replace(
+                row.batch,
+                usage=written.usage,
+                output_file_id=written.output.id if written.output else None,
+                error_file_id=written.errors.id if written.errors else None,
+            )
+            return row.batch
+
+    def seal(self, batch_id: str, token: str, now: float) -> Batch:
+        with self._db.lock:
+            row = self._held(batch_id, token)
+            batch = row.batch
+            if batch.status is Status.VALIDATING or batch.status in TERMINAL:
+                raise StateConflict(f"A batch that is {batch.status} can't be finalized.")
+            if batch.status is Status.IN_PROGRESS:
+                if batch.recorded < batch.total:
+                    raise StateConflict("The batch has lines without a result.")
+                batch = self._db.move(row, Event.ALL_RECORDED, now)
+            sealed_at = now if batch.sealed_at is None else batch.sealed_at
+            row.batch = replace(batch, sealed_at=sealed_at, finalize_tries=batch.finalize_tries + 1)
+            return row.batch
+
+    def lease(self, batch_id: str, token: str, now: float, seconds: float) -> bool:
+        with self._db.lock:
+            row = self._db.batches.get(batch_id)
+            if row is None or (row.is_leased(now) and row.lease_owner != token):
+                return False
+            row.lease_owner, row.lease_until = token, now + seconds
+            return True
+
+    def release(self, batch_id: str, token: str) -> None:
+        with self._db.lock:
+            row = self._db.batches.get(batch_id)
+            if row is not None and row.lease_owner == token:
+                row.lease_owner, row.lease_until = None, 0.0
+
+    def move_cursor(self, batch_id: str, from_task: int, to_task: int) -> bool:
+        with self._db.lock:
+            row = self._db.batches.get(batch_id)
+            if row is None or row.batch.status is not Status.IN_PROGRESS or row.batch.tasks_dispatched != from_task:
+                return False
+            row.batch = replace(row.batch, tasks_dispatched=to_task)
+            return True
+
+    def active(self, limit: int) -> list[Batch]:
+        with self._db.lock:
+            unfinished = [row.batch for row in self._db.active_batches()]
+            return sorted(unfinished, key=lambda batch: (batch.expires_at, batch.id))[:limit]
+
+    def statuses(self, batch_ids: Sequence[str]) -> dict[str, Status]:
+        with self._db.lock:
+            found = {batch_id: self._db.batches.get(batch_id) for batch_id in batch_ids}
+            return {batch_id: row.batch.status for batch_id, row in found.items() if row is not None}
+
+    def stalled(self, now: float, limit: int) -> list[Batch]:
+        with self._db.lock:
+            free = [row.batch for row in self._db.active_batches() if not row.is_leased(now)]
+            return [batch for batch in free if batch.status is not Status.IN_PROGRESS or batch.recorded == batch.total][
+                :limit
+            ]
+
+    def _row(self, batch_id: str) -> BatchRow:
+        row = self._db.batches.get(batch_id)
+        if row is None:
+            raise StateConflict(f"There is no batch {batch_id}.")
+        return row
+
+    def _held(self, batch_id: str, token: str) -> BatchRow:
+        row = self._row(batch_id)
+        if row.lease_owner != token:
+            raise StateConflict("Another holds the lease of the batch by now.")
+        return row
+
+
+class MemoryResultStore:
+    """Results in dictionaries by position."""
+
+    def __init__(self, database: MemoryDatabase | None = None) -> None:
+        self._db = database or MemoryDatabase()
+
+    def record(self, results: Sequence[Result]) -> list[Progress]:
+        with self._db.lock:
+            progress = []
+            for batch_id in dict.fromkeys(result.batch_id for result in results):
+                row = self._db.batches.get(batch_id)
+                if row is None or row.batch.status not in RECORDING or row.batch.sealed_at is not None:
+                    continue
+                self._record_one(row, [result for result in results if result.batch_id == batch_id])
+                batch = row.batch
+                progress.append(
+                    Progress(batch_id, batch.tasks_dispatched >= batch.tasks, batch.recorded == batch.total)
+                )
+            return progress
+
+    def recorded(self, batch_id: str, first: int, end: int) -> set[int]:
+        with self._db.lock:
+            return {position for position in self._db.results.get(batch_id, {}) if first <= position < end}
+
+    def counts_by_task(self, batch_id: str, lines_per_task: int) -> dict[int, int]:
+        with self._db.lock:
+            counts: dict[int, int] = {}
+            for position in self._db.results.get(batch_id, {}):
+                counts[position // lines_per_task] = counts.get(position // lines_per_task, 0) + 1
+            return counts
+
+    def read(self, batch_id: str) -> Iterator[tuple[int, bool, bytes, Usage]]:
+        with self._db.lock:
+            rows = sorted(self._db.results.get(batch_id, {}).items())
+        for position, result in rows:
+            yield position, result.ok, result.payload, result.usage
+
+    def clear(self, limit: int) -> int:
+        # Batches that failed while finalizing keep theirs: an operator may want them.
+        written = {Status.COMPLETED, Status.CANCELLED, Status.EXPIRED}
+        with self._db.lock:
+            doomed = [
+                (rows, position)
+                for batch_id, rows in self._db.results.items()
+                if batch_id in self._db.batches and self._db.batches[batch_id].batch.status in written
+                for position in rows
+            ][:limit]
+            for rows, position in doomed:
+                del rows[position]
+            return len(doomed)
+
+    def _record_one(self, row: BatchRow, results: Sequence[Result]) -> None:
+        rows = self._db.results.setdefault(row.batch.id, {})
+        for result in results:
+            if result.position in rows:
+                continue
+            rows[result.position] = result
+            row.batch = replace(
+                row.batch, completed=row.batch.completed + result.ok, failed=row.batch.failed + (not result.ok)
+            )
+
+
+class MemoryKeyStore:
+    """API keys in a dictionary."""
+
+    def __init__(self) -> None:
+        self._tenants: dict[str, str] = {}
+
+    def tenant_of(self, key_hash: str) -> str | None:
+        return self._tenants.get(key_hash)
+
+    def add(self, key_hash: str, tenant_id: str, now: float) -> None:
+        self._tenants.setdefault(key_hash, tenant_id)
+
+    def is_empty(self) -> bool:
+        return not self._tenants
+
+
+class MemoryIdempotencyStore:
+    """First answers in a dictionary."""
+
+    def __init__(self) -> None:
+        self._claims: dict[tuple[str, str], tuple[str, str, float]] = {}
+        self._lock = RLock()
+
+    def claim(self, tenant_id: str, key: str, fingerprint: str, object_id: str, now: float) -> tuple[str, str]:
+        with self._lock:
+            stored = self._claims.setdefault((tenant_id, key), (fingerprint, object_id, now))
+            return stored[0], stored[1]
+
+    def release(self, tenant_id: str, key: str) -> None:
+        with self._lock:
+            self._claims.pop((tenant_id, key), None)
+
+    def clear(self, before: float) -> int:
+        with self._lock:
+            old = [name for name, (_, _, claimed_at) in self._claims.items() if claimed_at < before]
+            for name in old:
+                del self._claims[name]
+            return len(old)

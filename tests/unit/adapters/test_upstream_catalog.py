@@ -1,0 +1,60 @@
+import asyncio
+
+import pytest
+
+from app.adapters.upstream.catalog import HttpCatalog
+from app.domain.errors import Unavailable
+from tests.unit.adapters.upstream_server import Conversation, Handler, answer, once, refusing, serving
+
+
+def models_of(handler: Handler, times: int = 1, api_key: str | None = None):
+    async def ask():
+        async with serving(handler) as url:
+            catalog = HttpCatalog(url, api_key)
+            for _ in range(times):
+                models = await asyncio.to_thread(catalog.models)
+            return models
+
+    return asyncio.run(ask())
+
+
+def test_models_are_the_objects_that_have_an_id():
+    listed = answer(b'{"object":"list","data":[{"id":"a","object":"model"},{"name":"b"},"c",{"id":4}]}')
+
+    assert models_of(once(listed)) == [{"id": "a", "object": "model"}]
+
+
+def test_the_upstream_is_asked_with_the_key_and_once_in_a_while_only():
+    heads = []
+
+    async def handle(conversation: Conversation) -> None:
+        heads.append(await conversation.read_head())
+        await conversation.say(answer(b'{"data":[{"id":"a"}]}'))
+
+    models_of(handle, times=3, api_key="secret")
+
+    assert len(heads) == 1
+    assert heads[0].startswith(b"get /v1/models ")
+    assert b"authorization: bearer secret" in heads[0]
+
+
+@pytest.mark.parametrize(
+    "said",
+    [
+        answer(b"busy", status="503 Service Unavailable"),
+        answer(b"<html>"),
+        answer(b"[]"),
+        answer(b'{"data":null}'),
+        answer(b"[" * 100_000),
+        b"",
+        b"no HTTP\r\n\r\n",
+    ],
+)
+def test_an_upstream_that_lists_no_models_is_unavailable(said):
+    with pytest.raises(Unavailable, match=r"The upstream at http://127\.0\.0\.1:"):
+        models_of(once(said))
+
+
+def test_an_upstream_that_is_not_there_is_unavailable():
+    with refusing() as url, pytest.raises(Unavailable, match="does not answer"):
+        HttpCatalog(url, None).models()

@@ -1,0 +1,142 @@
+import asyncio
+
+import pytest
+
+from app.adapters.upstream.client import HttpUpstream
+from app.domain.retry import Trouble
+from app.services.ports import Answer
+from tests.unit.adapters.upstream_server import (
+    CHAT,
+    Conversation,
+    always,
+    answer,
+    call,
+    call_at,
+    never_accepting,
+    refusing,
+    serving,
+)
+
+GOOD = b'{"id":"c"}'
+
+
+def test_an_upstream_that_refuses_connections_is_away():
+    with refusing() as url:
+        said = asyncio.run(call_at(url))
+
+    assert said.trouble is Trouble.AWAY
+    assert said.error[0] == "connection_failed"
+
+
+def test_an_upstream_whose_name_is_not_known_is_away():
+    said = asyncio.run(call_at("http://no-such-host.invalid/v1"))
+
+    assert said.trouble is Trouble.AWAY
+    assert said.error[0] == "connection_failed"
+    assert "no-such-host.invalid" in said.error[1]
+
+
+def test_an_upstream_that_takes_no_connection_in_time_is_away():
+    with never_accepting() as url:
+        said = asyncio.run(call_at(url, connect_timeout_s=0.05))
+
+    assert said.trouble is Trouble.AWAY
+    assert said.error == ("connection_failed", "No connection to the upstream within 0.05 s.")
+
+
+def test_an_upstream_that_speaks_no_tls_is_away():
+    async def handle(conversation: Conversation) -> None:
+        await conversation.say(b"HTTP/1.1 400 Bad Request\r\n\r\n")
+
+    async def run() -> Answer:
+        async with serving(handle) as url:
+            return await call_at(url.replace("http:", "https:"))
+
+    said = asyncio.run(run())
+
+    assert said.trouble is Trouble.AWAY
+    assert said.error[0] == "connection_failed"
+    assert "SSL" in said.error[1]
+
+
+def test_a_connection_reset_before_the_answer_is_flaky():
+    async def handle(conversation: Conversation) -> None:
+        await conversation.read_request()
+        conversation.reset()
+
+    said = call(handle)
+
+    assert (said.trouble, said.error[0]) == (Trouble.FLAKY, "connection_failed")
+
+
+def test_a_kept_connection_closed_under_the_next_request_is_flaky():
+    async def handle(conversation: Conversation) -> None:
+        await conversation.read_request()
+        await conversation.say(answer(GOOD))
+        await conversation.read_request()
+
+    said = call(handle, times=2)
+
+    assert (said.trouble, said.error[0]) == (Trouble.FLAKY, "connection_failed")
+    assert "ServerDisconnected" in said.error[1]
+
+
+@pytest.mark.parametrize(
+    "limits",
+    [{"first_byte_timeout_s": 0.05}, {"timeout_s": 0.05}, {"timeout_s": 0.0}],
+    ids=["first byte", "whole call", "no time left"],
+)
+@pytest.mark.parametrize("said_first", [b"", answer(b'{"id":', length=100)], ids=["before headers", "amid the body"])
+def test_an_upstream_that_falls_silent_is_a_timeout(limits, said_first):
+    async def handle(conversation: Conversation) -> None:
+        await conversation.read_request()
+        await conversation.say(said_first)
+        await conversation.hang()
+
+    said = call(handle, **limits)
+
+    assert said == Answer(Trouble.FLAKY, error=("request_timeout", "The underlying call to the model timed out."))
+
+
+def test_an_upstream_that_never_ends_its_answer_is_a_timeout():
+    async def handle(conversation: Conversation) -> None:
+        await conversation.read_request()
+        await conversation.say(b"HTTP/1.1 200 OK\r\ntransfer-encoding: chunked\r\n\r\n")
+        while True:
+            await conversation.say(b"1\r\nx\r\n")
+            await asyncio.sleep(0.001)
+
+    assert call(handle, timeout_s=0.1).error[0] == "request_timeout"
+
+
+def test_a_cancelled_call_is_cancelled():
+    async def run() -> None:
+        begun = asyncio.Event()
+
+        async def handle(conversation: Conversation) -> None:
+            await conversation.read_request()
+            begun.set()
+            await conversation.hang()
+
+        async with serving(handle) as url:
+            task = asyncio.create_task(call_at(url))
+            await begun.wait()
+            task.cancel()
+            with pytest.raises(asyncio.CancelledError):
+                await task
+
+    asyncio.run(run())
+
+
+def test_a_client_that_was_closed_opens_again_for_the_next_call():
+    async def run() -> Answer:
+        async with serving(always(answer(GOOD))) as url:
+            upstream = HttpUpstream(url, api_key=None, connect_timeout_s=5, first_byte_timeout_s=5)
+            await upstream.close()
+            await upstream.call(CHAT, b"{}", 5.0)
+            await upstream.close()
+            said = await upstream.call(CHAT, b"{}", 5.0)
+            await upstream.close()
+            return said
+
+    assert asyncio.run(run()).trouble is Trouble.NONE

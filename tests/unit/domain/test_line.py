@@ -1,0 +1,201 @@
+import json
+from typing import Any
+
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+
+from app.domain.errors import LineInvalid
+from app.domain.limits import MAX_CUSTOM_ID_CHARS, MAX_JSON_DEPTH, MAX_LINE_BYTES
+from app.domain.line import CheckedLine, check_line, duplicate, model_not_found, read_request
+
+CHAT = "/v1/chat/completions"
+GOOD: dict[str, Any] = {
+    "custom_id": "a",
+    "method": "POST",
+    "url": CHAT,
+    "body": {"model": "small", "messages": [{"role": "user", "content": "hi"}]},
+}
+
+
+def line(**changes: object) -> bytes:
+    return json.dumps({**GOOD, **changes}).encode()
+
+
+def without(name: str) -> bytes:
+    return json.dumps({key: value for key, value in GOOD.items() if key != name}).encode()
+
+
+def body(**changes: object) -> bytes:
+    return line(body={**GOOD["body"], **changes})
+
+
+def body_without(name: str) -> bytes:
+    return line(body={key: value for key, value in GOOD["body"].items() if key != name})
+
+
+NOT_JSON = ("invalid_json_line", None, "not parseable as valid JSON")
+NOT_OBJECT = ("invalid_json_line", None, "not a JSON object")
+STREAMS = ("streaming_unsupported", "body.stream", "Streaming is not supported in the Batch API")
+MISSING = "Missing required parameter: '{}'."
+BAD_LINES: dict[str, tuple[bytes, tuple[str, str | None, str]]] = {
+    "no JSON": (b"hello", NOT_JSON),
+    "JSON cut off": (line()[:-1], NOT_JSON),
+    "two values": (line() + line(), NOT_JSON),
+    "a raw control character": (line().replace(b"hi", b"h\x01"), NOT_JSON),
+    "a lone surrogate": (line().replace(b"hi", b"\\ud800"), NOT_JSON),
+    "NaN": (body(temperature=float("nan")), NOT_JSON),
+    "an array": (b"[1]", NOT_OBJECT),
+    "a string": (b'"a"', NOT_OBJECT),
+    "null": (b"null", NOT_OBJECT),
+    "bytes that are not UTF-8": (line().replace(b"hi", b"\xff"), ("invalid_json_line", None, "not valid UTF-8")),
+    "UTF-16": (line().decode().encode("utf-16"), ("invalid_json_line", None, "not valid UTF-8")),
+    "deep nesting": (
+        line().replace(b'"hi"', b"[" * 200 + b"]" * 200),
+        ("invalid_json_line", None, "nested deeper than 100 levels"),
+    ),
+    "nesting without an end": (b"[" * 100_000, ("invalid_json_line", None, "nested deeper")),
+    "a line over the limit": (b" " * (MAX_LINE_BYTES + 1), ("line_too_long", None, "longer than 8,388,608 bytes")),
+    "no custom_id": (without("custom_id"), ("missing_required_parameter", "custom_id", MISSING.format("custom_id"))),
+    "no method": (without("method"), ("missing_required_parameter", "method", MISSING.format("method"))),
+    "no url": (without("url"), ("missing_required_parameter", "url", MISSING.format("url"))),
+    "no body": (without("body"), ("missing_required_parameter", "body", MISSING.format("body"))),
+    "custom_id null": (line(custom_id=None), ("missing_required_parameter", "custom_id", "custom_id")),
+    "nothing at all": (b"{}", ("missing_required_parameter", "custom_id", "custom_id")),
+    "custom_id a number": (line(custom_id=7), ("invalid_request", "custom_id", "must be a string")),
+    "custom_id empty": (line(custom_id=""), ("invalid_request", "custom_id", "1 to 512 characters")),
+    "custom_id too long": (
+        line(custom_id="x" * (MAX_CUSTOM_ID_CHARS + 1)),
+        ("invalid_request", "custom_id", "1 to 512 characters"),
+    ),
+    "body a string": (line(body="{}"), ("invalid_request", "body", "must be an object")),
+    "another method": (line(method="GET"), ("invalid_request", "method", "must be POST")),
+    "another url": (line(url="/v1/embeddings"), ("invalid_url", "url", "does not match the batch endpoint")),
+    "stream": (body(stream=True), STREAMS),
+    "stream a string": (body(stream="yes"), ("invalid_request", "body.stream", "must be a boolean")),
+    "no model": (body_without("model"), ("invalid_request", "body.model", "Model parameter is required.")),
+    "model null": (body(model=None), ("invalid_request", "body.model", "Model parameter is required.")),
+    "model empty": (body(model=""), ("invalid_request", "body.model", "Model parameter is required.")),
+    "model a number": (body(model=1), ("invalid_request", "body.model", "must be a string")),
+    "no messages": (body_without("messages"), ("invalid_request", "body.messages", "Messages parameter is required.")),
+    "messages null": (body(messages=None), ("invalid_request", "body.messages", "Messages parameter is required.")),
+}
+
+GOOD_LINES: dict[str, bytes] = {
+    "the plainest": line(),
+    "with spaces around": b"  " + line() + b"\t",
+    "with unknown fields": line(extra=[1]),
+    "stream false": body(stream=False),
+    "stream null": body(stream=None),
+    "a huge number": body(seed=10**400),
+    "a number out of range": line().replace(b'"hi"', b"1e999"),
+    "brackets inside strings": line().replace(b"hi", b"[" * 5_000),
+    "an escaped quote before brackets": line().replace(b"hi", b'\\"' + b"[{" * 5_000),
+    "as deep as may be": line().replace(b'"hi"', b"[" * (MAX_JSON_DEPTH - 4) + b"]" * (MAX_JSON_DEPTH - 4)),
+    "the longest custom_id": line(custom_id="名" * MAX_CUSTOM_ID_CHARS),
+    "exactly at the limit of size": line() + b" " * (MAX_LINE_BYTES - len(line())),
+    "characters beyond ASCII": json.dumps({**GOOD, "x": "“ü” 🎈"}, ensure_ascii=False).encode(),
+}
+
+
+@pytest.mark.parametrize("case", BAD_LINES)
+def test_a_bad_line_is_refused_with_code_param_and_message(case: str) -> None:
+    data, (code, param, message) = BAD_LINES[case]
+
+    with pytest.raises(LineInvalid) as caught:
+        check_line(data, CHAT)
+
+    assert (caught.value.code, caught.value.param) == (code, param)
+    assert message in caught.value.message
+
+
+@pytest.mark.parametrize("case", GOOD_LINES)
+def test_a_good_line_is_accepted(case: str) -> None:
+    checked = check_line(GOOD_LINES[case], CHAT)
+
+    assert checked.model == "small"
+
+
+@pytest.mark.parametrize(
+    ("endpoint", "given", "param"),
+    [
+        ("/v1/completions", {"model": "m", "prompt": "x"}, None),
+        ("/v1/completions", {"model": "m"}, "body.prompt"),
+        ("/v1/embeddings", {"model": "m", "input": "x"}, None),
+        ("/v1/embeddings", {"model": "m"}, "body.input"),
+        ("/v1/responses", {"model": "m", "input": "x"}, None),
+        ("/v1/responses", {"model": "m", "previous_response_id": "resp_1"}, None),
+        ("/v1/responses", {"model": "m", "prompt": {"id": "p"}}, None),
+        ("/v1/responses", {"model": "m"}, "body.input"),
+        ("/v1/moderations", {"input": "x"}, None),
+        ("/v1/moderations", {"model": "m"}, "body.input"),
+        ("/v1/images/generations", {"model": "m"}, None),
+        ("/v1/images/generations", {}, "body.model"),
+    ],
+)
+def test_each_endpoint_needs_its_own_input(endpoint: str, given: dict[str, object], param: str | None) -> None:
+    data = line(url=endpoint, body=given)
+
+    if param is None:
+        assert check_line(data, endpoint).model == given.get("model")
+        return
+    with pytest.raises(LineInvalid) as caught:
+        check_line(data, endpoint)
+    assert caught.value.param == param
+
+
+@pytest.mark.parametrize(
+    ("given", "inputs"),
+    [
+        ("one", 1),
+        (["one", 'with ", " inside', "three"], 3),
+        ([1, 2, 3], 1),
+        ([[1, 2], [3]], 2),
+        ([], 1),
+        (["x"] * 60_000, 50_001),
+    ],
+)
+def test_the_inputs_of_an_embeddings_line_are_counted(given: object, inputs: int) -> None:
+    data = line(url="/v1/embeddings", body={"model": "m", "input": given})
+
+    assert check_line(data, "/v1/embeddings") == CheckedLine("a", "m", inputs)
+
+
+def test_the_body_is_handed_on_as_the_bytes_that_came() -> None:
+    data = (
+        b'{"custom_id":"a","method":"POST","url":"/v1/chat/completions","body":{ "model":"m", "messages":[1.50, 1e2]}}'
+    )
+    check_line(data, CHAT)
+
+    request = read_request(data)
+
+    assert bytes(request.body) == b'{ "model":"m", "messages":[1.50, 1e2]}'
+    assert request.custom_id == "a"
+
+
+def test_a_model_with_a_long_name_is_cut_in_the_message() -> None:
+    assert len(model_not_found("x" * 100_000).message) < 400
+    assert model_not_found("other").message == "The provided model 'other' is not supported by the Batch API."
+
+
+def test_a_duplicate_names_its_parameter() -> None:
+    assert (duplicate().code, duplicate().param) == ("duplicate_custom_id", "custom_id")
+
+
+@given(st.binary(max_size=200) | st.text(max_size=200).map(str.encode))
+def test_no_bytes_raise_anything_but_line_invalid(data: bytes) -> None:
+    with pytest.raises(LineInvalid):
+        check_line(data, CHAT)
+
+
+@given(
+    st.recursive(
+        st.none() | st.booleans() | st.floats() | st.text(),
+        lambda inner: st.lists(inner) | st.dictionaries(st.text(), inner),
+    )
+)
+def test_no_body_raises_anything_but_line_invalid(value: object) -> None:
+    data = line(body=value)
+
+    with pytest.raises(LineInvalid):
+        check_line(data, CHAT)

@@ -1,0 +1,35 @@
+"""The ticks of beat: upkeep, each idempotent."""
+
+from workers import schedule
+from workers.celery_app import app
+from workers.control_tasks import control
+
+
+@app.task(name=schedule.EXPIRE)
+def expire() -> None:
+    """End the batches whose window has elapsed."""
+    control().upkeep.expire()
+
+
+@app.task(name=schedule.REFILL)
+def refill() -> None:
+    """Publish what the window has room for."""
+    control().dispatch.refill()
+
+
+@app.task(name=schedule.REPAIR)
+def repair() -> None:
+    """Send again what was lost."""
+    control().upkeep.repair()
+
+
+@app.task(name=schedule.SWEEP)
+def sweep() -> None:
+    """Delete files and results that nobody will ask for again."""
+    control().upkeep.sweep()
+
+
+@app.task(name=schedule.SWEEP_BLOBS)
+def sweep_blobs() -> None:
+    """Delete blobs that a crash left without an owner."""
+    control().upkeep.sweep_blobs()

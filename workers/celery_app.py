@@ -1,0 +1,73 @@
+"""The Celery application; every setting that is not the default stands here with its reason."""
+
+from celery import Celery
+from kombu import Queue
+
+from app.adapters.queue import CONTROL_QUEUE, LINES_QUEUE
+from app.config import load_settings
+from app.wiring import set_up_logs
+from workers.intake import LineIntake
+from workers.schedule import SCHEDULE
+
+settings = load_settings()
+set_up_logs(settings)
+
+_DAY_S = 86_400
+# Chord keys must outlive the longest batch: Redis' default of a day would end a 24 h one.
+_CHORD_LIFETIME_S = settings.longest_window_s + 2 * _DAY_S
+# A message that was not acknowledged is delivered again after this. It has to be longer than the longest task, which
+# may retry until its batch's deadline; what a dead worker held is sent again by upkeep within seconds instead.
+_VISIBILITY_TIMEOUT_S = settings.longest_window_s + _DAY_S
+# A connection for each thread that may acknowledge or publish at once, and as many again to reconnect with.
+_MAX_CONNECTIONS = 2 * settings.concurrency + 32
+
+app = Celery("wylon", include=["workers.control_tasks", "workers.line_tasks", "workers.beat_tasks"])
+app.conf.update(
+    broker_url=settings.broker_url,
+    result_backend=settings.broker_url,
+    # Both queues go by their name through the default exchange: no binding is kept in Redis that a flush could lose.
+    task_queues=[Queue(CONTROL_QUEUE, routing_key=CONTROL_QUEUE), Queue(LINES_QUEUE, routing_key=LINES_QUEUE)],
+    task_default_queue=CONTROL_QUEUE,
+    task_create_missing_queues=False,
+    # A message is given up only when its work is done: a worker that dies loses none that it had taken.
+    task_acks_late=True,
+    # Results are rows in the database; a header task counts for its chord all the same.
+    task_ignore_result=True,
+    # A worker takes no more tasks than it has threads; `workers.intake` bounds it by lines as well.
+    worker_prefetch_multiplier=1,
+    # One backend for all threads (265 → 505 chord parts a second): it never waits for a result.
+    result_backend_thread_safe=True,
+    result_expires=_CHORD_LIFETIME_S,
+    result_chord_expires=_CHORD_LIFETIME_S,
+    result_backend_always_retry=True,
+    redis_max_connections=_MAX_CONNECTIONS,
+    redis_socket_timeout=30,
+    redis_socket_connect_timeout=5,
+    redis_socket_keepalive=True,
+    broker_connection_retry_on_startup=True,
+    # The broker may be away for any time; its return ends the wait.
+    broker_connection_max_retries=None,
+    broker_transport_options={
+        "visibility_timeout": _VISIBILITY_TIMEOUT_S,
+        # Looked at every 10 s instead of every 100: restoring is one scan of a few hundred entries.
+        "unacked_restore_interval": 10,
+        "unacked_restore_throttle": 1,
+        # Without these a publish on a dead connection waits for ever.
+        "socket_timeout": 30,
+        "socket_connect_timeout": 5,
+        "socket_keepalive": True,
+        "health_check_interval": 25,
+        "max_connections": _MAX_CONNECTIONS,
+    },
+    # Ids are all that a message carries, and nobody but us reads it.
+    task_serializer="json",
+    accept_content=["json"],
+    worker_send_task_events=False,
+    worker_hijack_root_logger=True,
+    worker_redirect_stdouts=False,
+    beat_schedule=SCHEDULE,
+    # A tick that comes every second is looked for as often.
+    beat_max_loop_interval=1,
+    timezone="UTC",
+)
+app.steps["consumer"].add(LineIntake)

@@ -1,0 +1,96 @@
+"""Each second: say that this worker lives and what it holds, and learn which of its batches were stopped."""
+
+import threading
+import time
+
+import structlog
+
+from app.domain.lifecycle import Status
+from app.services.ports import Roster, WorkerState
+from app.wiring import Stores
+from workers.batches_in_hand import BatchesInHand
+from workers.engine import LineEngine
+from workers.taken import Taken
+
+log = structlog.get_logger()
+
+_BEAT_S = 1.0
+_STOP_WAIT_S = 5.0
+
+
+class Heartbeat:
+    """The thread that keeps the roster's entry of this worker and follows the status of its batches."""
+
+    def __init__(
+        self,
+        name: str,
+        concurrency: int,
+        roster: Roster,
+        stores: Stores,
+        taken: Taken,
+        engine: LineEngine,
+        batches: BatchesInHand,
+        *,
+        cancel_grace_s: float,
+    ) -> None:
+        self._name = name
+        self._concurrency = concurrency
+        self._roster = roster
+        self._stores = stores
+        self._taken = taken
+        self._engine = engine
+        self._batches = batches
+        self._cancel_grace_s = cancel_grace_s
+        self._stopping = threading.Event()
+        self._thread = threading.Thread(target=self._main, name="heartbeat", daemon=True)
+        self._last = (time.monotonic(), 0)
+
+    def start(self) -> None:
+        """Report once, then start the thread."""
+        self._beat()
+        self._thread.start()
+
+    def stop(self) -> None:
+        """End the thread and leave the roster."""
+        self._stopping.set()
+        if self._thread.is_alive():
+            self._thread.join(_STOP_WAIT_S)
+        try:
+            self._roster.leave(self._name)
+        except Exception:
+            log.warning("worker.not_left", exc_info=True)
+
+    def _main(self) -> None:
+        while not self._stopping.wait(_BEAT_S):
+            self._beat()
+
+    def _beat(self) -> None:
+        lines_per_s = self._pace()
+        self._taken.set_pace(lines_per_s)
+        for act in (self._report, self._follow):
+            try:
+                act(lines_per_s)
+            except Exception:
+                # Broker or database are away: calls in flight go on, and the next beat is in a second.
+                log.warning("worker.beat_missed", exc_info=True)
+
+    def _report(self, lines_per_s: float) -> None:
+        self._roster.report(WorkerState(self._name, self._concurrency, lines_per_s, self._taken.task_ids()))
+
+    def _follow(self, _lines_per_s: float) -> None:
+        running = [batch.id for batch in self._batches.all() if not batch.is_stopped]
+        statuses = self._stores.batches.statuses(running) if running else {}
+        now = self._stores.clock.now()
+        for batch in self._batches.all():
+            if batch.id in running and statuses.get(batch.id) is not Status.IN_PROGRESS:
+                batch.aborts_at = now + self._cancel_grace_s
+                self._engine.stop_batch(batch)
+            elif batch.is_stopped and now >= batch.aborts_at:
+                self._engine.abort_batch(batch)
+                self._batches.forget(batch)
+
+    def _pace(self) -> float:
+        now, answered = time.monotonic(), self._engine.answered
+        before, answered_before = self._last
+        self._last = (now, answered)
+        return (answered - answered_before) / max(now - before, 0.001)

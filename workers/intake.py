@@ -1,0 +1,86 @@
+"""How a worker takes messages: bounded by lines, and awake the moment there is room."""
+
+import contextlib
+import os
+from types import MethodType
+from typing import Any
+
+from celery import Celery, bootsteps, signals
+
+from app.adapters.queue import LINES_QUEUE, RUN_LINES
+from app.config import load_settings
+from workers.line_process import LineProcess
+
+_process: LineProcess | None = None
+
+
+def line_process() -> LineProcess:
+    """Return this process's engine and all; a worker of the lines queue has it before its first task."""
+    if _process is None:
+        raise RuntimeError("This worker does not take lines: start it with -Q lines.")
+    return _process
+
+
+def _start(celery: Celery, name: str) -> LineProcess:
+    global _process
+    if _process is None:
+        _process = LineProcess(load_settings(), celery, name)
+        _process.start()
+    return _process
+
+
+class LineIntake(bootsteps.StartStopStep):
+    """A step of the consumer, done at each connection to the broker."""
+
+    requires = ("celery.worker.consumer.tasks:Tasks",)
+
+    def start(self, c: Any) -> None:
+        """Start the process's engine, and have the consumer ask for a message only while there is room for lines."""
+        if LINES_QUEUE not in c.app.amqp.queues.consume_from:
+            return
+        process = _start(c.app, c.hostname)
+        qos = c.task_consumer.channel.qos
+        may_consume = qos.can_consume
+
+        def can_consume(_qos: Any) -> bool:
+            return process.taken.has_room() and bool(may_consume())
+
+        qos.can_consume = MethodType(can_consume, qos)
+        if c.hub is not None:
+            process.taken.on_room(_waker(c.hub))
+
+
+def _waker(hub: Any) -> Any:
+    """Return a function that wakes the hub from any thread: by itself it looks again only when a second is over."""
+    reader, writer = os.pipe2(os.O_NONBLOCK | os.O_CLOEXEC)
+
+    def drain() -> None:
+        with contextlib.suppress(BlockingIOError):
+            os.read(reader, 65_536)
+
+    def wake() -> None:
+        # A full pipe has woken it already.
+        with contextlib.suppress(BlockingIOError):
+            os.write(writer, b"\0")
+
+    hub.add_reader(reader, drain)
+    return wake
+
+
+@signals.task_received.connect
+def _count_task(request: Any = None, **_: Any) -> None:
+    if _process is not None and request.name == RUN_LINES:
+        _batch_id, _number, first, end, _is_repeat = request.args
+        _process.taken.add(request.id, end - first)
+
+
+@signals.worker_shutting_down.connect
+def _drain(**_: Any) -> None:
+    if _process is not None:
+        _process.drain()
+
+
+@signals.worker_shutdown.connect
+def _stop(**_: Any) -> None:
+    if _process is not None:
+        _process.stop()

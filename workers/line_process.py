@@ -1,0 +1,129 @@
+"""A worker process: the engine, the writer and the heartbeat, and what a line task does with them."""
+
+import structlog
+from celery import Celery
+
+from app.config import Settings
+from app.domain.plan import ENTRY_BYTES, unpack_entries
+from app.services.ports import LineTask, Progress
+from app.wiring import Lines, build_lines
+from workers.batches_in_hand import BatchesInHand
+from workers.engine import LineEngine
+from workers.heartbeat import Heartbeat
+from workers.line_run import Line, LineRun
+from workers.taken import Taken
+from workers.writer import ResultWriter
+
+log = structlog.get_logger()
+
+# Lines up to this size are read together before they run; larger ones one by one, when their turn comes.
+_SMALL_LINE_BYTES = 64 * 1024
+_READ_BYTES = 1024 * 1024
+# Workers together ask for a refill at most this often.
+_REFILL_EVERY_S = 0.05
+# Past a batch's deadline its calls have ended by themselves; a task waits this much longer for the last commit.
+_COMMIT_SLACK_S = 60.0
+
+
+class LineProcess:
+    """Runs line tasks for the Celery threads, which only wait here."""
+
+    def __init__(self, settings: Settings, celery: Celery, name: str) -> None:
+        self._settings = settings
+        self._lines: Lines = build_lines(settings, celery)
+        self.taken = Taken(settings.concurrency)
+        self._batches = BatchesInHand(self._lines.stores.batches)
+        self._writer = ResultWriter(self._lines.stores.results.record, self._on_progress)
+        self._engine = LineEngine(
+            self._lines.execution,
+            self._writer,
+            self.taken,
+            concurrency=settings.concurrency,
+            read_line=self._read_line,
+            close_upstream=self._lines.upstream.close,
+        )
+        self._heartbeat = Heartbeat(
+            name,
+            settings.concurrency,
+            self._lines.roster,
+            self._lines.stores,
+            self.taken,
+            self._engine,
+            self._batches,
+            cancel_grace_s=settings.cancel_grace_s,
+        )
+
+    def start(self) -> None:
+        """Start the threads."""
+        self._writer.start()
+        self._engine.start()
+        self._heartbeat.start()
+
+    def drain(self) -> None:
+        """Start no line any more and give back what has not run."""
+        self._engine.drain(self._settings.drain_grace_s)
+
+    def stop(self) -> None:
+        """Record what is done, and end the threads."""
+        self._engine.stop()
+        self._writer.stop()
+        self._heartbeat.stop()
+        self._lines.stores.engine.dispose()
+
+    def run(self, batch_id: str, task: LineTask, *, is_repeat: bool) -> bool:
+        """Run a task's lines; False where some were given back and the message has to go to another worker."""
+        lines = task.end - task.first
+        submitted = 0
+        try:
+            batch = self._batches.get(batch_id)
+            if batch is None:
+                return True
+            done = self._lines.stores.results.recorded(batch_id, task.first, task.end) if is_repeat else set()
+            if len(done) == lines:
+                return True
+            run = LineRun(batch, lines - len(done))
+            submitted = self._submit(run, task, done)
+            run.done.wait(max(batch.deadline - self._lines.stores.clock.now(), 0) + _COMMIT_SLACK_S)
+            return not run.is_given_back
+        finally:
+            self.taken.lines_skipped(lines - submitted)
+
+    def _submit(self, run: LineRun, task: LineTask, done: set[int]) -> int:
+        blobs = self._lines.stores.blobs
+        plan = blobs.read(run.batch.plan_blob, task.first * ENTRY_BYTES, (task.end - task.first) * ENTRY_BYTES)
+        lines, small = [], []
+        for position, entry in enumerate(unpack_entries(plan), task.first):
+            if position in done:
+                continue
+            line = Line(run, position, entry.offset, entry.length)
+            lines.append(line)
+            if entry.length <= _SMALL_LINE_BYTES:
+                small.append(line)
+        for group in _neighbours(small):
+            start = group[0].offset
+            data = blobs.read(run.batch.input_blob, start, group[-1].offset + group[-1].length - start)
+            for line in group:
+                line.data = data[line.offset - start : line.offset - start + line.length]
+        self._engine.submit(lines)
+        return len(lines)
+
+    def _read_line(self, line: Line) -> bytes:
+        return self._lines.stores.blobs.read(line.run.batch.input_blob, line.offset, line.length)
+
+    def _on_progress(self, progress: list[Progress]) -> None:
+        is_wanted = any(not batch.is_dispatched_whole for batch in progress)
+        if is_wanted and self._lines.roster.is_first("refill", _REFILL_EVERY_S):
+            self._lines.queue.refill()
+
+
+def _neighbours(lines: list[Line]) -> list[list[Line]]:
+    """Group lines that follow each other in the input, so that each group is one read of bounded size."""
+    groups: list[list[Line]] = []
+    for line in lines:
+        group = groups[-1] if groups else []
+        start = group[0].offset if group else 0
+        if group and start <= line.offset and line.offset + line.length - start <= _READ_BYTES:
+            group.append(line)
+        else:
+            groups.append([line])
+    return groups

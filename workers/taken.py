@@ -1,0 +1,76 @@
+"""What this process has taken from the queue: the tasks it holds, and how many of their lines wait or run."""
+
+import threading
+from collections.abc import Callable
+
+# Lines taken for each call that may be in flight: enough to start one the moment another ends.
+_LINES_PER_SLOT = 2
+# A fast upstream answers that many in no time: what it answers in this span may be taken as well.
+_LINES_S = 0.1
+
+
+class Taken:
+    """Counts tasks and lines; says when there is room for another task.
+
+    A message is one task of any number of lines, and only the first of those counts for Celery. This counts the
+    second, so that a worker never hoards lines that an idle one could run.
+    """
+
+    def __init__(self, concurrency: int) -> None:
+        self._floor = self._limit = _LINES_PER_SLOT * concurrency
+        self._lock = threading.Lock()
+        self._tasks: dict[str, int] = {}
+        self._lines = 0
+        self._wake: Callable[[], None] | None = None
+
+    def on_room(self, wake: Callable[[], None] | None) -> None:
+        """Have `wake` called, from any thread, whenever room comes up."""
+        self._wake = wake
+
+    def add(self, task_id: str, lines: int) -> None:
+        """Count a task that was received."""
+        with self._lock:
+            if task_id not in self._tasks:
+                self._tasks[task_id] = lines
+                self._lines += lines
+
+    def line_done(self) -> None:
+        """Count a line that waits for nothing but its commit."""
+        with self._lock:
+            self._lines -= 1
+            has_come_up = self._lines == self._limit - 1
+        if has_come_up:
+            self._tell()
+
+    def lines_skipped(self, lines: int) -> None:
+        """Count lines of a task that are not run at all."""
+        with self._lock:
+            was_full = self._lines >= self._limit
+            self._lines -= lines
+            has_come_up = was_full and self._lines < self._limit
+        if has_come_up:
+            self._tell()
+
+    def remove(self, task_id: str) -> None:
+        """Forget a task that ended."""
+        with self._lock:
+            self._tasks.pop(task_id, None)
+        # The hub has an acknowledgement to send, and looks for such only when it wakes.
+        self._tell()
+
+    def set_pace(self, lines_per_s: float) -> None:
+        """Adjust the limit to how fast lines get done."""
+        self._limit = max(self._floor, int(_LINES_S * lines_per_s))
+
+    def has_room(self) -> bool:
+        """Return whether another task may be taken."""
+        return self._lines < self._limit
+
+    def task_ids(self) -> tuple[str, ...]:
+        """Return the ids of the tasks held."""
+        with self._lock:
+            return tuple(self._tasks)
+
+    def _tell(self) -> None:
+        if self._wake is not None:
+            self._wake()
