@@ -21,6 +21,9 @@ _VISIBILITY_TIMEOUT_S = settings.longest_window_s + _DAY_S
 # A connection for each thread that may acknowledge or publish at once, and as many again to reconnect with.
 _MAX_CONNECTIONS = 2 * settings.concurrency + 32
 
+# A socket of the file system has no keep-alive, and its client refuses the option.
+_HAS_KEEPALIVE = not settings.broker_url.startswith("redis+socket:")
+
 app = Celery("wylon", include=["workers.control_tasks", "workers.line_tasks", "workers.beat_tasks"])
 app.conf.update(
     broker_url=settings.broker_url,
@@ -43,7 +46,7 @@ app.conf.update(
     redis_max_connections=_MAX_CONNECTIONS,
     redis_socket_timeout=30,
     redis_socket_connect_timeout=5,
-    redis_socket_keepalive=True,
+    redis_socket_keepalive=_HAS_KEEPALIVE or None,
     broker_connection_retry_on_startup=True,
     # The broker may be away for any time; its return ends the wait.
     broker_connection_max_retries=None,
@@ -55,7 +58,7 @@ app.conf.update(
         # Without these a publish on a dead connection waits for ever.
         "socket_timeout": 30,
         "socket_connect_timeout": 5,
-        "socket_keepalive": True,
+        **({"socket_keepalive": True} if _HAS_KEEPALIVE else {}),
         "health_check_interval": 25,
         "max_connections": _MAX_CONNECTIONS,
     },

@@ -1,6 +1,7 @@
 """/v1/files."""
 
 from collections.abc import Iterator
+from datetime import UTC, datetime
 from typing import Any
 
 from flask import Response, request
@@ -111,13 +112,14 @@ def get_file_content(file_id: str) -> Response:
     # The bytes are a caller's: no browser may take them for a page of ours.
     response.headers["X-Content-Type-Options"] = "nosniff"
     response.content_length = content.size
-    response.last_modified = int(content.file.created_at)
+    response.last_modified = datetime.fromtimestamp(int(content.file.created_at), UTC)
     response.set_etag(content.file.id)
     environ = dict(request.environ)
     if "," in environ.get("HTTP_RANGE", ""):
         # Several ranges at once may be answered with the whole file, and nobody needs more.
         del environ["HTTP_RANGE"]
-    return response.make_conditional(environ, accept_ranges=True, complete_length=content.size)
+    response.make_conditional(environ, accept_ranges=True, complete_length=content.size)
+    return response
 
 
 class _SeekableContent(Iterator[bytes]):

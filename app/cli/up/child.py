@@ -1,0 +1,113 @@
+"""One supervised process."""
+
+import ctypes
+import os
+import signal
+import subprocess
+import sys
+import time
+from collections.abc import Callable, Mapping, Sequence
+from contextlib import ExitStack, suppress
+from dataclasses import dataclass, field
+from pathlib import Path
+
+from app.cli.up.backoff import Backoff
+
+_PR_SET_PDEATHSIG = 1
+
+
+@dataclass(frozen=True)
+class ChildSpec:
+    """How to run a process; `log` None leaves its output on the terminal."""
+
+    name: str
+    command: Sequence[str]
+    environ: Mapping[str, str]
+    cwd: Path
+    log: Path | None = None
+    inherited_fds: tuple[int, ...] = ()
+    # The broker is started before the others and ended after them.
+    is_broker: bool = False
+
+
+@dataclass
+class Child:
+    """A process, and when it may be started again after it ended."""
+
+    spec: ChildSpec
+    process: subprocess.Popen[bytes] | None = None
+    backoff: Backoff = field(default_factory=Backoff)
+    exit_code: int | None = None
+    _started_at: float = 0.0
+    _start_at: float = 0.0
+
+    @property
+    def is_running(self) -> bool:
+        """Whether the process has been started and not been seen to end."""
+        return self.process is not None
+
+    def is_due(self, now: float) -> bool:
+        """Whether the process is to be started now."""
+        return self.process is None and now >= self._start_at
+
+    def start(self) -> int:
+        """Start the process; return its id."""
+        with ExitStack() as stack:
+            output = stack.enter_context(self.spec.log.open("ab")) if self.spec.log else None
+            self.process = subprocess.Popen(  # noqa: S603 - the commands are our own
+                list(self.spec.command),
+                env=dict(self.spec.environ),
+                cwd=self.spec.cwd,
+                stdin=subprocess.DEVNULL,
+                stdout=output,
+                stderr=subprocess.STDOUT if output else None,
+                pass_fds=self.spec.inherited_fds,
+                # A group of its own: ctrl-C on the terminal reaches the supervisor alone, which then ends all in order.
+                start_new_session=True,
+                preexec_fn=_die_with(os.getpid()),  # noqa: PLW1509 - the supervisor has one thread
+            )
+        self._started_at = time.monotonic()
+        return self.process.pid
+
+    def reap(self) -> bool:
+        """Return whether the process has ended since the last look, and plan its next start."""
+        if self.process is None or self.process.poll() is None:
+            return False
+        self.exit_code = self.process.returncode
+        # What it left behind, such as gunicorn's workers, would hold the port or take tasks.
+        self._signal_group(signal.SIGKILL)
+        self.process = None
+        now = time.monotonic()
+        self._start_at = now + self.backoff.delay_s(now - self._started_at)
+        return True
+
+    def terminate(self) -> None:
+        """Ask the process to end."""
+        if self.process is not None:
+            self.process.terminate()
+
+    def kill(self) -> None:
+        """End the process and its children at once."""
+        if self.process is not None:
+            self._signal_group(signal.SIGKILL)
+            self.process.wait()
+
+    def _signal_group(self, number: signal.Signals) -> None:
+        if self.process is not None:
+            with suppress(ProcessLookupError, PermissionError):
+                os.killpg(self.process.pid, number)
+
+
+def _die_with(parent: int) -> Callable[[], None] | None:
+    """Return what makes a new process end with the supervisor, however that ends; Linux alone can."""
+    if sys.platform != "linux":
+        return None
+    # Loaded before the fork: after it, as little as possible may happen.
+    prctl = ctypes.CDLL(None, use_errno=True).prctl
+
+    def tie() -> None:
+        prctl(_PR_SET_PDEATHSIG, signal.SIGKILL)
+        if os.getppid() != parent:
+            os._exit(1)
+
+    return tie

@@ -1,0 +1,71 @@
+"""`wylon up` and `wylon migrate`: the command line of a deployment."""
+
+import click
+
+from app.cli.up.broker import BrokerMissing
+from app.cli.up.deployment import Deployment, StartFailed
+from app.cli.up.options import has_broker, merged_environ, settle
+from app.cli.up.run_folder import FolderTaken
+from app.config import load_settings
+from app.domain.errors import SettingInvalid
+from app.wiring import prepare, set_up_logs
+
+
+@click.command(short_help="Run everything on this machine.")
+@click.option("--host", metavar="HOST", help="Address to serve at [127.0.0.1].")
+@click.option("--port", metavar="PORT", help="Port to serve at; 0 takes a free one [8080].")
+@click.option("--data", metavar="DIR", help="Folder for the database, files, logs and process ids [wylon-data].")
+@click.option("--upstream", metavar="URL", help="The OpenAI-compatible model server, http://HOST:PORT/v1.")
+@click.option("--workers", metavar="N", help="Worker processes; one for each core is the most that helps [1].")
+@click.option("--concurrency", metavar="N", help="Lines in flight in each worker [64].")
+@click.option("--api-key", metavar="KEY", help="The key that callers send; by default one is made and kept in DIR.")
+@click.option("--broker-url", metavar="URL", help="A Redis to use in place of the embedded broker.")
+@click.option("--verbose", "--log-to-terminal", "is_verbose", is_flag=True, help="Log here instead of in DIR/log.")
+def up(
+    host: str | None,
+    port: str | None,
+    data: str | None,
+    upstream: str | None,
+    workers: str | None,
+    concurrency: str | None,
+    api_key: str | None,
+    broker_url: str | None,
+    is_verbose: bool,
+) -> None:
+    """Run the API, control, workers, beat and a broker on this machine, until ctrl-C or SIGTERM.
+
+    Each option is also a variable WYLON_…, as are many more settings: docs/settings.md has the table. Started again on
+    the same --data it goes on where it was.
+    """
+    options = {
+        "HOST": host,
+        "PORT": port,
+        "DATA": data,
+        "UPSTREAM_URL": upstream,
+        "WORKERS": workers,
+        "CONCURRENCY": concurrency,
+        "API_KEY": api_key,
+        "BROKER_URL": broker_url,
+    }
+    environ = merged_environ(options)
+    try:
+        settings = settle(environ)
+    except SettingInvalid as fault:
+        raise click.UsageError(str(fault)) from None
+    set_up_logs(settings)
+    deployment = Deployment(settings, environ, is_broker_given=has_broker(environ), is_logging_here=is_verbose)
+    try:
+        deployment.run(click.echo)
+    except (FolderTaken, BrokerMissing, StartFailed) as fault:
+        raise click.ClickException(str(fault)) from None
+    except PermissionError as fault:
+        raise click.ClickException(f"Can't write to {fault.filename}: {fault.strerror}.") from None
+
+
+@click.command(short_help="Bring the database to the newest schema.")
+def migrate() -> None:
+    """Bring the database of WYLON_DATABASE_URL to the newest schema; `wylon up` does so by itself."""
+    try:
+        prepare(load_settings())
+    except SettingInvalid as fault:
+        raise click.UsageError(str(fault)) from None

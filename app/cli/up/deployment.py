@@ -1,0 +1,166 @@
+"""One run of `wylon up`, from a taken folder to the last process ended."""
+
+import errno
+import socket
+import time
+from collections.abc import Callable, Mapping, Sequence
+from contextlib import ExitStack
+from dataclasses import replace
+from pathlib import Path
+
+from app.cli.up import processes, readiness
+from app.cli.up.broker import EmbeddedBroker, embed_broker
+from app.cli.up.child import Child, ChildSpec
+from app.cli.up.options import child_environ
+from app.cli.up.run_folder import RunFolder, keep_key
+from app.cli.up.signals import SignalWatch
+from app.cli.up.supervisor import Supervisor
+from app.config import Settings
+from app.wiring import ensure_key, prepare
+
+# Seven Python processes that start on a busy machine with one core.
+READY_WITHIN_S = 120.0
+# A process that ends this often before all is up will not come up by itself.
+_HOPELESS_AFTER = 4
+_LOOK_EVERY_S = 0.1
+# How long an ended process may go unnoticed if its signal was missed.
+_IDLE_LOOK_S = 1.0
+_SHOWN_LOG_LINES = 12
+# Connections that wait while the web process starts again.
+_BACKLOG = 2048
+
+
+class StartFailed(Exception):
+    """The deployment can't be started; says why and what to do."""
+
+
+class Deployment:
+    """Everything that `wylon up` runs."""
+
+    def __init__(
+        self, settings: Settings, environ: Mapping[str, str], *, is_broker_given: bool, is_logging_here: bool
+    ) -> None:
+        self._settings = settings
+        self._environ = environ
+        self._is_broker_given = is_broker_given
+        self._is_logging_here = is_logging_here
+        self._folder = RunFolder(settings.data)
+
+    def run(self, say: Callable[[str], None]) -> None:
+        """Run until a signal asks to stop; FolderTaken, BrokerMissing, StartFailed."""
+        with ExitStack() as stack:
+            self._folder.acquire()
+            stack.callback(self._folder.release)
+            listener = stack.enter_context(_listen(self._settings.host, self._settings.port))
+            self._settings = replace(self._settings, port=listener.getsockname()[1])
+            broker = self._embed_broker(stack)
+            prepare(self._settings)
+            self._admit_key(say)
+            signals = SignalWatch()
+            supervisor = Supervisor(self._specs(listener, broker), self._folder)
+            stack.callback(supervisor.stop, lambda seconds: _wait_impatiently(signals, seconds))
+            self._await_ready(supervisor, signals, say)
+            while not signals.is_stopping:
+                supervisor.tick()
+                signals.wait(_IDLE_LOOK_S if supervisor.is_whole else _LOOK_EVERY_S)
+
+    def _embed_broker(self, stack: ExitStack) -> EmbeddedBroker | None:
+        if self._is_broker_given:
+            return None
+        broker = embed_broker(self._folder.run)
+        stack.callback(broker.clean_up)
+        self._settings = replace(self._settings, broker_url=broker.url)
+        return broker
+
+    def _admit_key(self, say: Callable[[str], None]) -> None:
+        if self._settings.api_key is not None:
+            ensure_key(self._settings, self._settings.api_key)
+            return
+        key = keep_key(self._settings.data)
+        ensure_key(self._settings, key)
+        say(f"API key: {key}")
+
+    def _specs(self, listener: socket.socket, broker: EmbeddedBroker | None) -> list[ChildSpec]:
+        settings = self._settings
+        # The web gets the open socket: the port stays ours while it starts again, and callers wait instead of failing.
+        specs = [
+            self._python("web", processes.web_command(f"fd://{listener.fileno()}"), (listener.fileno(),)),
+            self._python("control", processes.control_command(settings)),
+            *(
+                self._python(name, processes.worker_command(settings, name))
+                for name in (f"worker-{number}" for number in range(1, settings.workers + 1))
+            ),
+            self._python("beat", processes.beat_command(settings)),
+        ]
+        if broker is not None:
+            specs.insert(0, replace(self._spec("broker", broker.command()), is_broker=True))
+        return specs
+
+    def _python(self, name: str, arguments: Sequence[str], fds: tuple[int, ...] = ()) -> ChildSpec:
+        return replace(self._spec(name, processes.run_by_this_python(arguments)), inherited_fds=fds)
+
+    def _spec(self, name: str, command: Sequence[str]) -> ChildSpec:
+        log = None if self._is_logging_here else self._folder.log_of(name)
+        # The data folder, since Python and Celery import from the current one, where another `app` may be.
+        return ChildSpec(name, command, child_environ(self._environ, self._settings), self._settings.data, log)
+
+    def _await_ready(self, supervisor: Supervisor, signals: SignalWatch, say: Callable[[str], None]) -> None:
+        deadline = time.monotonic() + READY_WITHIN_S
+        look = readiness.pending(self._settings)
+        is_broker_up = False
+        missing: str | None = "broker"
+        while not signals.is_stopping:
+            if is_broker_up:
+                supervisor.tick()
+                missing = look()
+            else:
+                supervisor.tick_broker()
+                is_broker_up = readiness.is_broker_up(self._settings)
+            if missing is None:
+                say(f"ready http://{_url_host(self._settings.host)}:{self._settings.port}/v1")
+                return
+            if failing := supervisor.failing(_HOPELESS_AFTER):
+                raise StartFailed(_ending_message(failing))
+            if time.monotonic() > deadline:
+                raise StartFailed(self._late_message(missing))
+            signals.wait(_LOOK_EVERY_S)
+
+    def _late_message(self, missing: str) -> str:
+        if missing == "broker" and self._is_broker_given:
+            return f"The broker of WYLON_BROKER_URL did not answer within {READY_WITHIN_S:g} s."
+        return f"{missing} was not up within {READY_WITHIN_S:g} s." + _last_lines(self._folder.logs / f"{missing}.log")
+
+
+def _listen(host: str, port: int) -> socket.socket:
+    try:
+        family = socket.getaddrinfo(host or None, port, type=socket.SOCK_STREAM, flags=socket.AI_PASSIVE)[0][0]
+        return socket.create_server((host, port), family=family, backlog=_BACKLOG)
+    except OSError as fault:
+        if fault.errno == errno.EADDRINUSE:
+            raise StartFailed(
+                f"Port {port} of {host} is in use: choose another with --port, or 0 for a free one."
+            ) from None
+        raise StartFailed(f"Can't listen on {host}:{port}: {fault.strerror or fault}.") from None
+
+
+def _url_host(host: str) -> str:
+    return f"[{host}]" if ":" in host else host
+
+
+def _wait_impatiently(signals: SignalWatch, seconds: float) -> bool:
+    """Wait a while; a second wish to stop ends the patience with processes that still work."""
+    signals.wait(seconds)
+    return signals.stops > 1
+
+
+def _ending_message(child: Child) -> str:
+    message = f"{child.spec.name} keeps ending (exit code {child.exit_code})."
+    return message + _last_lines(child.spec.log) if child.spec.log else message
+
+
+def _last_lines(log: Path) -> str:
+    try:
+        lines = log.read_text(errors="replace").splitlines()[-_SHOWN_LOG_LINES:]
+    except OSError:
+        return ""
+    return "\n".join([f" The end of {log}:", *(f"  {line}" for line in lines)])

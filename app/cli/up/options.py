@@ -1,0 +1,48 @@
+"""The options of a command and the environment, made into settings and into what children are given."""
+
+import os
+from collections.abc import Mapping
+from dataclasses import replace
+from pathlib import Path
+
+from app.config import PREFIX, Settings, load_settings
+
+_SQLITE = "sqlite:///"
+
+
+def merged_environ(options: Mapping[str, str | None]) -> dict[str, str]:
+    """Return the environment with the options that were given on top, by the names of their settings."""
+    given = {f"{PREFIX}{name}": value for name, value in options.items() if value is not None}
+    # Not read for settings, which only app.config does: children inherit it.
+    return {**os.environ, **given}
+
+
+def has_broker(environ: Mapping[str, str]) -> bool:
+    """Return whether the operator named a broker."""
+    return bool(environ.get(f"{PREFIX}BROKER_URL"))
+
+
+def settle(environ: Mapping[str, str]) -> Settings:
+    """Return the settings, with paths that hold in any folder; SettingInvalid."""
+    settings = load_settings(environ)
+    path = settings.database_url.removeprefix(_SQLITE)
+    if settings.database_url.startswith(_SQLITE) and not path.startswith((":memory:", "/")):
+        return replace(settings, database_url=f"{_SQLITE}{Path(path).absolute()}")
+    return settings
+
+
+def child_environ(environ: Mapping[str, str], settings: Settings) -> dict[str, str]:
+    """Return what children are started with: settings that were worked out override what was given."""
+    worked_out = {
+        "DATA": str(settings.data),
+        "HOST": settings.host,
+        "PORT": str(settings.port),
+        "BROKER_URL": settings.broker_url,
+        "DATABASE_URL": settings.database_url,
+    }
+    return {
+        **environ,
+        **{f"{PREFIX}{name}": value for name, value in worked_out.items()},
+        # A log is read while it is written.
+        "PYTHONUNBUFFERED": "1",
+    }

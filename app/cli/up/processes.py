@@ -1,0 +1,56 @@
+"""The command line of every process; the Procfile and docker-compose.yml run the same."""
+
+import sys
+from collections.abc import Sequence
+
+from app.config import Settings
+
+WEB_THREADS = 16
+# A warm stop of the web has to end before the supervisor kills what is left.
+WEB_GRACE_S = 5
+# Control waits for the database and for files, not for the processor.
+CONTROL_THREADS = 16
+
+# Workers neither watch each other nor send events: repair goes by leases in Redis, and chatter costs messages.
+_QUIET = ("--without-gossip", "--without-mingle", "--without-heartbeat")
+
+
+def web_command(bind: str) -> Sequence[str]:
+    """Return the command of the web process; `bind` as gunicorn spells it."""
+    return (
+        *("-m", "gunicorn", "app.api:create_app()"),
+        *("--bind", bind),
+        *("--workers", "1", "--worker-class", "gthread", "--threads", str(WEB_THREADS)),
+        # For a thread that hangs altogether; an upload of 200 MB over a slow line takes as long as it takes.
+        *("--timeout", "300", "--graceful-timeout", str(WEB_GRACE_S), "--keep-alive", "75"),
+        "--no-control-socket",
+    )
+
+
+def control_command(settings: Settings) -> Sequence[str]:
+    """Return the command of the control process."""
+    return _worker("control", "control", CONTROL_THREADS, settings)
+
+
+def worker_command(settings: Settings, name: str) -> Sequence[str]:
+    """Return the command of a worker."""
+    return _worker("lines", name, settings.concurrency, settings)
+
+
+def beat_command(settings: Settings) -> Sequence[str]:
+    """Return the command of beat."""
+    schedule = str(settings.data / "run" / "beat-schedule")
+    return ("-m", "celery", "-A", "workers.celery_app", "beat", "-l", settings.log_level, "--schedule", schedule)
+
+
+def run_by_this_python(arguments: Sequence[str]) -> Sequence[str]:
+    """Return the command line that runs `-m …` by the interpreter, and so the packages, of this process."""
+    return (sys.executable, *arguments)
+
+
+def _worker(queue: str, name: str, threads: int, settings: Settings) -> Sequence[str]:
+    return (
+        *("-m", "celery", "-A", "workers.celery_app", "worker", "-P", "threads"),
+        *("-Q", queue, "-c", str(threads), "-n", f"{name}@%h", "-l", settings.log_level),
+        *_QUIET,
+    )

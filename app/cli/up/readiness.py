@@ -1,0 +1,64 @@
+"""Whether the processes of a deployment are up."""
+
+import http.client
+import socket
+from collections.abc import Callable
+from contextlib import suppress
+
+import redis
+
+from app.adapters.roster import RedisRoster
+from app.config import Settings
+from app.wiring import open_redis
+
+_LOOK_TIMEOUT_S = 2.0
+# Addresses to listen on that stand for all of the machine's, and one to reach them by.
+_ANY = {"0.0.0.0": "127.0.0.1", "": "127.0.0.1", "::": "::1"}  # noqa: S104 - compared with, not bound to
+
+
+def is_broker_up(settings: Settings) -> bool:
+    """Return whether the broker answers."""
+    client = open_redis(settings)
+    try:
+        return bool(client.ping())
+    except (redis.RedisError, OSError):
+        return False
+    finally:
+        client.close()
+
+
+def is_web_up(host: str, port: int) -> bool:
+    """Return whether the API answers."""
+    connection = http.client.HTTPConnection(_ANY.get(host, host), port, timeout=_LOOK_TIMEOUT_S)
+    try:
+        connection.request("GET", "/healthz")
+        return connection.getresponse().status == 200
+    except (OSError, http.client.HTTPException):
+        return False
+    finally:
+        connection.close()
+
+
+def missing_workers(settings: Settings) -> set[str]:
+    """Return the names of this machine's workers that have not reported."""
+    wanted = {f"worker-{number}@{socket.gethostname()}" for number in range(1, settings.workers + 1)}
+    client = open_redis(settings)
+    with suppress(redis.RedisError, OSError):
+        wanted -= {worker.name for worker in RedisRoster(client).workers()}
+    client.close()
+    return wanted
+
+
+def pending(settings: Settings) -> Callable[[], str | None]:
+    """Return a check that names what is not up yet, None once all is; what was up is not asked again."""
+    is_serving = False
+
+    def look() -> str | None:
+        nonlocal is_serving
+        is_serving = is_serving or is_web_up(settings.host, settings.port)
+        if not is_serving:
+            return "web"
+        missing = sorted(missing_workers(settings))
+        return missing[0].partition("@")[0] if missing else None
+
+    return look

@@ -1,0 +1,95 @@
+"""The folders `run` and `log` of a deployment: one supervisor's lock, process ids, logs and the kept API key."""
+
+import fcntl
+import os
+from contextlib import suppress
+from pathlib import Path
+
+from app.domain.ids import new_api_key
+
+# A log that is larger when its process's supervisor starts is put aside, in place of the one put aside before.
+_MAX_LOG_BYTES = 50 * 1024 * 1024
+
+
+class FolderTaken(Exception):
+    """Another supervisor works on this data folder."""
+
+
+class RunFolder:
+    """Where a supervisor says what it runs."""
+
+    def __init__(self, data: Path) -> None:
+        self.data = data
+        self.run = data / "run"
+        self.logs = data / "log"
+        self._lock: int | None = None
+
+    def acquire(self) -> None:
+        """Take the folder for this process, and clear what a crash left there; FolderTaken where another has it."""
+        self.run.mkdir(parents=True, exist_ok=True)
+        self.logs.mkdir(exist_ok=True)
+        # The lock goes with the process that holds it, whatever ends that; its file stays.
+        lock = os.open(self.run / "up.lock", os.O_RDWR | os.O_CREAT, 0o644)
+        try:
+            fcntl.flock(lock, fcntl.LOCK_EX | fcntl.LOCK_NB)
+        except OSError:
+            os.close(lock)
+            raise FolderTaken(self._taken_message()) from None
+        self._lock = lock
+        for stale in (*self.run.glob("*.pid"), *self.run.glob("*.sock")):
+            stale.unlink(missing_ok=True)
+        self.write_pid("up", os.getpid())
+
+    def release(self) -> None:
+        """Give the folder up."""
+        if self._lock is not None:
+            self.remove_pid("up")
+            os.close(self._lock)
+            self._lock = None
+
+    def write_pid(self, name: str, pid: int) -> None:
+        """Say which process has this name now; readers see the old id or the new one."""
+        path = self._pid_path(name)
+        written = path.with_suffix(".pid-new")
+        written.write_text(f"{pid}\n")
+        written.replace(path)
+
+    def remove_pid(self, name: str) -> None:
+        """Say that no process has this name."""
+        self._pid_path(name).unlink(missing_ok=True)
+
+    def log_of(self, name: str) -> Path:
+        """Return the log of a process, with one that has grown too large put aside."""
+        path = self.logs / f"{name}.log"
+        with suppress(FileNotFoundError):
+            if path.stat().st_size > _MAX_LOG_BYTES:
+                path.replace(path.with_suffix(".log.1"))
+        return path
+
+    def _pid_path(self, name: str) -> Path:
+        return self.run / f"{name}.pid"
+
+    def _taken_message(self) -> str:
+        with suppress(OSError, ValueError):
+            pid = int(self._pid_path("up").read_text())
+            return f"{self.data} is in use by `wylon up` with process id {pid}: stop that, or choose another --data."
+        return f"{self.data} is in use by another `wylon up`: stop that, or choose another --data."
+
+
+def read_kept_key(data: Path) -> str | None:
+    """Return the API key that a deployment keeps for itself, None where it keeps none."""
+    with suppress(FileNotFoundError):
+        return (data / "api-key").read_text().strip() or None
+    return None
+
+
+def keep_key(data: Path) -> str:
+    """Return the deployment's kept API key, made and written for its owner's eyes if there is none."""
+    kept = read_kept_key(data)
+    if kept is not None:
+        return kept
+    key = new_api_key()
+    descriptor = os.open(data / "api-key", os.O_WRONLY | os.O_CREAT | os.O_TRUNC, 0o600)
+    with os.fdopen(descriptor, "w") as file:
+        file.write(f"{key}\n")
+    return key

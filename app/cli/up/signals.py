@@ -1,0 +1,38 @@
+"""Signals, and waits that a signal ends."""
+
+import os
+import select
+import signal
+from types import FrameType
+
+_STOP_SIGNALS = (signal.SIGTERM, signal.SIGINT, signal.SIGHUP)
+
+
+class SignalWatch:
+    """Notes the wish to stop from the moment it is made; for the main thread of a process that owns its signals."""
+
+    def __init__(self) -> None:
+        self.stops = 0
+        self._reader, self._writer = os.pipe()
+        for descriptor in (self._reader, self._writer):
+            os.set_blocking(descriptor, False)
+        # A pipe, since a flag alone could be set between a look at it and the wait.
+        signal.set_wakeup_fd(self._writer, warn_on_full_buffer=False)
+        for number in _STOP_SIGNALS:
+            signal.signal(number, self._note_stop)
+        # Its handler does nothing; the byte in the pipe ends the wait as soon as a child has ended.
+        signal.signal(signal.SIGCHLD, lambda number, frame: None)
+
+    @property
+    def is_stopping(self) -> bool:
+        """Whether the process was asked to end."""
+        return self.stops > 0
+
+    def wait(self, seconds: float) -> None:
+        """Return after so many seconds, or at a signal."""
+        ready, _, _ = select.select([self._reader], [], [], seconds)
+        if ready:
+            os.read(self._reader, 4096)
+
+    def _note_stop(self, number: int, frame: FrameType | None) -> None:
+        self.stops += 1

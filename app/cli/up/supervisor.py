@@ -1,0 +1,79 @@
+"""Keeps a set of processes running, and ends them in order."""
+
+import time
+from collections.abc import Callable, Iterable, Sequence
+
+import structlog
+
+from app.cli.up.child import Child, ChildSpec
+from app.cli.up.run_folder import RunFolder
+
+# All have to be gone within 10 s of the signal; what is left for the broker is short, since it saves nothing.
+KILL_AFTER_S = 8.5
+BROKER_KILL_AFTER_S = 0.8
+_LOOK_EVERY_S = 0.05
+
+log = structlog.get_logger()
+
+
+class Supervisor:
+    """Starts processes, starts them again when they end, and stops them: the broker first, and last."""
+
+    def __init__(self, specs: Sequence[ChildSpec], folder: RunFolder) -> None:
+        self.children = [Child(spec) for spec in sorted(specs, key=lambda spec: not spec.is_broker)]
+        self._folder = folder
+
+    def tick(self) -> None:
+        """Note which processes ended, and start those that are due."""
+        self._look_after(self.children)
+
+    def tick_broker(self) -> None:
+        """Do the same for the broker alone, which the others need first."""
+        self._look_after([child for child in self.children if child.spec.is_broker])
+
+    def _look_after(self, children: Sequence[Child]) -> None:
+        for child in children:
+            if child.reap():
+                self._folder.remove_pid(child.spec.name)
+                log.warning("process.ended", process=child.spec.name, exit_code=child.exit_code)
+        for child in children:
+            if child.is_due(time.monotonic()):
+                pid = child.start()
+                self._folder.write_pid(child.spec.name, pid)
+                log.info("process.started", process=child.spec.name, pid=pid)
+
+    @property
+    def is_whole(self) -> bool:
+        """Whether every process runs."""
+        return all(child.is_running for child in self.children)
+
+    def failing(self, failures: int) -> Child | None:
+        """Return a process that has ended at least so many times in a row."""
+        return next((child for child in self.children if child.backoff.failures >= failures), None)
+
+    def stop(self, is_impatient: Callable[[float], bool]) -> None:
+        """End all processes within 10 s.
+
+        Args:
+            is_impatient: waits up to the given seconds; True where the rest shall be killed now.
+        """
+        deadline = time.monotonic() + KILL_AFTER_S
+        self._end([child for child in self.children if not child.spec.is_broker], deadline, is_impatient)
+        broker_deadline = time.monotonic() + BROKER_KILL_AFTER_S
+        self._end([child for child in self.children if child.spec.is_broker], broker_deadline, is_impatient)
+
+    def _end(self, children: Iterable[Child], deadline: float, is_impatient: Callable[[float], bool]) -> None:
+        left = [child for child in children if child.is_running]
+        for child in left:
+            child.terminate()
+        is_late = False
+        while left:
+            is_late = is_late or time.monotonic() >= deadline
+            for child in left:
+                if is_late:
+                    log.warning("process.killed", process=child.spec.name)
+                    child.kill()
+                if child.reap():
+                    self._folder.remove_pid(child.spec.name)
+            left = [child for child in left if child.is_running]
+            is_late = bool(left) and is_impatient(_LOOK_EVERY_S)
