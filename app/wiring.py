@@ -2,7 +2,9 @@
 
 import logging
 import sys
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass
+from functools import partial
 from pathlib import Path
 from typing import Any
 from urllib.parse import urlsplit
@@ -15,17 +17,20 @@ from sqlalchemy import Engine
 from app.adapters.blobs.local import LocalBlobs
 from app.adapters.clock import SystemClock
 from app.adapters.db.batch_store import SqlBatchStore
-from app.adapters.db.engine import open_engine
+from app.adapters.db.engine import check, open_engine
 from app.adapters.db.file_store import SqlFileStore
 from app.adapters.db.key_store import SqlIdempotencyStore, SqlKeyStore
 from app.adapters.db.migrate import migrate
 from app.adapters.db.result_store import SqlResultStore
-from app.adapters.queue import CeleryQueue
+from app.adapters.queue import CeleryQueue, open_sender
 from app.adapters.roster import RedisRoster
+from app.adapters.upstream.catalog import HttpCatalog
 from app.adapters.upstream.client import HttpUpstream
 from app.config import Settings
+from app.services.batches import BatchService
 from app.services.dispatch import DispatchService
 from app.services.execution import ExecutionService
+from app.services.files import FileService
 from app.services.finalization import FinalizationService
 from app.services.keys import KeyService
 from app.services.ports import Clock
@@ -88,6 +93,43 @@ def ensure_key(settings: Settings, key: str) -> None:
         KeyService(stores.keys, stores.clock).ensure(key)
     finally:
         stores.engine.dispose()
+
+
+@dataclass(frozen=True)
+class Web:
+    """What the API serves from."""
+
+    files: FileService
+    batches: BatchService
+    keys: KeyService
+    catalog: HttpCatalog
+    readiness: Mapping[str, Callable[[], None]]
+
+
+def build_api(settings: Settings) -> Web:
+    """Build the services of a web process."""
+    stores = open_stores(settings)
+    client = open_redis(settings)
+    queue = CeleryQueue(open_sender(settings.broker_url), client)
+    return Web(
+        files=FileService(stores.files, stores.blobs, stores.clock, stores.idempotency),
+        batches=BatchService(
+            stores.batches,
+            stores.files,
+            queue,
+            stores.clock,
+            stores.idempotency,
+            endpoints=settings.endpoints,
+            windows=settings.completion_windows,
+        ),
+        keys=KeyService(stores.keys, stores.clock),
+        catalog=HttpCatalog(settings.upstream_url, settings.upstream_api_key),
+        readiness={"database": partial(check, stores.engine), "broker": lambda: _check_broker(client)},
+    )
+
+
+def _check_broker(client: redis.Redis) -> None:
+    client.ping()
 
 
 @dataclass(frozen=True)

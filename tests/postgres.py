@@ -100,7 +100,7 @@ class PostgresServer:
             except psycopg.OperationalError:
                 assert self._process is not None
                 if self._process.poll() is not None or time.monotonic() > deadline:
-                    raise RuntimeError((self._folder / "log").read_text()) from None
+                    raise RuntimeError((self._folder / "log").read_text("utf-8")) from None
                 # Ends as soon as the server does; else it is asked again.
                 try:
                     self._process.wait(0.05)

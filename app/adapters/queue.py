@@ -29,6 +29,25 @@ _PUBLISH_AT_ONCE = 1_000
 _GROUP_KEYS = ("", ".j", ".t", ".s", ".d", ".c")
 
 
+# A caller waits for this: two tries, then the API answers, and upkeep sends what was not sent.
+_SENDER_RETRIES = {"max_retries": 1, "interval_start": 0.1, "interval_step": 0.1}
+_SENDER_TIMEOUT_S = 5
+
+
+def open_sender(broker_url: str) -> Celery:
+    """Return a Celery application that sends and runs nothing, for processes that are no workers."""
+    sender = Celery("wylon", broker=broker_url)
+    sender.conf.update(
+        task_publish_retry_policy=_SENDER_RETRIES,
+        broker_connection_timeout=_SENDER_TIMEOUT_S,
+        broker_transport_options={
+            "socket_timeout": _SENDER_TIMEOUT_S,
+            "socket_connect_timeout": _SENDER_TIMEOUT_S,
+        },
+    )
+    return sender
+
+
 class CeleryQueue:
     """`Queue` on Celery over Redis.
 

@@ -63,7 +63,9 @@ def refusal(messages: Mapping[Any, Any] | list[str]) -> InvalidRequest:
     path: list[str] = []
     while isinstance(messages, Mapping):
         name, messages = next(iter(messages.items()))
-        path.append(str(name))
+        # What is wrong with an object as a whole comes under this name.
+        if name != "_schema":
+            path.append(str(name))
     param, reason = ".".join(path), messages[0]
     if reason == _MISSING:
         return InvalidRequest(f"Missing required parameter: '{param}'.", param=param, code="missing_required_parameter")

@@ -48,7 +48,8 @@ class BatchRequestSchema(_Request):
     )
     metadata = fields.Dict(
         keys=fields.String(),
-        values=fields.Raw(metadata={"type": "string", "maxLength": 512}),
+        # Checked by the service, which names the pair that does not do.
+        values=fields.Raw(allow_none=True, metadata={"type": "string", "maxLength": 512}),
         allow_none=True,
         load_default=None,
         metadata={"description": "Up to 16 pairs of strings: keys up to 64 characters, values up to 512."},
@@ -59,7 +60,7 @@ class BatchRequestSchema(_Request):
 class FilesQuerySchema(_Request):
     """Which files to list."""
 
-    purpose = fields.String(load_default=None)
+    purpose = fields.String(load_default=None, validate=validate.Regexp(r"[A-Za-z0-9_-]{1,64}\Z"))
     limit = fields.Integer(load_default=MAX_FILES_PAGE, validate=validate.Range(1, MAX_FILES_PAGE))
     order = fields.String(load_default="desc", validate=validate.OneOf(["asc", "desc"]))
     after = fields.String(load_default=None, metadata={"description": "The id of the last file of the page before."})

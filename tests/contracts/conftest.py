@@ -3,6 +3,7 @@
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass
 from pathlib import Path
+from typing import Any
 
 import pytest
 
@@ -42,7 +43,7 @@ class Stores:
     idempotency: IdempotencyStore
 
     def add_batch(self, batch_id: str = "batch_1", **fields: object) -> Batch:
-        values: dict[str, object] = {
+        values: dict[str, Any] = {
             "tenant_id": "tenant",
             "endpoint": "/v1/chat/completions",
             "input_file_id": "file-in",
@@ -74,7 +75,7 @@ class Stores:
             self.batches.advance(batch_id, event, NOW + 2)
 
     def add_file(self, file_id: str = "file-1", **fields: object) -> File:
-        values: dict[str, object] = {
+        values: dict[str, Any] = {
             "tenant_id": "tenant",
             "purpose": "batch",
             "filename": "in.jsonl",

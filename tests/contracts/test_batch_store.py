@@ -1,6 +1,7 @@
 """What every store of batches promises, about rows and their status."""
 
 from dataclasses import replace
+from typing import Any
 
 import pytest
 
@@ -57,7 +58,9 @@ def test_an_event_moves_a_batch_as_the_table_says_or_not_at_all(stores: Stores, 
 
         if (status, event) in TRANSITIONS:
             moved = stores.batches.advance(batch_id, event, NOW + 5)
-            expected = dict.fromkeys(stamps(moved.status), NOW + 5) | {"status": TRANSITIONS[status, event]}
+            expected: dict[str, Any] = dict.fromkeys(stamps(moved.status), NOW + 5) | {
+                "status": TRANSITIONS[status, event]
+            }
             assert moved == replace(before, **expected)
         else:
             with pytest.raises(StateConflict):

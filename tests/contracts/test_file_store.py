@@ -1,5 +1,7 @@
 """What every store of files promises."""
 
+from typing import Any
+
 import pytest
 
 from app.domain.errors import NotFound
@@ -8,7 +10,7 @@ from tests.contracts.conftest import NOW, Stores
 
 
 def ids_of(stores: Stores, *, now: float = NOW, **choice: object) -> list[str]:
-    values: dict[str, object] = {"purpose": None, "after": None, "limit": 100, "newest_first": True}
+    values: dict[str, Any] = {"purpose": None, "after": None, "limit": 100, "newest_first": True}
     return [file.id for file in stores.files.page("tenant", now, **(values | choice))]
 
 

@@ -69,3 +69,9 @@ def writing(engine: Engine) -> Iterator[Connection]:
     """Open a transaction that is committed at the end, or rolled back when it raises."""
     with engine.begin() as connection:
         yield connection
+
+
+def check(engine: Engine) -> None:
+    """Raise where the database does not answer."""
+    with reading(engine) as connection:
+        connection.exec_driver_sql("SELECT 1")

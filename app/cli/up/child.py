@@ -64,7 +64,7 @@ class Child:
                 pass_fds=self.spec.inherited_fds,
                 # A group of its own: ctrl-C on the terminal reaches the supervisor alone, which then ends all in order.
                 start_new_session=True,
-                preexec_fn=_die_with(os.getpid()),  # noqa: PLW1509 - the supervisor has one thread
+                preexec_fn=_die_with(os.getpid()),
             )
         self._started_at = time.monotonic()
         return self.process.pid

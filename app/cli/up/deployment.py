@@ -48,6 +48,7 @@ class Deployment:
 
     def run(self, say: Callable[[str], None]) -> None:
         """Run until a signal asks to stop; FolderTaken, BrokerMissing, StartFailed."""
+        signals = SignalWatch()
         with ExitStack() as stack:
             self._folder.acquire()
             stack.callback(self._folder.release)
@@ -56,7 +57,6 @@ class Deployment:
             broker = self._embed_broker(stack)
             prepare(self._settings)
             self._admit_key(say)
-            signals = SignalWatch()
             supervisor = Supervisor(self._specs(listener, broker), self._folder)
             stack.callback(supervisor.stop, lambda seconds: _wait_impatiently(signals, seconds))
             self._await_ready(supervisor, signals, say)

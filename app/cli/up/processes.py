@@ -11,6 +11,8 @@ WEB_GRACE_S = 5
 # Control waits for the database and for files, not for the processor.
 CONTROL_THREADS = 16
 
+# Celery's own lines at `info` are two for each task; ours have their level in WYLON_LOG_LEVEL.
+_CELERY_LEVELS = {"debug": "info", "info": "warning", "warning": "warning", "error": "error"}
 # Workers neither watch each other nor send events: repair goes by leases in Redis, and chatter costs messages.
 _QUIET = ("--without-gossip", "--without-mingle", "--without-heartbeat")
 
@@ -40,7 +42,7 @@ def worker_command(settings: Settings, name: str) -> Sequence[str]:
 def beat_command(settings: Settings) -> Sequence[str]:
     """Return the command of beat."""
     schedule = str(settings.data / "run" / "beat-schedule")
-    return ("-m", "celery", "-A", "workers.celery_app", "beat", "-l", settings.log_level, "--schedule", schedule)
+    return ("-m", "celery", "-A", "workers.celery_app", "beat", "-l", _celery_level(settings), "--schedule", schedule)
 
 
 def run_by_this_python(arguments: Sequence[str]) -> Sequence[str]:
@@ -48,9 +50,13 @@ def run_by_this_python(arguments: Sequence[str]) -> Sequence[str]:
     return (sys.executable, *arguments)
 
 
+def _celery_level(settings: Settings) -> str:
+    return _CELERY_LEVELS[settings.log_level]
+
+
 def _worker(queue: str, name: str, threads: int, settings: Settings) -> Sequence[str]:
     return (
         *("-m", "celery", "-A", "workers.celery_app", "worker", "-P", "threads"),
-        *("-Q", queue, "-c", str(threads), "-n", f"{name}@%h", "-l", settings.log_level),
+        *("-Q", queue, "-c", str(threads), "-n", f"{name}@%h", "-l", _celery_level(settings)),
         *_QUIET,
     )

@@ -11,7 +11,7 @@ from app.adapters.roster import RedisRoster
 from app.config import Settings
 from app.wiring import open_redis
 
-_LOOK_TIMEOUT_S = 2.0
+_LOOK_TIMEOUT_S = 0.5
 # Addresses to listen on that stand for all of the machine's, and one to reach them by.
 _ANY = {"0.0.0.0": "127.0.0.1", "": "127.0.0.1", "::": "::1"}  # noqa: S104 - compared with, not bound to
 

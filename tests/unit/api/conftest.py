@@ -1,11 +1,13 @@
 """The app over fakes, and two callers of it."""
 
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Iterator, Mapping, MutableMapping
 from dataclasses import dataclass, field
+from typing import Any
 
 import pytest
 from flask import Flask
 from flask.testing import FlaskClient
+from structlog.testing import capture_logs
 
 from app.api.application import build_app
 from app.domain.errors import Unavailable
@@ -66,6 +68,12 @@ class World:
     def is_empty(self) -> bool:
         """Whether no file and no blob is left, finished or not."""
         return not (self.database.files or self.blobs.stored or self.blobs.unfinished)
+
+
+@pytest.fixture(autouse=True)
+def logs() -> Iterator[list[MutableMapping[str, Any]]]:
+    with capture_logs() as captured:
+        yield captured
 
 
 @pytest.fixture

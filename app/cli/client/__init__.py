@@ -1,0 +1,1 @@
+"""`wylon submit`, `list`, `show` and `cancel`: a client of the API."""

@@ -1,0 +1,125 @@
+"""Calls to the API, with its errors as one readable line."""
+
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any, BinaryIO, NamedTuple
+
+import click
+import httpx
+
+# An upload takes as long as it takes; the answer to it comes once the file is stored.
+_TIMEOUT = httpx.Timeout(30.0, read=600.0, write=None)
+
+
+class ApiError(click.ClickException):
+    """The API refused or did not answer; shown as one line, exit code 1."""
+
+
+class ApiAway(ApiError):
+    """The API can't be reached, or can't answer right now: worth another try."""
+
+
+class Connection(NamedTuple):
+    """Where the API is and who asks."""
+
+    base_url: str
+    api_key: str
+
+
+class ApiClient:
+    """The few calls that the commands need; objects are dicts as the API gives them."""
+
+    def __init__(self, connection: Connection) -> None:
+        self._base_url = connection.base_url.rstrip("/")
+        self._http = httpx.Client(headers={"authorization": f"Bearer {connection.api_key}"}, timeout=_TIMEOUT)
+
+    def upload(self, path: Path, on_bytes: Callable[[int], None]) -> dict[str, Any]:
+        """Upload an input file, telling `on_bytes` how much of it has been sent."""
+        with path.open("rb") as file:
+            return self._ask(
+                "POST",
+                "/files",
+                data={"purpose": "batch"},
+                files={"file": (path.name, _CountedReader(file, on_bytes), "application/jsonl")},
+            )
+
+    def create_batch(self, input_file_id: str, endpoint: str, window: str) -> dict[str, Any]:
+        """Create a batch of an uploaded file."""
+        asked = {"input_file_id": input_file_id, "endpoint": endpoint, "completion_window": window}
+        return self._ask("POST", "/batches", json=asked)
+
+    def batch(self, batch_id: str) -> dict[str, Any]:
+        """Return a batch."""
+        return self._ask("GET", f"/batches/{batch_id}")
+
+    def cancel(self, batch_id: str) -> dict[str, Any]:
+        """Cancel a batch."""
+        return self._ask("POST", f"/batches/{batch_id}/cancel")
+
+    def batches(self, limit: int) -> list[dict[str, Any]]:
+        """Return the newest batches."""
+        listed: list[dict[str, Any]] = self._ask("GET", "/batches", params={"limit": limit})["data"]
+        return listed
+
+    def download(self, file_id: str, path: Path) -> None:
+        """Write a file's content to `path`."""
+        try:
+            with self._http.stream("GET", f"{self._base_url}/files/{file_id}/content") as answer:
+                if answer.is_error:
+                    answer.read()
+                _check(answer)
+                with path.open("wb") as file:
+                    for piece in answer.iter_bytes():
+                        file.write(piece)
+        except httpx.HTTPError as fault:
+            raise self._away(fault) from None
+
+    def _ask(self, method: str, path: str, **asked: Any) -> dict[str, Any]:
+        try:
+            answer = self._http.request(method, f"{self._base_url}{path}", **asked)
+        except (httpx.HTTPError, httpx.InvalidURL) as fault:
+            raise self._away(fault) from None
+        _check(answer)
+        try:
+            parsed = answer.json()
+        except ValueError:
+            parsed = None
+        if not isinstance(parsed, dict):
+            raise ApiError(f"{self._base_url} answered with something else than JSON: is this the address of wylon?")
+        return parsed
+
+    def _away(self, fault: Exception) -> ApiAway:
+        return ApiAway(f"No answer from {self._base_url}: {fault or type(fault).__name__}. Is `wylon up` running?")
+
+
+class _CountedReader:
+    """A file that says how far it has been read; httpx asks for no more than these methods."""
+
+    def __init__(self, file: BinaryIO, on_bytes: Callable[[int], None]) -> None:
+        self._file = file
+        self._on_bytes = on_bytes
+
+    def read(self, size: int = -1) -> bytes:
+        data = self._file.read(size)
+        self._on_bytes(self._file.tell())
+        return data
+
+    def fileno(self) -> int:
+        return self._file.fileno()
+
+    def seek(self, offset: int, whence: int = 0) -> int:
+        return self._file.seek(offset, whence)
+
+    def tell(self) -> int:
+        return self._file.tell()
+
+
+def _check(answer: httpx.Response) -> None:
+    if not answer.is_error:
+        return
+    try:
+        message = str(answer.json()["error"]["message"])
+    except (ValueError, KeyError, TypeError):
+        message = answer.reason_phrase
+    kind = ApiAway if answer.status_code >= 500 else ApiError
+    raise kind(f"{' '.join(message.split())} (HTTP {answer.status_code})")

@@ -1,0 +1,90 @@
+"""Watching a batch until it ends, and fetching its files."""
+
+import time
+from pathlib import Path
+from typing import Any
+
+import click
+from rich.console import Console
+from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeElapsedColumn
+
+from app.cli.client.api_client import ApiAway, ApiClient
+
+FINAL_STATUSES = frozenset({"completed", "failed", "expired", "cancelled"})
+# Often enough to look live, seldom enough that a thousand watchers cost nothing.
+_FIRST_LOOK_S = 0.2
+_LOOK_EVERY_S = 1.0
+# A web process that starts again is back sooner.
+_GIVE_UP_AFTER_S = 60.0
+
+
+def follow(client: ApiClient, batch: dict[str, Any], console: Console) -> dict[str, Any]:
+    """Show progress until the batch has ended; return it as it is then."""
+    columns = (
+        TextColumn("{task.description}"),
+        BarColumn(),
+        MofNCompleteColumn(),
+        TextColumn("{task.fields[failed]}"),
+        TimeElapsedColumn(),
+    )
+    pause_s = _FIRST_LOOK_S
+    with Progress(*columns, console=console) as progress:
+        bar = progress.add_task("", total=None, failed="")
+        while True:
+            counts = batch.get("request_counts") or {"total": 0, "completed": 0, "failed": 0}
+            progress.update(
+                bar,
+                description=batch["status"],
+                total=counts["total"] or None,
+                completed=counts["completed"] + counts["failed"],
+                failed=f"{counts['failed']} failed" if counts["failed"] else "",
+            )
+            if batch["status"] in FINAL_STATUSES:
+                return batch
+            time.sleep(pause_s)
+            pause_s = min(pause_s * 1.5, _LOOK_EVERY_S)
+            batch = _look(client, batch["id"])
+
+
+def follow_to_end(
+    client: ApiClient, batch: dict[str, Any], console: Console, output: Path | None, errors: Path | None
+) -> None:
+    """Follow a batch, fetch its files, and exit with 1 unless it completed."""
+    try:
+        batch = follow(client, batch, console)
+    except KeyboardInterrupt:
+        batch_id = batch["id"]
+        console.print(f"The batch goes on. Watch it: wylon show {batch_id} --wait   End it: wylon cancel {batch_id}")
+        raise click.exceptions.Exit(1) from None
+    _fetch(client, batch.get("output_file_id"), output, "output", console)
+    _fetch(client, batch.get("error_file_id"), errors, "error", console)
+    for error in ((batch.get("errors") or {}).get("data") or [])[:10]:
+        where = f"line {error['line']}: " if error.get("line") else ""
+        console.print(f"{where}{error['message']}", markup=False, soft_wrap=True)
+    if batch["status"] != "completed":
+        console.print(f"{batch['id']} {batch['status']}", markup=False)
+        raise click.exceptions.Exit(1)
+
+
+def _fetch(client: ApiClient, file_id: str | None, path: Path | None, name: str, console: Console) -> None:
+    if path is None:
+        return
+    if file_id is None:
+        console.print(f"There is no {name} file: no line is for it.")
+        return
+    try:
+        client.download(file_id, path)
+    except OSError as fault:
+        raise click.ClickException(f"Can't write {path}: {fault.strerror}.") from None
+    console.print(f"{name} file: {path}", markup=False, soft_wrap=True)
+
+
+def _look(client: ApiClient, batch_id: str) -> dict[str, Any]:
+    deadline = time.monotonic() + _GIVE_UP_AFTER_S
+    while True:
+        try:
+            return client.batch(batch_id)
+        except ApiAway:
+            if time.monotonic() > deadline:
+                raise
+            time.sleep(_LOOK_EVERY_S)

@@ -1,0 +1,34 @@
+"""The options by which a client command finds the API."""
+
+from collections.abc import Callable
+from functools import wraps
+from pathlib import Path
+from typing import Any
+
+import click
+
+from app.cli.client.api_client import ApiClient, Connection
+from app.cli.up.run_folder import read_kept_key
+
+DEFAULT_BASE_URL = "http://127.0.0.1:8080/v1"
+
+
+def talks_to_api(command: Callable[..., None]) -> Callable[..., None]:
+    """Add the options, and call the command with an ApiClient as its first argument."""
+
+    @click.option("--base-url", envvar="WYLON_BASE_URL", default=DEFAULT_BASE_URL, show_default=True, metavar="URL")
+    @click.option("--api-key", envvar="WYLON_API_KEY", metavar="KEY", help="By default the one that DATA keeps.")
+    @click.option(
+        "--data", envvar="WYLON_DATA", default="wylon-data", show_default=True, help="The folder of `wylon up`."
+    )
+    @wraps(command)
+    def connected(*args: Any, base_url: str, api_key: str | None, data: str, **kwargs: Any) -> None:
+        key = api_key or read_kept_key(Path(data).expanduser())
+        if key is None:
+            raise click.UsageError(
+                f"No API key: give --api-key, set WYLON_API_KEY, or name the folder of `wylon up` by --data; "
+                f"{data} keeps none."
+            )
+        command(ApiClient(Connection(base_url, key)), *args, **kwargs)
+
+    return connected
