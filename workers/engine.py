@@ -157,7 +157,11 @@ class LineEngine:
 
     def _put(self, lines: Iterable[Line]) -> None:
         for line in lines:
-            self._waiting.put_nowait(line)
+            if self._is_draining:
+                # Runners whose calls were broken off are not replaced: nobody might come for it.
+                self._drop(line)
+            else:
+                self._waiting.put_nowait(line)
 
     def _resume(self, line: Line) -> None:
         del self._pauses[line]

@@ -18,6 +18,7 @@ from app.domain.errors import (
     Unavailable,
 )
 from app.domain.limits import MIB
+from app.services.idempotency import TwinUnfinished
 
 log = structlog.get_logger()
 
@@ -31,6 +32,7 @@ _STATUS: Mapping[type[Refused], int] = {
 # Sent again as it is, the request would be refused again: OpenAI's clients retry a 409 unless told so.
 _NO_RETRY = {"x-should-retry": "false"}
 _RETRY_AFTER_S = "2"
+_UNAVAILABLE = "Something this needs does not answer right now: try again in a moment."
 
 
 def answer(
@@ -79,7 +81,9 @@ def _storage_full(fault: StorageFull) -> Response:
 
 def _unavailable(fault: Unavailable) -> Response:
     log.warning("request.unavailable", error=str(fault))
-    return answer(503, str(fault), code="unavailable", headers={"Retry-After": _RETRY_AFTER_S})
+    # Who it is that does not answer, and at which address, is for the log alone.
+    message = str(fault) if isinstance(fault, TwinUnfinished) else _UNAVAILABLE
+    return answer(503, message, code="unavailable", headers={"Retry-After": _RETRY_AFTER_S})
 
 
 def _http(fault: HTTPException) -> Response:

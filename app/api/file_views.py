@@ -101,6 +101,7 @@ def delete_file(file_id: str) -> dict[str, str]:
     "/v1/files/<file_id>/content",
     answer=_BYTES,
     content_type="application/octet-stream",
+    also={206: "The bytes of the range.", 304: "They are still those of the tag in If-None-Match."},
     takes=Takes(headers=[_RANGE]),
     refuses=[404, 416],
 )

@@ -2,6 +2,7 @@
 
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
+from types import MappingProxyType
 from typing import Any, TypeVar
 
 from flask_smorest import Blueprint
@@ -61,6 +62,7 @@ class Routes:
         answer: type[Schema] | Mapping[str, object] | None,
         status: int = 200,
         content_type: str | None = None,
+        also: Mapping[int, str] = MappingProxyType({}),
         takes: Takes | None = None,
         refuses: Sequence[int] = (),
         is_public: bool = False,
@@ -73,6 +75,7 @@ class Routes:
             answer: what the view returns; it is dumped by this schema, unless the view returns a whole response.
             status: the status of a good answer.
             content_type: of a good answer that is not JSON.
+            also: other good answers by status, described.
             takes: what the view gets: first what the query says, then the body.
             refuses: the statuses of errors, beside 401 where a key is asked for.
             is_public: whether a key is not asked for.
@@ -84,6 +87,11 @@ class Routes:
             decorated: Any = view
             for code in sorted({*refuses} if is_public else {*refuses, 401}):
                 decorated = blueprint.alt_response(code, schema=ErrorSchema, description=_ERRORS[code])(decorated)
+            for code, description in also.items():
+                shape = answer if code == 206 else None
+                decorated = blueprint.alt_response(
+                    code, schema=shape, content_type=content_type, description=description, success=True
+                )(decorated)
             decorated = blueprint.response(status, answer, content_type=content_type)(decorated)
             if takes.json is not None:
                 decorated = blueprint.arguments(takes.json)(decorated)

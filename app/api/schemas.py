@@ -2,7 +2,7 @@
 
 from typing import Any
 
-from marshmallow import EXCLUDE, Schema, fields, validate
+from marshmallow import EXCLUDE, INCLUDE, Schema, fields, validate
 
 from app.domain.batch import Batch
 from app.domain.file import UPLOAD_PURPOSES
@@ -21,6 +21,11 @@ class Instant(fields.Integer):
 
     def _serialize(self, value: Any, attr: str | None, obj: Any, **kwargs: Any) -> int | None:
         return None if value is None else int(value)
+
+
+def _always(value: str | bool) -> fields.Constant[str | bool]:
+    kind = "string" if isinstance(value, str) else "boolean"
+    return fields.Constant(value, required=True, metadata={"type": kind, "enum": [value]})
 
 
 class _Request(Schema):
@@ -60,7 +65,7 @@ class BatchRequestSchema(_Request):
 class FilesQuerySchema(_Request):
     """Which files to list."""
 
-    purpose = fields.String(load_default=None, validate=validate.Regexp(r"[A-Za-z0-9_-]{1,64}\Z"))
+    purpose = fields.String(load_default=None, validate=validate.Regexp(r"^[A-Za-z0-9_-]{1,64}$"))
     limit = fields.Integer(load_default=MAX_FILES_PAGE, validate=validate.Range(1, MAX_FILES_PAGE))
     order = fields.String(load_default="desc", validate=validate.OneOf(["asc", "desc"]))
     after = fields.String(load_default=None, metadata={"description": "The id of the last file of the page before."})
@@ -84,28 +89,28 @@ class FileSchema(Schema):
     """A file."""
 
     id = fields.String(required=True)
-    object = fields.Constant("file", required=True)
+    object = _always("file")
     bytes = fields.Integer(required=True)
     created_at = Instant(required=True)
     expires_at = Instant(required=True, allow_none=True)
     filename = fields.String(required=True)
     purpose = fields.String(required=True)
-    status = fields.Constant("processed", required=True)
-    status_details = fields.Constant(None, required=True, allow_none=True)
+    status = _always("processed")
+    status_details = fields.Constant(None, required=True, allow_none=True, metadata={"type": "null"})
 
 
 class FileDeletedSchema(Schema):
     """A file that is gone."""
 
     id = fields.String(required=True)
-    object = fields.Constant("file", required=True)
-    deleted = fields.Constant(True, required=True)
+    object = _always("file")
+    deleted = _always(True)
 
 
 class _ListSchema(Schema):
     """A page; the fields of its items come with each kind of page."""
 
-    object = fields.Constant("list", required=True)
+    object = _always("list")
     first_id = fields.String(required=True, allow_none=True)
     last_id = fields.String(required=True, allow_none=True)
     has_more = fields.Boolean(required=True)
@@ -135,7 +140,7 @@ class LineErrorSchema(Schema):
 class LineErrorsSchema(Schema):
     """Why an input file was not accepted."""
 
-    object = fields.Constant("list", required=True)
+    object = _always("list")
     data = fields.List(fields.Nested(LineErrorSchema), required=True)
 
 
@@ -177,7 +182,7 @@ class BatchSchema(Schema):
     """A batch; every key is always there, null as long as it has no value."""
 
     id = fields.String(required=True)
-    object = fields.Constant("batch", required=True)
+    object = _always("batch")
     endpoint = fields.String(required=True)
     model = fields.String(required=True, allow_none=True)
     errors = fields.Nested(LineErrorsSchema, required=True, allow_none=True)
@@ -218,8 +223,13 @@ class BatchListSchema(_ListSchema):
 class ModelSchema(Schema):
     """A model that an upstream serves; what else the upstream says of it is passed on."""
 
+    class Meta:
+        """Read as well as written, which lets the description say that there may be more keys."""
+
+        unknown = INCLUDE
+
     id = fields.String(required=True)
-    object = fields.Constant("model", required=True)
+    object = _always("model")
     created = fields.Integer(required=True)
     owned_by = fields.String(required=True)
 
@@ -227,7 +237,7 @@ class ModelSchema(Schema):
 class ModelListSchema(Schema):
     """All models."""
 
-    object = fields.Constant("list", required=True)
+    object = _always("list")
     data = fields.List(fields.Nested(ModelSchema), required=True)
 
 

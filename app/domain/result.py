@@ -107,7 +107,7 @@ def answered(batch_id: str, position: int, custom_id: str, status: int, request_
         line_request_id(batch_id, position).encode(),
         one_line(_encode(custom_id)),
         status,
-        _encode(request_id),
+        one_line(_encode(request_id)),
         one_line(body.strip()),
     )
 
@@ -117,7 +117,7 @@ def unanswered(batch_id: str, position: int, custom_id: str, code: str, message:
     return b'{"id":"%b","custom_id":%b,"response":null,"error":{"code":%b,"message":%b}}' % (
         line_request_id(batch_id, position).encode(),
         one_line(_encode(custom_id)),
-        _encode(code),
+        one_line(_encode(code)),
         one_line(_encode(message)),
     )
 

@@ -13,6 +13,10 @@ from app.services.ports import Clock, IdempotencyStore
 T = TypeVar("T")
 
 
+class TwinUnfinished(Unavailable):
+    """What an earlier request with the same key makes is not there yet, or not any more."""
+
+
 class Once(NamedTuple):
     """One request's hold on its key: `object_id` is what the request is to make, or what it made before."""
 
@@ -77,11 +81,11 @@ def first_answer(find: Callable[[str], T | None], object_id: str) -> T:
     """Return the object that an earlier request with the same key made.
 
     Raises:
-        Unavailable: it is not there yet, since the first request is still being served, or not any more.
+        TwinUnfinished: it is not there yet, since the first request is still being served, or not any more.
     """
     found = find(object_id)
     if found is None:
-        raise Unavailable(
+        raise TwinUnfinished(
             "The first request with this Idempotency-Key is still being served, or what it made is deleted:"
             " wait a moment, or send a new key."
         )

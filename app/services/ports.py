@@ -43,7 +43,7 @@ class FileStore(Protocol):
         """Delete the row for good."""
 
     def blobs(self, keys: Sequence[str]) -> set[str]:
-        """Return those of `keys` that some file or unfinished batch owns."""
+        """Return those of `keys` that a file or an unfinished batch's plan owns; a batch's input is its file's."""
 
 
 class Progress(NamedTuple):
@@ -85,7 +85,7 @@ class BatchStore(Protocol):
         """Return up to `limit` batches after `after`, newest first; NotFound where `after` is none of the tenant's."""
 
     def advance(self, batch_id: str, event: Event, now: float) -> Batch:
-        """Apply an event; StateConflict where the status does not take it."""
+        """Apply an event; StateConflict where the status does not take it or there is no such batch."""
 
     def accept(self, batch_id: str, planned: Planned, now: float) -> Batch:
         """Apply ACCEPTED together with the plan."""
@@ -137,7 +137,7 @@ class ResultStore(Protocol):
         """Yield position, ok, payload and usage in order of position, a bounded number in memory at once."""
 
     def clear(self, limit: int) -> int:
-        """Delete up to `limit` results of batches that have ended with their files; return how many."""
+        """Delete up to `limit` results of batches that have ended with their files; 0 where none is left."""
 
 
 class KeyStore(Protocol):

@@ -48,9 +48,9 @@ class SqlResultStore:
         # driver's, and this statement runs for every line there is.
         self._insert = str(kind.insert(results).on_conflict_do_nothing().compile(dialect=dialect))
 
-    def record(self, new: Sequence[Result]) -> list[Progress]:
+    def record(self, results: Sequence[Result]) -> list[Progress]:
         by_batch: dict[str, list[Result]] = defaultdict(list)
-        for result in new:
+        for result in results:
             by_batch[result.batch_id].append(result)
         with writing(self._engine) as connection:
             # In one order everywhere, so that two writers never wait for each other's batch.

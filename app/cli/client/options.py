@@ -16,10 +16,30 @@ DEFAULT_BASE_URL = "http://127.0.0.1:8080/v1"
 def talks_to_api(command: Callable[..., None]) -> Callable[..., None]:
     """Add the options, and call the command with an ApiClient as its first argument."""
 
-    @click.option("--base-url", envvar="WYLON_BASE_URL", default=DEFAULT_BASE_URL, show_default=True, metavar="URL")
-    @click.option("--api-key", envvar="WYLON_API_KEY", metavar="KEY", help="By default the one that DATA keeps.")
     @click.option(
-        "--data", envvar="WYLON_DATA", default="wylon-data", show_default=True, help="The folder of `wylon up`."
+        "--base-url",
+        envvar="WYLON_BASE_URL",
+        show_envvar=True,
+        default=DEFAULT_BASE_URL,
+        show_default=True,
+        metavar="URL",
+        help="Where the API is.",
+    )
+    @click.option(
+        "--api-key",
+        envvar="WYLON_API_KEY",
+        show_envvar=True,
+        metavar="KEY",
+        help="The key to send; by default the one that the folder of --data keeps.",
+    )
+    @click.option(
+        "--data",
+        envvar="WYLON_DATA",
+        show_envvar=True,
+        default="wylon-data",
+        show_default=True,
+        metavar="DIR",
+        help="The folder of `wylon up`.",
     )
     @wraps(command)
     def connected(*args: Any, base_url: str, api_key: str | None, data: str, **kwargs: Any) -> None:

@@ -8,7 +8,7 @@ from app.cli.up.options import has_broker, merged_environ, settle
 from app.cli.up.run_folder import FolderTaken
 from app.config import load_settings
 from app.domain.errors import SettingInvalid
-from app.wiring import prepare, set_up_logs
+from app.wiring import ensure_key, prepare, set_up_logs
 
 
 @click.command(short_help="Run everything on this machine.")
@@ -62,10 +62,17 @@ def up(
         raise click.ClickException(f"Can't write to {fault.filename}: {fault.strerror}.") from None
 
 
-@click.command(short_help="Bring the database to the newest schema.")
+@click.command(short_help="Prepare the database and folders.")
 def migrate() -> None:
-    """Bring the database of WYLON_DATABASE_URL to the newest schema; `wylon up` does so by itself."""
+    """Bring the database to the newest schema, make the folders, and let WYLON_API_KEY in.
+
+    For a deployment whose processes are started one by one; `wylon up` does the same by itself.
+    """
     try:
-        prepare(load_settings())
+        settings = load_settings()
     except SettingInvalid as fault:
         raise click.UsageError(str(fault)) from None
+    prepare(settings)
+    (settings.data / "run").mkdir(exist_ok=True)
+    if settings.api_key is not None:
+        ensure_key(settings, settings.api_key)

@@ -1,0 +1,46 @@
+# `make` alone lists what there is. Everything runs from .venv, which `make setup` makes.
+PYTHON ?= python3
+BIN := .venv/bin
+# Options for what a target runs, as in: make run ARGS="--port 9000 --workers 2"
+ARGS ?=
+
+.DEFAULT_GOAL := help
+.PHONY: help setup demo demo-llm run test lint bench
+
+help: ## list the targets
+	@awk -F ':.*## ' '/^[a-z-]+:.*## / {printf "  make %-10s %s\n", $$1, $$2}' $(MAKEFILE_LIST)
+
+setup: .venv/.ready ## install everything into .venv
+
+.venv/.ready: pyproject.toml constraints.txt
+	@$(PYTHON) -c 'import sys; sys.exit(sys.version_info < (3, 11))' || { \
+		echo "wylon needs Python 3.11 or newer; $(PYTHON) is older or missing. Name another: make PYTHON=python3.12" >&2; \
+		exit 1; }
+	$(PYTHON) -m venv .venv
+	$(BIN)/python -m pip install -q --disable-pip-version-check -c constraints.txt -e '.[dev]'
+	@touch $@
+
+demo: .venv/.ready ## run a few hundred requests through everything, with a stand-in model
+	$(BIN)/python examples/demo.py
+
+.venv/.ready-llm: .venv/.ready examples/llm-requirements.txt
+	$(BIN)/python -m pip install -q --disable-pip-version-check --no-deps -r examples/llm-requirements.txt
+	@touch $@
+
+demo-llm: .venv/.ready-llm ## run a dozen questions through a real language model on the CPU
+	$(BIN)/python examples/demo_llm.py
+
+run: .venv/.ready ## serve on this machine until ctrl-C: make run ARGS="--upstream http://HOST:PORT/v1"
+	$(BIN)/wylon up $(ARGS)
+
+test: lint ## check the style, then run all tests
+	$(BIN)/pytest -n auto $(ARGS)
+
+lint: .venv/.ready ## check style, types and the direction of imports
+	$(BIN)/ruff check
+	$(BIN)/ruff format --check
+	$(BIN)/mypy
+	$(BIN)/lint-imports
+
+bench: .venv/.ready ## measure throughput and memory on this machine
+	$(BIN)/python -m bench.run $(ARGS)

@@ -1,0 +1,97 @@
+import json
+import socket
+from pathlib import Path
+
+import httpx
+import pytest
+from click.testing import CliRunner, Result
+
+from app.cli.main import main
+from tests.unit.cli.stand_in import stand_in
+
+
+def run(*arguments: str, environ: dict[str, str] | None = None) -> Result:
+    unset = {"WYLON_BASE_URL": None, "WYLON_API_KEY": None, "WYLON_DATA": None}
+    return CliRunner().invoke(main, list(arguments), env={**unset, **(environ or {})})
+
+
+def test_help_lists_every_command() -> None:
+    result = run("--help")
+
+    assert result.exit_code == 0
+    for name in ("up", "submit", "list", "show", "cancel", "upstream", "migrate"):
+        assert f"  {name} " in result.output
+        assert run(name, "--help").exit_code == 0
+
+
+@pytest.mark.parametrize(
+    ("arguments", "environ", "variable"),
+    [
+        (["--port", "99999"], {}, "WYLON_PORT"),
+        (["--workers", "none"], {}, "WYLON_WORKERS"),
+        (["--upstream", "ftp://x"], {}, "WYLON_UPSTREAM_URL"),
+        ([], {"WYLON_COMPLETION_WINDOWS": "soon"}, "WYLON_COMPLETION_WINDOWS"),
+        ([], {"WYLON_LINES_PER_TASK": "0"}, "WYLON_LINES_PER_TASK"),
+    ],
+)
+def test_up_refuses_a_wrong_value_by_its_variable(
+    tmp_path: Path, arguments: list[str], environ: dict[str, str], variable: str
+) -> None:
+    result = run("up", "--data", str(tmp_path / "data"), *arguments, environ=environ)
+
+    assert result.exit_code == 2
+    assert variable in result.output
+    assert not (tmp_path / "data").exists()
+
+
+def test_upstream_refuses_a_fault_that_it_does_not_know() -> None:
+    result = run("upstream", "--fail", "lunch:0.5")
+
+    assert result.exit_code == 2
+    assert "--fail" in result.output
+
+
+def test_upstream_says_when_its_port_is_in_use() -> None:
+    with socket.create_server(("127.0.0.1", 0)) as taken:
+        result = run("upstream", "--port", str(taken.getsockname()[1]))
+
+    assert result.exit_code == 1
+    assert "Can't listen on" in result.output
+
+
+def test_a_client_command_without_a_key_says_where_to_get_one(tmp_path: Path) -> None:
+    result = run("list", "--data", str(tmp_path))
+
+    assert result.exit_code == 2
+    assert "--api-key" in result.output
+
+
+def test_an_api_that_is_not_there_is_one_line(tmp_path: Path) -> None:
+    (tmp_path / "api-key").write_text("wy-kept\n")
+    with socket.create_server(("127.0.0.1", 0)) as closed:
+        port = closed.getsockname()[1]
+
+    result = run("list", "--base-url", f"http://127.0.0.1:{port}/v1", "--data", str(tmp_path))
+
+    assert result.exit_code == 1
+    assert result.output.startswith(f"Error: No answer from http://127.0.0.1:{port}/v1")
+    assert result.output.count("\n") == 1
+
+
+def test_an_error_of_the_api_is_one_line(tmp_path: Path) -> None:
+    requests = tmp_path / "requests.jsonl"
+    requests.write_text(json.dumps({"custom_id": "a"}))
+    with stand_in() as upstream:
+        # The stand-in has no files: its 404 is what an API's error looks like.
+        result = run("submit", str(requests), "--base-url", _base_url(upstream), "--api-key", "k")
+
+    assert result.exit_code == 1
+    assert result.output.strip().endswith("Error: Unknown request URL: POST /v1/files. (HTTP 404)")
+
+
+def test_submit_refuses_a_file_that_is_not_there() -> None:
+    assert run("submit", "/no/such/file.jsonl", "--api-key", "k").exit_code == 2
+
+
+def _base_url(client: httpx.Client) -> str:
+    return f"{client.base_url}v1".replace("//v1", "/v1")

@@ -1,0 +1,78 @@
+import re
+import shlex
+from pathlib import Path
+
+import pytest
+
+from app.cli.up import processes
+from app.cli.up.broker import embed_broker
+from app.cli.up.options import child_environ, settle
+from app.config import Settings, load_settings
+
+ROOT = Path(__file__).parents[3]
+
+
+@pytest.fixture
+def settings() -> Settings:
+    return load_settings({})
+
+
+def procfile_command(name: str) -> list[str]:
+    """Return a line of the Procfile as a shell would split it, every variable at its default."""
+    lines = dict(line.split(": ", 1) for line in (ROOT / "Procfile").read_text().splitlines())
+    return shlex.split(re.sub(r"\$\{\w+:-([^}]*)\}", r"\1", lines[name]))
+
+
+def test_the_procfile_runs_what_up_runs(settings: Settings) -> None:
+    assert procfile_command("web") == ["python", *processes.web_command("127.0.0.1:8080")]
+    assert procfile_command("control") == ["python", *processes.control_command(settings)]
+    assert procfile_command("worker") == ["python", *processes.worker_command(settings, "worker-$$")]
+    beat = ["python", *processes.beat_command(settings)]
+    assert [*procfile_command("beat")[:-1], str(Path(procfile_command("beat")[-1]).absolute())] == beat
+
+
+@pytest.mark.parametrize("name", ["web", "control", "worker", "beat"])
+def test_compose_runs_what_the_procfile_runs(name: str) -> None:
+    text = (ROOT / "docker-compose.yml").read_text()
+    service = re.search(rf"^  {name}:\n(.*?)(?=^  \w|^\w)", text, re.MULTILINE | re.DOTALL)
+    assert service is not None
+    compose = " ".join(service[1].split())
+
+    # The address, the node's name and the folder are a container's own.
+    own = {"--bind", "-n", "--schedule"}
+    words = procfile_command(name)
+    for before, word in zip(["", *words], words, strict=False):
+        expected = "${WYLON_CONCURRENCY:-64}" if (name, before) == ("worker", "-c") else word
+        assert before in own or expected in compose
+
+
+def test_a_broker_whose_path_is_too_long_gets_a_short_one(tmp_path: Path) -> None:
+    deep = tmp_path / ("a" * 60) / ("b" * 60)
+
+    broker = embed_broker(deep)
+
+    assert len(str(broker.socket)) < 100
+    assert broker.short_folder is not None
+    broker.clean_up()
+    assert not broker.short_folder.exists()
+
+
+def test_the_broker_is_for_this_machine_alone_and_refuses_when_full(tmp_path: Path) -> None:
+    broker = embed_broker(tmp_path)
+
+    command = list(broker.command())
+
+    assert command[command.index("--port") + 1] == "0"
+    assert command[command.index("--maxmemory-policy") + 1] == "noeviction"
+    assert broker.url == f"redis+socket://{tmp_path}/broker.sock?virtual_host=0"
+
+
+def test_children_are_given_paths_that_hold_in_any_folder() -> None:
+    environ = {"WYLON_DATABASE_URL": "sqlite:///here.db", "WYLON_DATA": "there", "WYLON_MODELS": "a,b", "HOME": "/home"}
+
+    given = child_environ(environ, settle(environ))
+
+    assert given["WYLON_DATABASE_URL"] == f"sqlite:///{Path('here.db').absolute()}"
+    assert given["WYLON_DATA"] == str(Path("there").absolute())
+    assert given["WYLON_MODELS"] == "a,b"
+    assert given["HOME"] == "/home"

@@ -1,0 +1,120 @@
+"""A running engine over an upstream that a test holds back, and a writer that settles at once."""
+
+import asyncio
+import json
+from collections.abc import Callable, Sequence
+
+from app.domain.result import Result
+from app.domain.retry import RetryPolicy
+from app.services.execution import ExecutionService
+from app.services.ports import Answer
+from tests.fakes.outside import FakeClock, good_answer
+from tests.unit.workers.waiting import WITHIN_S, batch_in_hand, until
+from workers.batches_in_hand import BatchInHand
+from workers.engine import LineEngine
+from workers.line_run import Line, LineRun
+from workers.taken import Taken
+from workers.writer import ResultWriter
+
+CONCURRENCY = 3
+
+
+def request_line(position: int) -> bytes:
+    return json.dumps({"custom_id": str(position), "body": {"n": position}}).encode()
+
+
+class HeldUpstream:
+    """Counts who is served; while it is held, nobody gets an answer. An entry of the script may be raised."""
+
+    def __init__(self, script: Sequence[Answer | Exception] = ()) -> None:
+        self.script = list(script)
+        self.bodies: list[bytes] = []
+        self.in_flight = self.most_in_flight = self.broken_off = 0
+        self.is_held = False
+        self.is_closed = False
+
+    async def call(self, endpoint: str, body: bytes, timeout_s: float) -> Answer:
+        self.bodies.append(body)
+        self.in_flight += 1
+        self.most_in_flight = max(self.most_in_flight, self.in_flight)
+        try:
+            while self.is_held:
+                await asyncio.sleep(0.002)
+            await asyncio.sleep(0)
+        except asyncio.CancelledError:
+            self.broken_off += 1
+            raise
+        finally:
+            self.in_flight -= 1
+        entry = self.script.pop(0) if self.script else good_answer()
+        if isinstance(entry, Exception):
+            raise entry
+        return entry
+
+    async def close(self) -> None:
+        self.is_closed = True
+
+
+class EngineHouse:
+    """An engine with all around it; `records` is what came to be recorded, in order."""
+
+    def __init__(
+        self,
+        script: Sequence[Answer | Exception] = (),
+        *,
+        policy: RetryPolicy | None = None,
+        read_line: Callable[[Line], bytes] = lambda line: request_line(line.position),
+    ) -> None:
+        self.upstream = HeldUpstream(script)
+        self.clock = FakeClock()
+        self.taken = Taken(CONCURRENCY)
+        self.records: list[Result] = []
+        self.writer = ResultWriter(self._record, lambda progress: None)
+        self.engine = LineEngine(
+            ExecutionService(
+                self.upstream, self.clock, policy or RetryPolicy(max_tries=3, base_s=0.001), call_timeout_s=60
+            ),
+            self.writer,
+            self.taken,
+            concurrency=CONCURRENCY,
+            read_line=read_line,
+            close_upstream=self.upstream.close,
+        )
+        self.writer.start()
+        self.engine.start()
+
+    def submit(self, lines: int, batch: BatchInHand | None = None, *, is_read: bool = True) -> LineRun:
+        """Give the engine a task of so many lines."""
+        run = LineRun(batch or batch_in_hand(), lines)
+        self.taken.add(f"task-{id(run)}", lines)
+        self.engine.submit(
+            [
+                Line(run, position, 0, 10, request_line(position) if is_read else None, tries=0)
+                for position in range(lines)
+            ]
+        )
+        return run
+
+    def hold(self, lines: int, batch: BatchInHand | None = None) -> LineRun:
+        """Give it a task, and return once its calls are in flight, as many as there may be."""
+        self.upstream.is_held = True
+        run = self.submit(lines, batch)
+        until(lambda: self.upstream.in_flight == min(lines, CONCURRENCY))
+        return run
+
+    def recorded(self) -> list[int]:
+        return sorted(result.position for result in self.records)
+
+    def end(self) -> None:
+        self.upstream.is_held = False
+        self.engine.stop()
+        self.writer.stop()
+
+    def _record(self, results: Sequence[Result]) -> list[object]:
+        self.records.extend(results)
+        return []
+
+
+def finished(run: LineRun) -> bool:
+    """Wait until every line of the run is settled."""
+    return run.done.wait(WITHIN_S)

@@ -1,0 +1,90 @@
+import pytest
+
+from app.domain.lifecycle import Event
+from app.services.ports import Planned
+from tests.fakes.stores import MemoryBatchStore
+from tests.unit.services.pipeline_house import NOW, new_batch
+from workers.batches_in_hand import BatchesInHand
+
+
+class CountedStore(MemoryBatchStore):
+    """Counts how often a batch is read."""
+
+    reads = 0
+
+    def find(self, batch_id: str):  # noqa: ANN201 - as its base has it
+        self.reads += 1
+        return super().find(batch_id)
+
+
+@pytest.fixture
+def store() -> CountedStore:
+    return CountedStore()
+
+
+@pytest.fixture
+def in_hand(store: CountedStore) -> BatchesInHand:
+    return BatchesInHand(store)
+
+
+def add_running(store: MemoryBatchStore, batch_id: str) -> None:
+    store.add(new_batch(batch_id))
+    store.accept(batch_id, Planned(f"plans/{batch_id}", 1, 10, "small"), NOW)
+
+
+def test_a_running_batch_is_read_once(store: CountedStore, in_hand: BatchesInHand) -> None:
+    add_running(store, "batch_1")
+
+    first, second = in_hand.get("batch_1"), in_hand.get("batch_1")
+
+    assert first is second
+    assert first is not None
+    assert (first.input_blob, first.plan_blob, first.deadline) == ("files/in", "plans/batch_1", NOW + 86_400)
+    assert store.reads == 1
+
+
+def test_a_batch_that_does_not_run_is_not_given(store: CountedStore, in_hand: BatchesInHand) -> None:
+    store.add(new_batch("batch_1"))
+    add_running(store, "batch_2")
+    store.advance("batch_2", Event.CANCEL_REQUESTED, NOW)
+
+    assert in_hand.get("batch_1") is None
+    assert in_hand.get("batch_2") is None
+    assert in_hand.get("batch_unknown") is None
+    assert in_hand.all() == []
+
+
+def test_a_stopped_batch_is_not_given_any_more(store: CountedStore, in_hand: BatchesInHand) -> None:
+    add_running(store, "batch_1")
+    batch = in_hand.get("batch_1")
+    assert batch is not None
+
+    batch.is_stopped = True
+
+    assert in_hand.get("batch_1") is None
+    assert in_hand.all() == [batch]
+
+
+def test_a_forgotten_batch_is_read_again(store: CountedStore, in_hand: BatchesInHand) -> None:
+    add_running(store, "batch_1")
+    batch = in_hand.get("batch_1")
+    assert batch is not None
+
+    in_hand.forget(batch)
+
+    assert in_hand.all() == []
+    assert in_hand.get("batch_1") is not None
+    assert store.reads == 2
+
+
+def test_of_many_batches_those_used_lately_are_kept(store: CountedStore, in_hand: BatchesInHand) -> None:
+    for number in range(258):
+        add_running(store, f"batch_{number}")
+        in_hand.get(f"batch_{number}")
+        in_hand.get("batch_0")
+
+    kept = {batch.id for batch in in_hand.all()}
+
+    assert len(kept) == 256
+    assert {"batch_0", "batch_257"} <= kept
+    assert "batch_1" not in kept

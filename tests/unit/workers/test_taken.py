@@ -1,0 +1,108 @@
+import threading
+
+import pytest
+
+from workers.taken import Taken
+
+
+@pytest.fixture
+def wakes() -> list[int]:
+    return []
+
+
+@pytest.fixture
+def taken(wakes: list[int]) -> Taken:
+    taken = Taken(concurrency=2)
+    taken.on_room(lambda: wakes.append(1))
+    return taken
+
+
+def test_room_ends_with_two_lines_for_each_slot(taken: Taken) -> None:
+    taken.add("a", 3)
+    had_room = taken.has_room()
+    taken.add("b", 1)
+
+    assert had_room
+    assert not taken.has_room()
+
+
+def test_a_task_of_any_size_is_taken_while_there_is_room(taken: Taken) -> None:
+    taken.add("a", 500)
+
+    assert not taken.has_room()
+    assert taken.task_ids() == ("a",)
+
+
+def test_room_that_comes_up_wakes_once(taken: Taken, wakes: list[int]) -> None:
+    taken.add("a", 6)
+
+    for _ in range(6):
+        taken.line_done()
+
+    assert taken.has_room()
+    assert len(wakes) == 1
+
+
+def test_lines_that_are_not_run_make_room_too(taken: Taken, wakes: list[int]) -> None:
+    taken.add("a", 10)
+
+    taken.lines_skipped(9)
+
+    assert taken.has_room()
+    assert len(wakes) == 1
+
+
+def test_skipping_lines_of_a_full_house_that_stays_full_wakes_nobody(taken: Taken, wakes: list[int]) -> None:
+    taken.add("a", 10)
+
+    taken.lines_skipped(2)
+
+    assert not taken.has_room()
+    assert wakes == []
+
+
+def test_a_task_that_came_twice_counts_once(taken: Taken) -> None:
+    taken.add("a", 3)
+    taken.add("a", 3)
+
+    assert taken.has_room()
+    assert taken.task_ids() == ("a",)
+
+
+def test_a_task_is_held_until_it_is_removed_even_when_its_lines_are_done(taken: Taken, wakes: list[int]) -> None:
+    taken.add("a", 1)
+    taken.line_done()
+    held = taken.task_ids()
+
+    taken.remove("a")
+
+    assert held == ("a",)
+    assert taken.task_ids() == ()
+    # Its acknowledgement waits to be sent.
+    assert len(wakes) == 1
+
+
+def test_a_fast_pace_makes_room_and_a_slow_one_keeps_the_floor(taken: Taken) -> None:
+    taken.add("a", 50)
+
+    taken.set_pace(1_000.0)
+    has_room_when_fast = taken.has_room()
+    taken.set_pace(0.0)
+
+    assert has_room_when_fast
+    assert not taken.has_room()
+
+
+def test_counts_hold_when_many_threads_count() -> None:
+    taken = Taken(concurrency=1)
+    taken.add("a", 8_002)
+    threads = [threading.Thread(target=lambda: [taken.line_done() for _ in range(1_000)]) for _ in range(8)]
+
+    for thread in threads:
+        thread.start()
+    for thread in threads:
+        thread.join()
+
+    assert not taken.has_room()
+    taken.line_done()
+    assert taken.has_room()
