@@ -4,6 +4,7 @@ import structlog
 from celery import Celery
 
 from app.config import Settings
+from app.domain import ids
 from app.domain.plan import ENTRY_BYTES, unpack_entries
 from app.services.ports import LineTask, Progress
 from app.wiring import Lines, build_lines
@@ -76,7 +77,7 @@ class LineProcess:
         submitted = 0
         try:
             batch = self._batches.get(batch_id)
-            if batch is None:
+            if batch is None or self.taken.is_held_twice(ids.task_id(batch_id, task.number)):
                 return True
             done = self._lines.stores.results.recorded(batch_id, task.first, task.end) if is_repeat else set()
             if len(done) == lines:

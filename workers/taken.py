@@ -19,6 +19,7 @@ class Taken:
     def __init__(self, concurrency: int) -> None:
         self._floor = self._limit = _LINES_PER_SLOT * concurrency
         self._lock = threading.Lock()
+        # Copies of each: a message may be delivered twice.
         self._tasks: dict[str, int] = {}
         self._lines = 0
         self._wake: Callable[[], None] | None = None
@@ -30,9 +31,13 @@ class Taken:
     def add(self, task_id: str, lines: int) -> None:
         """Count a task that was received."""
         with self._lock:
-            if task_id not in self._tasks:
-                self._tasks[task_id] = lines
-                self._lines += lines
+            self._tasks[task_id] = self._tasks.get(task_id, 0) + 1
+            self._lines += lines
+
+    def is_held_twice(self, task_id: str) -> bool:
+        """Return whether the task was delivered again while this process still has it."""
+        with self._lock:
+            return self._tasks.get(task_id, 0) > 1
 
     def line_done(self) -> None:
         """Count a line that waits for nothing but its commit."""
@@ -54,7 +59,9 @@ class Taken:
     def remove(self, task_id: str) -> None:
         """Forget a task that ended."""
         with self._lock:
-            self._tasks.pop(task_id, None)
+            copies = self._tasks.pop(task_id, 0)
+            if copies > 1:
+                self._tasks[task_id] = copies - 1
         # The hub has an acknowledgement to send, and looks for such only when it wakes.
         self._tell()
 

@@ -1,5 +1,7 @@
 """Dispatch: keep a window of lines before the workers, taken from all running batches in turn."""
 
+from heapq import heapify, heappop, heapreplace
+
 import structlog
 
 from app.domain.batch import Batch
@@ -84,18 +86,22 @@ def line_tasks(batch: Batch, numbers: range | list[int]) -> list[LineTask]:
 
 
 def _share_out(active: list[Batch], room: int) -> list[tuple[Batch, int]]:
-    """Give each batch that has tasks left one task in turn while there is room; return up to which task each goes."""
+    """Give tasks to the batch that has the fewest lines before the workers, in turn; return up to which task each goes.
+
+    Lines are counted, not tasks: a small batch is not held up by one whose tasks are larger than the window. Of equals
+    the nearest deadline is first.
+    """
     waiting = [batch for batch in active if batch.status is Status.IN_PROGRESS and batch.tasks_dispatched < batch.tasks]
     cursor = {batch.id: batch.tasks_dispatched for batch in waiting}
-    turn = waiting
-    while turn and room > 0:
-        later = []
-        for batch in turn:
-            if room <= 0:
-                break
-            cursor[batch.id] += 1
-            room -= batch.lines_per_task
-            if cursor[batch.id] < batch.tasks:
-                later.append(batch)
-        turn = later
+    turns = [(batch.lines_outstanding, order) for order, batch in enumerate(waiting)]
+    heapify(turns)
+    while turns and room > 0:
+        lines, order = turns[0]
+        batch = waiting[order]
+        cursor[batch.id] += 1
+        room -= batch.lines_per_task
+        if cursor[batch.id] < batch.tasks:
+            heapreplace(turns, (lines + batch.lines_per_task, order))
+        else:
+            heappop(turns)
     return [(batch, cursor[batch.id]) for batch in waiting if cursor[batch.id] > batch.tasks_dispatched]

@@ -2,7 +2,7 @@
 
 from collections.abc import Callable
 from pathlib import Path
-from typing import Any, BinaryIO, NamedTuple
+from typing import Any, BinaryIO, NamedTuple, Self
 
 import click
 import httpx
@@ -32,6 +32,12 @@ class ApiClient:
     def __init__(self, connection: Connection) -> None:
         self._base_url = connection.base_url.rstrip("/")
         self._http = httpx.Client(headers={"authorization": f"Bearer {connection.api_key}"}, timeout=_TIMEOUT)
+
+    def __enter__(self) -> Self:
+        return self
+
+    def __exit__(self, *fault: object) -> None:
+        self._http.close()
 
     def upload(self, path: Path, on_bytes: Callable[[int], None]) -> dict[str, Any]:
         """Upload an input file, telling `on_bytes` how much of it has been sent."""

@@ -6,12 +6,13 @@ from typing import Any
 
 import click
 from rich.console import Console
-from rich.table import Table
+from rich.table import Column, Table
 
 from app.cli.client.api_client import ApiClient
 from app.cli.client.follow import follow_to_end
 from app.cli.client.options import talks_to_api
 
+_PIPED_WIDTH = 200
 _FILE = click.Path(path_type=Path, dir_okay=False)
 
 
@@ -20,7 +21,7 @@ _FILE = click.Path(path_type=Path, dir_okay=False)
 @talks_to_api
 def list_batches(client: ApiClient, limit: int) -> None:
     """List batches, the newest first."""
-    table = Table("batch", "status", "endpoint", "done", "failed", "total", "created", box=None)
+    table = Table(Column("batch", no_wrap=True), "status", "endpoint", "done", "failed", "total", "created", box=None)
     for batch in client.batches(limit):
         counts = _counts(batch)
         table.add_row(
@@ -32,9 +33,7 @@ def list_batches(client: ApiClient, limit: int) -> None:
             str(counts["total"]),
             _instant(batch["created_at"]),
         )
-    console = Console()
-    # Piped into another program, an id must not be cut to the width of a terminal that is not there.
-    console.print(table, width=None if console.is_terminal else 200)
+    _console().print(table)
 
 
 @click.command(short_help="Show a batch.")
@@ -54,8 +53,7 @@ def show(client: ApiClient, batch_id: str, wait: bool, output: Path | None, erro
         if value is None or name == "object":
             continue
         table.add_row(name, _instant(value) if name.endswith("_at") else _plain(value))
-    console = Console(markup=False)
-    console.print(table, width=None if console.is_terminal else 200)
+    _console().print(table)
 
 
 @click.command(short_help="Cancel a batch; what is done is kept.")
@@ -65,6 +63,11 @@ def cancel(client: ApiClient, batch_id: str) -> None:
     """Cancel a batch: nothing more of it is sent, and what is done is kept."""
     batch = client.cancel(batch_id)
     click.echo(f"{batch['id']} {batch['status']}")
+
+
+def _console() -> Console:
+    # Piped into another program, an id must not be cut to the width of a terminal that is not there.
+    return Console(width=None if Console().is_terminal else _PIPED_WIDTH, markup=False)
 
 
 def _counts(batch: dict[str, Any]) -> dict[str, int]:

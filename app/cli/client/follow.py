@@ -54,7 +54,9 @@ def follow_to_end(
         batch = follow(client, batch, console)
     except KeyboardInterrupt:
         batch_id = batch["id"]
-        console.print(f"The batch goes on. Watch it: wylon show {batch_id} --wait   End it: wylon cancel {batch_id}")
+        console.print("The batch goes on.")
+        console.print(f"Watch it: wylon show {batch_id} --wait", soft_wrap=True)
+        console.print(f"End it: wylon cancel {batch_id}", soft_wrap=True)
         raise click.exceptions.Exit(1) from None
     _fetch(client, batch.get("output_file_id"), output, "output", console)
     _fetch(client, batch.get("error_file_id"), errors, "error", console)

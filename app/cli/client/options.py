@@ -49,6 +49,7 @@ def talks_to_api(command: Callable[..., None]) -> Callable[..., None]:
                 f"No API key: give --api-key, set WYLON_API_KEY, or name the folder of `wylon up` by --data; "
                 f"{data} keeps none."
             )
-        command(ApiClient(Connection(base_url, key)), *args, **kwargs)
+        with ApiClient(Connection(base_url, key)) as client:
+            command(client, *args, **kwargs)
 
     return connected

@@ -35,6 +35,6 @@ def submit(
 
 def _upload(client: ApiClient, file: Path, console: Console) -> dict[str, str]:
     columns = (TextColumn("uploading"), BarColumn(), DownloadColumn(), TransferSpeedColumn())
-    with Progress(*columns, console=console, transient=True) as progress:
+    with Progress(*columns, console=console, transient=True, disable=not console.is_terminal) as progress:
         bar = progress.add_task("", total=file.stat().st_size)
         return client.upload(file, lambda sent: progress.update(bar, completed=sent))

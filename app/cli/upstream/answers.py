@@ -114,7 +114,10 @@ def answer_response(body: bytes) -> bytes:
     content = [{"type": "output_text", "text": text, "annotations": []}]
     message = {"type": "message", "id": f"msg_{number:08x}", "status": "completed", "role": "assistant"}
     usage = _usage("input_tokens", body, "output_tokens", text)
-    details = {"input_tokens_details": {"cached_tokens": 0}, "output_tokens_details": {"reasoning_tokens": 0}}
+    details = {
+        "input_tokens_details": {"cached_tokens": 0, "cache_write_tokens": 0},
+        "output_tokens_details": {"reasoning_tokens": 0},
+    }
     return _encode(
         {
             "id": f"resp_{number:08x}",
@@ -124,6 +127,9 @@ def answer_response(body: bytes) -> bytes:
             "error": None,
             "model": request.model,
             "output": [message | {"content": content}],
+            "parallel_tool_calls": True,
+            "tool_choice": "auto",
+            "tools": [],
             "usage": usage | details,
         }
     )

@@ -6,7 +6,7 @@ from typing import Any
 
 import httpx
 import pytest
-from openai.types import CreateEmbeddingResponse, ModerationCreateResponse
+from openai.types import CreateEmbeddingResponse
 from openai.types.chat import ChatCompletion
 from openai.types.responses import Response
 
@@ -66,13 +66,11 @@ def test_the_same_text_has_the_same_embedding(upstream: httpx.Client) -> None:
 
 def test_the_other_endpoints_answer_in_their_shapes(upstream: httpx.Client) -> None:
     response = Response.model_validate(upstream.post("/v1/responses", json={"input": "hey"}).json())
-    moderation = ModerationCreateResponse.model_construct(
-        **upstream.post("/v1/moderations", json={"input": ["a", "b"]}).json()
-    )
+    moderation = upstream.post("/v1/moderations", json={"input": ["a", "b"]}).json()
     completion = upstream.post("/v1/completions", json={"prompt": "once"}).json()
 
     assert response.output_text == "hey"
-    assert len(moderation.results) == 2
+    assert [result["flagged"] for result in moderation["results"]] == [False, False]
     assert completion["choices"][0]["text"] == "once"
     assert upstream.get("/v1/models").json()["data"][0]["object"] == "model"
 

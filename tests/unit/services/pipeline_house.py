@@ -68,9 +68,9 @@ class PipelineHouse:
             finalize_max_tries=FINALIZE_MAX_TRIES,
         )
 
-    def finalization_over(self, results: Any, queue: Any = None) -> FinalizationService:
-        """Return a finalizer that reads its results elsewhere."""
-        return FinalizationService(self.batches, results, self.blobs, queue or self.queue, self.clock)
+    def finalization_over(self, results: Any, blobs: Any = None) -> FinalizationService:
+        """Return a finalizer that reads and writes elsewhere."""
+        return FinalizationService(self.batches, results, blobs or self.blobs, self.queue, self.clock)
 
     def add_running(
         self, batch_id: str = "batch_1", total: int = 10, *, lines_per_task: int = 1, **fields: object

@@ -73,7 +73,7 @@ def test_tasks_carry_their_lines_and_the_last_one_the_rest(house: PipelineHouse)
     assert [tuple(task) for task in house.queue.tasks.values()] == [(0, 0, 10), (1, 10, 20), (2, 20, 25)]
 
 
-def test_batches_share_the_window_task_by_task(house: PipelineHouse) -> None:
+def test_batches_share_the_window_line_by_line(house: PipelineHouse) -> None:
     house.add_worker(concurrency=8)
     house.add_running("batch_large", total=50_000)
     house.add_running("batch_small", total=10)
@@ -84,15 +84,18 @@ def test_batches_share_the_window_task_by_task(house: PipelineHouse) -> None:
     assert house.published("batch_large") == list(range(22))
 
 
-def test_large_tasks_count_by_their_lines(house: PipelineHouse) -> None:
+def test_a_batch_whose_tasks_are_larger_than_the_window_leaves_others_their_turn(house: PipelineHouse) -> None:
     house.add_worker(concurrency=8)
     house.add_running("batch_large", total=50_000, lines_per_task=50)
-    house.add_running("batch_small", total=20)
+    house.add_running("batch_small", total=10)
+    house.dispatch.refill()
+    first_sent = list(house.queue.published)
+    house.record(*range(40), batch_id="batch_large")
 
     house.dispatch.refill()
 
-    # 32 lines: the first task of the large one takes them all, and the next refill is the small one's again.
-    assert len(house.published("batch_large")) == 1
+    assert first_sent == [("batch_large", 0)]
+    assert house.published("batch_small") == list(range(10))
 
 
 def test_the_nearest_deadline_has_the_first_turn(house: PipelineHouse) -> None:

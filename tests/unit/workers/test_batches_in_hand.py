@@ -12,7 +12,7 @@ class CountedStore(MemoryBatchStore):
 
     reads = 0
 
-    def find(self, batch_id: str):  # noqa: ANN201 - as its base has it
+    def find(self, batch_id: str):
         self.reads += 1
         return super().find(batch_id)
 

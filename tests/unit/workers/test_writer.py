@@ -176,9 +176,7 @@ def test_stopping_records_what_waits(ledger: Ledger, start: Callable[..., Result
     assert sum(map(len, ledger.commits)) == 20
 
 
-def test_stopping_ends_the_wait_for_a_database_that_is_away(
-    ledger: Ledger, start: Callable[..., ResultWriter]
-) -> None:
+def test_stopping_ends_the_wait_for_a_database_that_is_away(ledger: Ledger, start: Callable[..., ResultWriter]) -> None:
     ledger.refusals = 1_000_000
     writer, run = start(), run_of(1)
     writer.put(run, result(0))

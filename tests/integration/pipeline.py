@@ -1,0 +1,170 @@
+"""A deployment without the API: a real Valkey, the stand-in upstream, and the real Celery processes."""
+
+import json
+import shutil
+import socket
+import tempfile
+import urllib.request
+from collections.abc import Iterable
+from pathlib import Path
+from typing import Any
+from urllib.parse import urlsplit
+
+import redis
+
+from app.adapters.roster import RedisRoster
+from app.cli.up import processes as commands
+from app.cli.up.broker import embed_broker
+from app.config import Settings, load_settings
+from app.domain.batch import Batch
+from app.domain.lifecycle import TERMINAL
+from app.services.batches import BatchRequest
+from app.wiring import Stores, Web, build_api, open_redis, open_stores, prepare
+from tests.integration.processes import START_WITHIN_S, Process, environ_of, start_upstream, until
+
+TENANT = "default"
+CHAT = "/v1/chat/completions"
+CONCURRENCY = 8
+CANCEL_GRACE_S = 1.0
+END_WITHIN_S = 60.0
+
+
+def request_line(custom_id: str, content: str) -> bytes:
+    body = {"model": "echo", "messages": [{"role": "user", "content": content}]}
+    return json.dumps({"custom_id": custom_id, "method": "POST", "url": CHAT, "body": body}).encode()
+
+
+def request_lines(count: int, mark: str = "") -> list[bytes]:
+    """Return so many lines whose content is the mark and their number."""
+    return [request_line(f"id-{number}", f"{mark} {number}") for number in range(count)]
+
+
+class Pipeline:
+    """The processes and what tests look at; any process can be ended and started again by its name."""
+
+    def __init__(self, database_url: str | None, *, lines_per_task: str = "auto") -> None:
+        # Short, and in the system's folder: the path of a socket has at most 107 bytes.
+        self.folder = Path(tempfile.mkdtemp(prefix="wylon-"))
+        self.processes: dict[str, Process] = {}
+        broker = embed_broker(self.folder)
+        self.processes["broker"] = Process(
+            broker.command(), self.folder / "broker.log", environ_of({}), self.folder
+        )
+        self.processes["upstream"], upstream_url = start_upstream(self.folder)
+        given: dict[str, object] = {
+            "DATA": self.folder,
+            "BROKER_URL": broker.url,
+            "UPSTREAM_URL": upstream_url,
+            "CONCURRENCY": CONCURRENCY,
+            "CANCEL_GRACE_S": CANCEL_GRACE_S,
+            "COMPLETION_WINDOWS": "24h,5s",
+            "LINES_PER_TASK": lines_per_task,
+            "LOG_LEVEL": "info",
+            **({"DATABASE_URL": database_url} if database_url else {}),
+        }
+        self._environ = environ_of(given)
+        self.settings: Settings = load_settings({name: value for name, value in self._environ.items()})
+        (self.folder / "run").mkdir()
+        prepare(self.settings)
+        self.stores: Stores = open_stores(self.settings)
+        self.redis: redis.Redis = open_redis(self.settings)
+        until(self._answers, START_WITHIN_S, "the broker answers")
+        self.web: Web = build_api(self.settings)
+
+    def start(self, *names: str) -> None:
+        """Start `control`, `beat` or workers; returns once they are up."""
+        for name in names:
+            self.processes[name] = Process(
+                commands.run_by_this_python(self._command(name)),
+                self.folder / f"{name}.log",
+                self._environ,
+                self.folder,
+            )
+        wanted = {f"{name}@{socket.gethostname()}" for name in names if name.startswith("worker")}
+        until(lambda: wanted <= self.workers(), START_WITHIN_S, f"{sorted(wanted)} report")
+
+    def ensure(self, *names: str) -> None:
+        """Have these run, whatever the test before has ended."""
+        self.start(*(name for name in names if name not in self.processes or self._is_over(name)))
+
+    def workers(self) -> set[str]:
+        return {worker.name for worker in RedisRoster(self.redis).workers()}
+
+    def submit(self, lines: Iterable[bytes], *, window: str = "24h") -> str:
+        """Upload the lines and create a batch of them; return its id."""
+        upload = self.web.files.begin()
+        upload.write(b"\n".join(lines) + b"\n")
+        file = self.web.files.create(TENANT, upload, purpose="batch", filename="in.jsonl")
+        return self.web.batches.create(TENANT, BatchRequest(file.id, CHAT, window)).id
+
+    def batch(self, batch_id: str) -> Batch:
+        return self.web.batches.get(TENANT, batch_id)
+
+    def await_recorded(self, batch_id: str, lines: int) -> None:
+        """Return once so many lines have a result."""
+        until(lambda: self.batch(batch_id).recorded >= lines, END_WITHIN_S, f"{lines} lines are recorded")
+
+    def await_end(self, batch_id: str) -> Batch:
+        """Return the batch once it has ended."""
+
+        def look() -> Batch | None:
+            batch = self.batch(batch_id)
+            return batch if batch.status in TERMINAL else None
+
+        return until(look, END_WITHIN_S, f"{batch_id} ends")
+
+    def lines_of(self, file_id: str | None) -> list[dict[str, Any]]:
+        """Return the lines of an output or error file; none where the batch has no such file."""
+        if file_id is None:
+            return []
+        content = self.web.files.content(TENANT, file_id)
+        return [json.loads(line) for line in b"".join(content.stream()).splitlines()]
+
+    def upstream_stats(self) -> dict[str, Any]:
+        return self._ask_upstream("/stats")
+
+    def reset_upstream_stats(self) -> None:
+        self._ask_upstream("/stats/reset", b"")
+
+    def restart_upstream(self) -> None:
+        """Start the model server where it was before."""
+        port = urlsplit(self.settings.upstream_url).port
+        assert port is not None
+        self.processes["upstream"], _ = start_upstream(self.folder, port=port)
+
+    def end(self) -> None:
+        """End all and leave nothing behind."""
+        others = [process for name, process in self.processes.items() if name != "broker"]
+        for process in [*others, self.processes["broker"]]:
+            process.end()
+        self.redis.close()
+        self.stores.engine.dispose()
+        shutil.rmtree(self.folder, ignore_errors=True)
+
+    def _command(self, name: str) -> tuple[str, ...]:
+        if name == "control":
+            return tuple(commands.control_command(self.settings))
+        if name.startswith("beat"):
+            # Each has a schedule of its own, as on two hosts.
+            schedule = ("--schedule", str(self.folder / f"{name}-schedule"))
+            return (*commands.beat_command(self.settings)[:-2], *schedule)
+        return tuple(commands.worker_command(self.settings, name))
+
+    def _is_over(self, name: str) -> bool:
+        return self.processes[name].exit_code is not None
+
+    def _answers(self) -> bool:
+        try:
+            return bool(self.redis.ping())
+        except redis.RedisError:
+            return False
+
+    def _ask_upstream(self, path: str, data: bytes | None = None) -> dict[str, Any]:
+        url = self.settings.upstream_url.removesuffix("/v1") + path
+        with urllib.request.urlopen(url, data, timeout=10) as answer:
+            found: dict[str, Any] = json.load(answer)
+            return found
+
+
+def custom_ids(lines: Iterable[dict[str, Any]]) -> list[str]:
+    return [line["custom_id"] for line in lines]

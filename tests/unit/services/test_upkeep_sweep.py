@@ -1,0 +1,78 @@
+import pytest
+
+from app.domain.file import File
+from tests.unit.services.pipeline_house import NOW, PipelineHouse
+
+DAY_S = 86_400
+
+
+@pytest.fixture
+def house() -> PipelineHouse:
+    return PipelineHouse()
+
+
+def test_files_deleted_or_expired_go_with_their_bytes(house: PipelineHouse) -> None:
+    for name, expires_at in (("gone", None), ("expired", NOW + 5), ("kept", NOW + 50)):
+        house.blobs.put(f"files/{name}", b"x")
+        house.files.add(File(f"file-{name}", "tenant", "batch", "in.jsonl", 1, f"files/{name}", NOW, expires_at))
+    house.files.mark_deleted("tenant", "file-gone", NOW)
+    house.clock.advance(10)
+
+    house.upkeep.sweep()
+
+    assert set(house.blobs.stored) == {"files/kept"}
+    assert set(house.database.files) == {"file-kept"}
+
+
+def test_the_input_of_a_running_batch_outlives_its_file(house: PipelineHouse) -> None:
+    house.add_running(total=1)
+    house.files.add(File("file-in", "tenant", "batch", "in.jsonl", 1, "files/batch_1", NOW))
+    house.files.mark_deleted("tenant", "file-in", NOW)
+    house.upkeep.sweep()
+    while_running = set(house.blobs.stored)
+    house.record(0)
+    house.finalization.finalize("batch_1")
+
+    house.upkeep.sweep()
+
+    assert "files/batch_1" in while_running
+    assert "files/batch_1" not in house.blobs.stored
+
+
+def test_results_go_once_their_files_are_written(house: PipelineHouse) -> None:
+    for batch_id in ("batch_done", "batch_running"):
+        house.add_running(batch_id, total=2)
+        house.record(0, 1, batch_id=batch_id)
+    house.finalization.finalize("batch_done")
+
+    house.upkeep.sweep()
+
+    assert house.results.recorded("batch_done", 0, 2) == set()
+    assert house.results.recorded("batch_running", 0, 2) == {0, 1}
+
+
+def test_idempotency_keys_are_forgotten_after_a_day(house: PipelineHouse) -> None:
+    house.idempotency.claim("tenant", "key", "first", "batch_1", NOW)
+    house.upkeep.sweep()
+    kept = house.idempotency.claim("tenant", "key", "second", "batch_2", NOW)
+    house.clock.advance(DAY_S + 1)
+
+    house.upkeep.sweep()
+
+    assert kept == ("first", "batch_1")
+    assert house.idempotency.claim("tenant", "key", "third", "batch_3", house.clock.now()) == ("third", "batch_3")
+
+
+def test_old_blobs_without_an_owner_are_swept(house: PipelineHouse) -> None:
+    house.add_running(total=1)
+    house.files.add(File("file-in", "tenant", "batch", "in.jsonl", 1, "files/batch_1", NOW))
+    house.blobs.put("results/orphan", b"x")
+    unfinished = house.blobs.create("results/unfinished")
+    unfinished.write(b"x")
+    house.clock.advance(DAY_S + 1)
+    house.blobs.put("results/young", b"x")
+
+    house.upkeep.sweep_blobs()
+
+    assert set(house.blobs.stored) == {"files/batch_1", "plans/batch_1", "results/young"}
+    assert house.blobs.unfinished == set()
