@@ -5,7 +5,7 @@ from kombu import Queue
 
 from app.adapters.queue import CONTROL_QUEUE, LINES_QUEUE
 from app.config import load_settings
-from app.wiring import set_up_logs
+from app.wiring.logs import set_up_logs
 from workers.intake import LineIntake
 from workers.schedule import SCHEDULE
 

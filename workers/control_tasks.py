@@ -3,7 +3,7 @@
 from functools import cache
 
 from app.adapters.queue import CLOSE, FINALIZE, REFILL, VALIDATE
-from app.wiring import Control, build_control
+from app.wiring.control import Control, build_control
 from workers.celery_app import app, settings
 
 

@@ -7,7 +7,7 @@ import structlog
 
 from app.domain.lifecycle import Status
 from app.services.ports import Roster, WorkerState
-from app.wiring import Stores
+from app.wiring.stores import Stores
 from workers.batches_in_hand import BatchesInHand
 from workers.engine import LineEngine
 from workers.taken import Taken

@@ -7,7 +7,7 @@ from app.config import Settings
 from app.domain import ids
 from app.domain.plan import ENTRY_BYTES, unpack_entries
 from app.services.ports import LineTask, Progress
-from app.wiring import Lines, build_lines
+from app.wiring.lines import Lines, build_lines
 from workers.batches_in_hand import BatchesInHand
 from workers.engine import LineEngine
 from workers.heartbeat import Heartbeat

@@ -12,17 +12,21 @@ from urllib.parse import urlsplit
 
 import redis
 
+from app.adapters.queue import CeleryQueue, open_sender
 from app.adapters.roster import RedisRoster
 from app.cli.up import processes as commands
 from app.cli.up.broker import embed_broker
 from app.config import Settings, load_settings
 from app.domain.batch import Batch
 from app.domain.lifecycle import TERMINAL
-from app.services.batches import BatchRequest
-from app.wiring import Stores, Web, build_api, open_redis, open_stores, prepare
+from app.services.batches import BatchRequest, BatchService
+from app.services.files import FileService
+from app.services.keys import DEFAULT_TENANT
+from app.wiring.setup import prepare
+from app.wiring.stores import Stores, open_redis, open_stores
 from tests.integration.processes import START_WITHIN_S, Process, environ_of, start_upstream, until
 
-TENANT = "default"
+TENANT = DEFAULT_TENANT
 CHAT = "/v1/chat/completions"
 CONCURRENCY = 8
 CANCEL_GRACE_S = 1.0
@@ -47,9 +51,7 @@ class Pipeline:
         self.folder = Path(tempfile.mkdtemp(prefix="wylon-"))
         self.processes: dict[str, Process] = {}
         broker = embed_broker(self.folder)
-        self.processes["broker"] = Process(
-            broker.command(), self.folder / "broker.log", environ_of({}), self.folder
-        )
+        self.processes["broker"] = Process(broker.command(), self.folder / "broker.log", environ_of({}), self.folder)
         self.processes["upstream"], upstream_url = start_upstream(self.folder)
         given: dict[str, object] = {
             "DATA": self.folder,
@@ -69,7 +71,19 @@ class Pipeline:
         self.stores: Stores = open_stores(self.settings)
         self.redis: redis.Redis = open_redis(self.settings)
         until(self._answers, START_WITHIN_S, "the broker answers")
-        self.web: Web = build_api(self.settings)
+        self.sender = open_sender(self.settings.broker_url)
+        self.queue = CeleryQueue(self.sender, self.redis)
+        stores = self.stores
+        self.files = FileService(stores.files, stores.blobs, stores.clock, stores.idempotency)
+        self.batches = BatchService(
+            stores.batches,
+            stores.files,
+            self.queue,
+            stores.clock,
+            stores.idempotency,
+            endpoints=self.settings.endpoints,
+            windows=self.settings.completion_windows,
+        )
 
     def start(self, *names: str) -> None:
         """Start `control`, `beat` or workers; returns once they are up."""
@@ -92,13 +106,13 @@ class Pipeline:
 
     def submit(self, lines: Iterable[bytes], *, window: str = "24h") -> str:
         """Upload the lines and create a batch of them; return its id."""
-        upload = self.web.files.begin()
+        upload = self.files.begin()
         upload.write(b"\n".join(lines) + b"\n")
-        file = self.web.files.create(TENANT, upload, purpose="batch", filename="in.jsonl")
-        return self.web.batches.create(TENANT, BatchRequest(file.id, CHAT, window)).id
+        file = self.files.create(TENANT, upload, purpose="batch", filename="in.jsonl")
+        return self.batches.create(TENANT, BatchRequest(file.id, CHAT, window)).id
 
     def batch(self, batch_id: str) -> Batch:
-        return self.web.batches.get(TENANT, batch_id)
+        return self.batches.get(TENANT, batch_id)
 
     def await_recorded(self, batch_id: str, lines: int) -> None:
         """Return once so many lines have a result."""
@@ -117,7 +131,7 @@ class Pipeline:
         """Return the lines of an output or error file; none where the batch has no such file."""
         if file_id is None:
             return []
-        content = self.web.files.content(TENANT, file_id)
+        content = self.files.content(TENANT, file_id)
         return [json.loads(line) for line in b"".join(content.stream()).splitlines()]
 
     def upstream_stats(self) -> dict[str, Any]:
@@ -137,6 +151,7 @@ class Pipeline:
         others = [process for name, process in self.processes.items() if name != "broker"]
         for process in [*others, self.processes["broker"]]:
             process.end()
+        self.sender.close()
         self.redis.close()
         self.stores.engine.dispose()
         shutil.rmtree(self.folder, ignore_errors=True)

@@ -8,7 +8,8 @@ from app.cli.up.options import has_broker, merged_environ, settle
 from app.cli.up.run_folder import FolderTaken
 from app.config import load_settings
 from app.domain.errors import SettingInvalid
-from app.wiring import ensure_key, prepare, set_up_logs
+from app.wiring.logs import set_up_logs
+from app.wiring.setup import ensure_key, prepare
 
 
 @click.command(short_help="Run everything on this machine.")

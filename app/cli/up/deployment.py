@@ -16,7 +16,7 @@ from app.cli.up.run_folder import RunFolder, keep_key
 from app.cli.up.signals import SignalWatch
 from app.cli.up.supervisor import Supervisor
 from app.config import Settings
-from app.wiring import ensure_key, prepare
+from app.wiring.setup import ensure_key, prepare
 
 # Seven Python processes that start on a busy machine with one core.
 READY_WITHIN_S = 120.0

@@ -9,7 +9,7 @@ import redis
 
 from app.adapters.roster import RedisRoster
 from app.config import Settings
-from app.wiring import open_redis
+from app.wiring.stores import open_redis
 
 _LOOK_TIMEOUT_S = 0.5
 # Addresses to listen on that stand for all of the machine's, and one to reach them by.

@@ -1,0 +1,57 @@
+"""What the control process works with."""
+
+from dataclasses import dataclass
+
+from celery import Celery
+
+from app.adapters.queue import CeleryQueue
+from app.adapters.roster import RedisRoster
+from app.config import Settings
+from app.services.dispatch import DispatchService
+from app.services.finalization import FinalizationService
+from app.services.upkeep import UpkeepService
+from app.services.validation import ValidationService
+from app.wiring.stores import open_redis, open_stores
+
+
+@dataclass(frozen=True)
+class Control:
+    """What the control process does."""
+
+    validation: ValidationService
+    dispatch: DispatchService
+    finalization: FinalizationService
+    upkeep: UpkeepService
+
+
+def build_control(settings: Settings, celery: Celery) -> Control:
+    """Build the services of the control process."""
+    stores = open_stores(settings)
+    client = open_redis(settings)
+    queue, roster = CeleryQueue(celery, client), RedisRoster(client)
+    dispatch = DispatchService(stores.batches, queue, roster)
+    return Control(
+        validation=ValidationService(
+            stores.batches,
+            stores.files,
+            stores.blobs,
+            stores.clock,
+            serves=settings.serves,
+            pinned_lines_per_task=settings.lines_per_task,
+        ),
+        dispatch=dispatch,
+        finalization=FinalizationService(stores.batches, stores.results, stores.blobs, queue, stores.clock),
+        upkeep=UpkeepService(
+            stores.batches,
+            stores.results,
+            stores.files,
+            stores.idempotency,
+            stores.blobs,
+            queue,
+            roster,
+            stores.clock,
+            dispatch,
+            cancel_grace_s=settings.cancel_grace_s,
+            finalize_max_tries=settings.finalize_max_tries,
+        ),
+    )

@@ -1,0 +1,26 @@
+"""What is done once before the processes start: the schema, and a key to come in with."""
+
+from app.adapters.db.engine import open_engine
+from app.adapters.db.migrate import migrate
+from app.config import Settings
+from app.services.keys import KeyService
+from app.wiring.stores import open_stores
+
+
+def prepare(settings: Settings) -> None:
+    """Bring the database to the newest schema and make the folders that are missing."""
+    settings.data.mkdir(parents=True, exist_ok=True)
+    engine = open_engine(settings.database_url)
+    try:
+        migrate(engine)
+    finally:
+        engine.dispose()
+
+
+def ensure_key(settings: Settings, key: str) -> None:
+    """Make sure that this API key is let in."""
+    stores = open_stores(settings)
+    try:
+        KeyService(stores.keys, stores.clock).ensure(key)
+    finally:
+        stores.engine.dispose()

@@ -1,0 +1,56 @@
+"""Database, blobs and broker, opened once a process."""
+
+from dataclasses import dataclass
+from pathlib import Path
+from urllib.parse import urlsplit
+
+import redis
+from sqlalchemy import Engine
+
+from app.adapters.blobs.local import LocalBlobs
+from app.adapters.clock import SystemClock
+from app.adapters.db.batch_store import SqlBatchStore
+from app.adapters.db.engine import open_engine
+from app.adapters.db.file_store import SqlFileStore
+from app.adapters.db.key_store import SqlIdempotencyStore, SqlKeyStore
+from app.adapters.db.result_store import SqlResultStore
+from app.config import Settings
+from app.services.ports import Clock
+
+_REDIS_TIMEOUT_S = 10.0
+
+
+@dataclass(frozen=True)
+class Stores:
+    """Everything that keeps state, opened once a process."""
+
+    engine: Engine
+    files: SqlFileStore
+    batches: SqlBatchStore
+    results: SqlResultStore
+    keys: SqlKeyStore
+    idempotency: SqlIdempotencyStore
+    blobs: LocalBlobs
+    clock: Clock
+
+
+def open_stores(settings: Settings) -> Stores:
+    """Open the database and the blobs."""
+    engine = open_engine(settings.database_url)
+    return Stores(
+        engine=engine,
+        files=SqlFileStore(engine),
+        batches=SqlBatchStore(engine),
+        results=SqlResultStore(engine),
+        keys=SqlKeyStore(engine),
+        idempotency=SqlIdempotencyStore(engine),
+        blobs=LocalBlobs(Path(urlsplit(settings.storage_url).path)),
+        clock=SystemClock(),
+    )
+
+
+def open_redis(settings: Settings) -> redis.Redis:
+    """Open a client of the broker for what is not a message."""
+    return redis.Redis.from_url(
+        settings.redis_url, socket_timeout=_REDIS_TIMEOUT_S, socket_connect_timeout=_REDIS_TIMEOUT_S
+    )

@@ -1,0 +1,53 @@
+"""What a web process serves from."""
+
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass
+from functools import partial
+
+import redis
+
+from app.adapters.db.engine import check
+from app.adapters.queue import CeleryQueue, open_sender
+from app.adapters.upstream.catalog import HttpCatalog
+from app.config import Settings
+from app.services.batches import BatchService
+from app.services.files import FileService
+from app.services.keys import KeyService
+from app.wiring.stores import open_redis, open_stores
+
+
+@dataclass(frozen=True)
+class Web:
+    """What the API serves from."""
+
+    files: FileService
+    batches: BatchService
+    keys: KeyService
+    catalog: HttpCatalog
+    readiness: Mapping[str, Callable[[], None]]
+
+
+def build_api(settings: Settings) -> Web:
+    """Build the services of a web process."""
+    stores = open_stores(settings)
+    client = open_redis(settings)
+    queue = CeleryQueue(open_sender(settings.broker_url), client)
+    return Web(
+        files=FileService(stores.files, stores.blobs, stores.clock, stores.idempotency),
+        batches=BatchService(
+            stores.batches,
+            stores.files,
+            queue,
+            stores.clock,
+            stores.idempotency,
+            endpoints=settings.endpoints,
+            windows=settings.completion_windows,
+        ),
+        keys=KeyService(stores.keys, stores.clock),
+        catalog=HttpCatalog(settings.upstream_url, settings.upstream_api_key),
+        readiness={"database": partial(check, stores.engine), "broker": lambda: _check_broker(client)},
+    )
+
+
+def _check_broker(client: redis.Redis) -> None:
+    client.ping()
