@@ -23,6 +23,8 @@ log = structlog.get_logger()
 
 # Starting and stopping the loop take milliseconds; past this something is broken.
 _THREAD_WAIT_S = 10.0
+# A line without time left looks again after this; the end of its batch comes long before.
+_OUT_OF_TIME_S = 60.0
 
 
 class LineEngine:
@@ -143,6 +145,10 @@ class LineEngine:
         elif isinstance(outcome, Retry) and not batch.is_stopped and not self._is_draining:
             line.tries += 1
             self._pauses[line] = self._loop.call_later(outcome.delay_s, self._resume, line)
+        elif isinstance(outcome, OutOfTime) and not batch.is_stopped and not self._is_draining:
+            # Kept until the batch is expired: a task that returned before that would count for a chord whose callback
+            # finds a batch that still runs.
+            self._pauses[line] = self._loop.call_later(_OUT_OF_TIME_S, self._resume, line)
         else:
             self._drop(line)
 

@@ -6,6 +6,7 @@ import time
 import structlog
 
 from app.domain.lifecycle import Status
+from app.services.dispatch import window_lines
 from app.services.ports import Roster, WorkerState
 from app.wiring.stores import Stores
 from workers.batches_in_hand import BatchesInHand
@@ -44,6 +45,8 @@ class Heartbeat:
         self._stopping = threading.Event()
         self._thread = threading.Thread(target=self._main, name="heartbeat", daemon=True)
         self._last = (time.monotonic(), 0)
+        # The lines that dispatch keeps published, for all workers together.
+        self.window = 0
 
     def start(self) -> None:
         """Report once, then start the thread."""
@@ -76,6 +79,7 @@ class Heartbeat:
 
     def _report(self, lines_per_s: float) -> None:
         self._roster.report(WorkerState(self._name, self._concurrency, lines_per_s, self._taken.task_ids()))
+        self.window = window_lines(self._roster.workers())
 
     def _follow(self, _lines_per_s: float) -> None:
         running = [batch.id for batch in self._batches.all() if not batch.is_stopped]

@@ -39,7 +39,12 @@ class LineIntake(bootsteps.StartStopStep):
         if LINES_QUEUE not in c.app.amqp.queues.consume_from:
             return
         process = _start(c.app, c.hostname)
-        qos = c.task_consumer.channel.qos
+        channel = c.task_consumer.channel
+        # kombu makes a client for each delivery and again for each acknowledgement, which is a third of the work of
+        # its thread; one does for all, since a client only borrows connections from the pool.
+        client = channel._create_client()
+        channel._create_client = lambda asynchronous=False: client
+        qos = channel.qos
         may_consume = qos.can_consume
 
         def can_consume(_qos: Any) -> bool:

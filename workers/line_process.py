@@ -6,6 +6,7 @@ from celery import Celery
 from app.config import Settings
 from app.domain import ids
 from app.domain.plan import ENTRY_BYTES, unpack_entries
+from app.services.dispatch import is_refill_due
 from app.services.ports import LineTask, Progress
 from app.wiring.lines import Lines, build_lines
 from workers.batches_in_hand import BatchesInHand
@@ -112,8 +113,13 @@ class LineProcess:
         return self._lines.stores.blobs.read(line.run.batch.input_blob, line.offset, line.length)
 
     def _on_progress(self, progress: list[Progress]) -> None:
-        is_wanted = any(not batch.is_dispatched_whole for batch in progress)
-        if is_wanted and self._lines.roster.is_first("refill", _REFILL_EVERY_S):
+        outstanding = sum(batch.lines_outstanding for batch in progress)
+        has_more = any(not batch.is_dispatched_whole for batch in progress)
+        if (
+            has_more
+            and is_refill_due(outstanding, self._heartbeat.window)
+            and self._lines.roster.is_first("refill", _REFILL_EVERY_S)
+        ):
             self._lines.queue.refill()
 
 

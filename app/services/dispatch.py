@@ -1,5 +1,6 @@
 """Dispatch: keep a window of lines before the workers, taken from all running batches in turn."""
 
+from collections.abc import Sequence
 from heapq import heapify, heappop, heapreplace
 
 import structlog
@@ -8,7 +9,7 @@ from app.domain.batch import Batch
 from app.domain.errors import Unavailable
 from app.domain.lifecycle import Status
 from app.domain.plan import task_span
-from app.services.ports import BatchStore, LineTask, Queue, Roster
+from app.services.ports import BatchStore, LineTask, Queue, Roster, WorkerState
 
 log = structlog.get_logger()
 
@@ -40,12 +41,11 @@ class DispatchService:
             if not is_held:
                 return 0
             active = self._batches.active(_MAX_RUNNING)
-            window = self._window()
-            room = window - sum(batch.lines_outstanding for batch in active if batch.status is Status.IN_PROGRESS)
-            # Half a window at a time: fewer, larger refills.
-            if room * 2 < window:
+            window = window_lines(self._roster.workers())
+            outstanding = sum(batch.lines_outstanding for batch in active if batch.status is Status.IN_PROGRESS)
+            if not is_refill_due(outstanding, window):
                 return 0
-            return sum(self._publish(batch, to_task) for batch, to_task in _share_out(active, room))
+            return sum(self._publish(batch, to_task) for batch, to_task in _share_out(active, window - outstanding))
 
     def close(self, batch_id: str) -> None:
         """End a batch that was cancelled or whose window elapsed, once what was published has returned."""
@@ -56,14 +56,6 @@ class DispatchService:
             self._queue.finalize(batch_id)
         else:
             self._queue.close_chord(batch_id, batch.tasks_dispatched, batch.tasks)
-
-    def _window(self) -> int:
-        workers = self._roster.workers()
-        if not workers:
-            return _WINDOW_WITHOUT_WORKERS
-        slots = sum(worker.concurrency for worker in workers)
-        lines_per_s = sum(worker.lines_per_s for worker in workers)
-        return int(min(max(_WINDOW_PER_SLOT * slots, _WINDOW_S * lines_per_s), _MAX_WINDOW))
 
     def _publish(self, batch: Batch, to_task: int) -> int:
         # The cursor is committed before the messages go: a crash between the two leaves tasks that upkeep finds lost,
@@ -78,6 +70,20 @@ class DispatchService:
         except Unavailable:
             log.warning("dispatch.failed", batch_id=batch.id, tasks=len(tasks), exc_info=True)
         return len(tasks)
+
+
+def window_lines(workers: Sequence[WorkerState]) -> int:
+    """Return how many lines are to be published and not done, for these workers together."""
+    if not workers:
+        return _WINDOW_WITHOUT_WORKERS
+    slots = sum(worker.concurrency for worker in workers)
+    lines_per_s = sum(worker.lines_per_s for worker in workers)
+    return int(min(max(_WINDOW_PER_SLOT * slots, _WINDOW_S * lines_per_s), _MAX_WINDOW))
+
+
+def is_refill_due(outstanding: int, window: int) -> bool:
+    """Return whether half of the window is free: fewer, larger refills than at each line."""
+    return outstanding * 2 <= window
 
 
 def line_tasks(batch: Batch, numbers: range | list[int]) -> list[LineTask]:

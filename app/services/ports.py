@@ -52,6 +52,8 @@ class Progress(NamedTuple):
     batch_id: str
     is_dispatched_whole: bool
     is_recorded_whole: bool
+    # Lines handed out that have no result yet.
+    lines_outstanding: int
 
 
 class Planned(NamedTuple):

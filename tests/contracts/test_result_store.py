@@ -50,9 +50,9 @@ def test_progress_says_what_is_dispatched_and_recorded_whole(stores: Stores) -> 
     then = stores.results.record([result(1)])
     last = stores.results.record([result(1), result(2)])
 
-    assert first == [Progress("batch_1", False, False)]
-    assert then == [Progress("batch_1", True, False)]
-    assert last == [Progress("batch_1", True, True)]
+    assert first == [Progress("batch_1", False, False, 1)]
+    assert then == [Progress("batch_1", True, False, 1)]
+    assert last == [Progress("batch_1", True, True, 0)]
 
 
 def test_results_of_several_batches_are_recorded_together(stores: Stores) -> None:

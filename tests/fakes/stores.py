@@ -210,7 +210,12 @@ class MemoryResultStore:
                 self._record_one(row, [result for result in results if result.batch_id == batch_id])
                 batch = row.batch
                 progress.append(
-                    Progress(batch_id, batch.tasks_dispatched >= batch.tasks, batch.recorded == batch.total)
+                    Progress(
+                        batch_id,
+                        batch.tasks_dispatched >= batch.tasks,
+                        batch.recorded == batch.total,
+                        batch.lines_outstanding,
+                    )
                 )
             return progress
 

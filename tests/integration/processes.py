@@ -22,7 +22,7 @@ WYLON = str(Path(sys.executable).with_name("wylon"))
 _READY = re.compile(r"^ready (http://\S+)$", re.MULTILINE)
 
 
-def until(look: Callable[[], T], within_s: float, what: str) -> T:
+def until(look: Callable[[], T], within_s: float, what: str, *, every_s: float = _LOOK_EVERY_S) -> T:
     """Return the first true value that `look` returns; fail where none came in time."""
     deadline = time.monotonic() + within_s
     while True:
@@ -30,12 +30,16 @@ def until(look: Callable[[], T], within_s: float, what: str) -> T:
         if found:
             return found
         assert time.monotonic() < deadline, f"{what}: not within {within_s:g} s; the last look saw {found!r}"
-        time.sleep(_LOOK_EVERY_S)
+        time.sleep(every_s)
 
 
 def environ_of(settings: Mapping[str, object]) -> dict[str, str]:
-    """Return this process's environment with these settings and no others of ours."""
-    inherited = {name: value for name, value in os.environ.items() if not name.startswith(("WYLON_", "OPENAI_"))}
+    """Return this process's environment with these settings and no others of ours, and without proxies."""
+    inherited = {
+        name: value
+        for name, value in os.environ.items()
+        if not name.startswith(("WYLON_", "OPENAI_")) and not name.lower().endswith("_proxy")
+    }
     return {**inherited, **{f"WYLON_{name}": str(value) for name, value in settings.items()}}
 
 

@@ -5,7 +5,15 @@ import pytest
 from app.domain.batch import Usage
 from app.domain.lifecycle import Status
 from tests.integration.databases import on_each_database
-from tests.integration.pipeline import Pipeline, custom_ids, request_line, request_lines
+from tests.integration.pipeline import (
+    CONCURRENCY,
+    SHORT_WINDOW,
+    TENANT,
+    Pipeline,
+    custom_ids,
+    request_line,
+    request_lines,
+)
 from tests.integration.processes import until
 
 pytestmark = [pytest.mark.integration, on_each_database("batches")]
@@ -70,7 +78,7 @@ def test_a_cancelled_batch_keeps_what_is_done_and_breaks_off_the_rest(pipeline: 
     pipeline.await_recorded(batch_id, 10)
     pipeline.reset_upstream_stats()
 
-    cancelling = pipeline.batches.cancel("default", batch_id)
+    cancelling = pipeline.batches.cancel(TENANT, batch_id)
 
     batch = pipeline.await_end(batch_id)
     errors = pipeline.lines_of(batch.error_file_id)
@@ -85,17 +93,19 @@ def test_a_cancelled_batch_keeps_what_is_done_and_breaks_off_the_rest(pipeline: 
 
 def test_a_cancelled_batch_waits_for_calls_that_end_within_the_grace(pipeline: Pipeline) -> None:
     batch_id = pipeline.submit(request_lines(16, "[[sleep:700]]"))
-    until(lambda: pipeline.upstream_stats()["in_flight"] == 16, 20, "all calls are in flight")
+    until(lambda: pipeline.upstream_stats()["in_flight"] >= CONCURRENCY, 20, "calls are in flight")
 
-    pipeline.batches.cancel("default", batch_id)
+    pipeline.batches.cancel(TENANT, batch_id)
 
     batch = pipeline.await_end(batch_id)
-    assert (batch.status, batch.completed) == (Status.CANCELLED, 16)
+    assert batch.status is Status.CANCELLED
+    assert batch.completed >= CONCURRENCY
+    assert len(pipeline.lines_of(batch.error_file_id)) == 16 - batch.completed
 
 
 def test_a_batch_cancelled_at_once_ends_with_every_line_accounted_for(pipeline: Pipeline) -> None:
     batch_id = pipeline.submit(request_lines(50, "[[sleep:100]]"))
-    pipeline.batches.cancel("default", batch_id)
+    pipeline.batches.cancel(TENANT, batch_id)
 
     batch = pipeline.await_end(batch_id)
 
@@ -106,7 +116,7 @@ def test_a_batch_cancelled_at_once_ends_with_every_line_accounted_for(pipeline: 
 
 def test_what_is_not_done_within_the_window_expires(pipeline: Pipeline) -> None:
     lines = [*request_lines(10), *(request_line(f"away-{number}", f"[[fail:503]] {number}") for number in range(30))]
-    batch_id = pipeline.submit(lines, window="5s")
+    batch_id = pipeline.submit(lines, window=SHORT_WINDOW)
     pipeline.await_recorded(batch_id, 10)
     pipeline.processes["upstream"].kill()
 
@@ -116,7 +126,7 @@ def test_what_is_not_done_within_the_window_expires(pipeline: Pipeline) -> None:
     errors = pipeline.lines_of(batch.error_file_id)
     assert batch.status is Status.EXPIRED
     assert batch.expired_at is not None
-    assert batch.expired_at - batch.expires_at < 10
+    assert batch.expired_at - batch.expires_at < 8
     assert (batch.total, batch.completed, batch.failed) == (40, 10, 0)
     assert custom_ids(pipeline.lines_of(batch.output_file_id)) == [f"id-{number}" for number in range(10)]
     assert custom_ids(errors) == [f"away-{number}" for number in range(30)]

@@ -64,7 +64,7 @@ class SqlResultStore:
         failed = self._insert_new(connection, [result for result in new if not result.ok])
         row = connection.execute(_COUNT, {"id_": batch_id, "new_completed": completed, "new_failed": failed}).one()
         total, recorded, dispatched = row
-        return Progress(batch_id, dispatched >= total, recorded >= total)
+        return Progress(batch_id, dispatched >= total, recorded >= total, max(min(dispatched, total) - recorded, 0))
 
     def _insert_new(self, connection: Connection, new: list[Result]) -> int:
         if not new:

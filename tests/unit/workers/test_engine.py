@@ -127,12 +127,18 @@ def test_a_line_that_cannot_be_read_stays_without_a_result(open_house: Callable[
     assert not run.is_given_back
 
 
-def test_past_the_deadline_nothing_is_called(house: EngineHouse) -> None:
-    run = house.submit(3, batch_in_hand(deadline=house.clock.now()))
+def test_past_the_deadline_nothing_is_called_and_the_batch_is_waited_for(house: EngineHouse) -> None:
+    late = batch_in_hand(deadline=house.clock.now())
+    run = house.submit(3, late)
+    other = house.submit(3, batch_in_hand("batch_2"))
+    finished(other)
+    was_done_before = run.done.is_set()
+
+    house.engine.stop_batch(late)
 
     assert finished(run)
-    assert house.upstream.bodies == []
-    assert house.records == []
+    assert not was_done_before
+    assert len(house.upstream.bodies) == len(house.records) == 3
 
 
 def test_stopping_a_batch_starts_nothing_more_and_lets_calls_end(house: EngineHouse) -> None:
@@ -269,9 +275,11 @@ def test_lines_free_their_room_however_they_end(open_house: Callable[..., Engine
     house = open_house([FLAKY, ZeroDivisionError("broken")], policy=RetryPolicy(max_tries=1))
     run = house.submit(20)
     finished(run)
-    late = house.submit(5, batch_in_hand(deadline=house.clock.now()))
+    late = batch_in_hand(deadline=house.clock.now())
+    late_run = house.submit(5, late)
+    house.engine.stop_batch(late)
 
-    assert finished(late)
+    assert finished(late_run)
     house.taken.add("another", 2 * CONCURRENCY - 1)
     assert house.taken.has_room()
 

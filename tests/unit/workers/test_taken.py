@@ -61,12 +61,19 @@ def test_skipping_lines_of_a_full_house_that_stays_full_wakes_nobody(taken: Take
     assert wakes == []
 
 
-def test_a_task_that_came_twice_counts_once(taken: Taken) -> None:
-    taken.add("a", 3)
-    taken.add("a", 3)
+def test_a_task_that_came_twice_is_held_until_both_have_ended(taken: Taken) -> None:
+    taken.add("a", 1)
+    was_twice_before = taken.is_held_twice("a")
+    taken.add("a", 1)
+    was_twice = taken.is_held_twice("a")
 
-    assert taken.has_room()
+    taken.remove("a")
+
+    assert (was_twice_before, was_twice) == (False, True)
     assert taken.task_ids() == ("a",)
+    assert not taken.is_held_twice("a")
+    taken.remove("a")
+    assert taken.task_ids() == ()
 
 
 def test_a_task_is_held_until_it_is_removed_even_when_its_lines_are_done(taken: Taken, wakes: list[int]) -> None:

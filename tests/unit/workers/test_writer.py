@@ -8,7 +8,7 @@ from app.services.ports import Progress
 from tests.unit.workers.waiting import WITHIN_S, result, run_of, until
 from workers.writer import ResultWriter
 
-PROGRESS = [Progress("batch_1", is_dispatched_whole=False, is_recorded_whole=False)]
+PROGRESS = [Progress("batch_1", is_dispatched_whole=False, is_recorded_whole=False, lines_outstanding=0)]
 
 
 class Ledger:

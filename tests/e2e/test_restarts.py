@@ -1,0 +1,103 @@
+"""`wylon up` under kills and restarts: whatever dies comes back, and batches go on where they were."""
+
+import os
+import signal
+import time
+from collections.abc import Iterator
+
+import psutil
+import pytest
+
+from tests.e2e.deployed import STOP_WITHIN_S, Deployed, await_completed, await_end, content_lines, submit
+from tests.integration.pipeline import custom_ids, request_lines
+from tests.integration.processes import until
+
+pytestmark = [pytest.mark.e2e, pytest.mark.xdist_group("e2e-restarts")]
+
+BACK_WITHIN_S = 30.0
+
+
+@pytest.fixture(scope="module")
+def deployed() -> Iterator[Deployed]:
+    """A deployment that is killed and restarted, so that no other module has it."""
+    deployed = Deployed()
+    yield deployed
+    deployed.end()
+
+
+@pytest.fixture
+def running(deployed: Deployed) -> Deployed:
+    """The module's deployment, started again if the test before has ended it."""
+    if deployed.up.exit_code is not None:
+        deployed.start()
+    return deployed
+
+
+def assert_completes(deployed: Deployed, batch_id: str, lines: int) -> None:
+    client = deployed.client()
+    batch = await_end(client, batch_id)
+    assert batch.status == "completed"
+    assert batch.request_counts is not None
+    assert batch.request_counts.to_dict() == {"total": lines, "completed": lines, "failed": 0}
+    output = content_lines(client, batch.output_file_id)
+    assert custom_ids(output) == [f"id-{number}" for number in range(lines)]
+
+
+def test_every_process_that_is_killed_comes_back_and_the_batch_completes(running: Deployed) -> None:
+    client = running.client()
+    batch_id = submit(client, request_lines(300, "[[sleep:250]]")).id
+    await_completed(client, batch_id, 10)
+    names = ["beat", "broker", "control", "web", "worker-1"]
+    assert sorted(set(running.pids()) - {"up"}) == names
+
+    for name in names:
+        killed = running.pids()[name]
+        os.kill(killed, signal.SIGKILL)
+        until(
+            lambda name=name, killed=killed: running.pids().get(name) not in (None, killed),
+            BACK_WITHIN_S,
+            f"{name} is back",
+        )
+
+    assert_completes(running, batch_id, 300)
+
+
+def test_a_stop_leaves_no_process_and_a_start_goes_on(running: Deployed) -> None:
+    client = running.client()
+    batch_id = submit(client, request_lines(150, "[[sleep:250]]")).id
+    await_completed(client, batch_id, 10)
+    processes = running.processes()
+    began_at = time.monotonic()
+
+    exit_code = running.up.terminate(within_s=20)
+
+    assert exit_code == 0
+    assert time.monotonic() - began_at < STOP_WITHIN_S
+    assert [process for process in processes if process.is_running()] == []
+    assert running.pids() == {}
+    running.start()
+    assert_completes(running, batch_id, 150)
+
+
+def test_a_killed_supervisor_takes_its_processes_with_it_and_a_start_goes_on(running: Deployed) -> None:
+    client = running.client()
+    batch_id = submit(client, request_lines(100, "[[sleep:250]]")).id
+    await_completed(client, batch_id, 10)
+    processes = running.processes()
+
+    running.up.kill()
+
+    _, alive = psutil.wait_procs(processes, 10)
+    assert alive == []
+    running.start()
+    assert_completes(running, batch_id, 100)
+
+
+def test_a_folder_that_is_in_use_is_refused(running: Deployed) -> None:
+    second = running.start_beside()
+
+    until(lambda: second.exit_code is not None, 30, "the second one ends")
+
+    assert second.exit_code != 0
+    assert f"process id {running.up.pid}" in second.said()
+    assert running.up.exit_code is None

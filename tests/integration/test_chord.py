@@ -1,0 +1,177 @@
+"""What we ask of Celery's chord: a real worker counts the parts, and the callbacks are left in control's queue.
+
+The lines are those of no batch, so that each task returns at once.
+"""
+
+import json
+from collections.abc import Iterator
+
+import pytest
+
+from app.adapters.queue import CONTROL_QUEUE, FINALIZE, LINES_QUEUE, REFILL, CeleryQueue
+from app.domain import ids
+from app.services.ports import LineTask
+from tests.integration.pipeline import Pipeline
+from tests.integration.processes import until
+
+pytestmark = [pytest.mark.integration, pytest.mark.xdist_group("chord")]
+
+WITHIN_S = 20.0
+
+
+@pytest.fixture(scope="module")
+def pipeline() -> Iterator[Pipeline]:
+    pipeline = Pipeline(None)
+    try:
+        pipeline.start("worker-1")
+        yield pipeline
+    finally:
+        pipeline.end()
+
+
+@pytest.fixture
+def queue(pipeline: Pipeline) -> CeleryQueue:
+    pipeline.sender.conf.update(result_backend=pipeline.settings.broker_url)
+    return pipeline.queue
+
+
+@pytest.fixture
+def batch_id(pipeline: Pipeline) -> str:
+    return ids.new_batch_id()
+
+
+def tasks(first: int, end: int) -> list[LineTask]:
+    return [LineTask(number, number, number + 1) for number in range(first, end)]
+
+
+def callbacks(pipeline: Pipeline, batch_id: str) -> int:
+    """Return how often the batch's callback was sent."""
+    messages = [json.loads(message)["headers"] for message in pipeline.redis.lrange(CONTROL_QUEUE, 0, -1)]
+    return sum(headers["task"] == FINALIZE and batch_id in headers["argsrepr"] for headers in messages)
+
+
+def await_callback(pipeline: Pipeline, batch_id: str) -> None:
+    until(lambda: callbacks(pipeline, batch_id), WITHIN_S, "the callback is sent")
+
+
+def await_idle(pipeline: Pipeline) -> None:
+    """Return once no line task waits and none is at work."""
+
+    def is_idle() -> bool:
+        return not pipeline.redis.llen(LINES_QUEUE) and not pipeline.redis.hlen("unacked")
+
+    until(is_idle, WITHIN_S, "all tasks have returned")
+
+
+def test_the_callback_comes_once_when_every_part_has_returned(
+    pipeline: Pipeline, queue: CeleryQueue, batch_id: str
+) -> None:
+    queue.open_chord(batch_id, 50)
+
+    queue.publish_lines(batch_id, tasks(0, 49), is_repeat=False)
+    await_idle(pipeline)
+    before_the_last = callbacks(pipeline, batch_id)
+    queue.publish_lines(batch_id, tasks(49, 50), is_repeat=False)
+
+    await_callback(pipeline, batch_id)
+    await_idle(pipeline)
+    assert before_the_last == 0
+    assert callbacks(pipeline, batch_id) == 1
+
+
+def test_parts_that_are_published_twice_count_once(pipeline: Pipeline, queue: CeleryQueue, batch_id: str) -> None:
+    queue.open_chord(batch_id, 100)
+
+    for _ in range(2):
+        queue.publish_lines(batch_id, tasks(0, 60), is_repeat=True)
+    await_idle(pipeline)
+    before_the_rest = callbacks(pipeline, batch_id)
+    for _ in range(2):
+        queue.publish_lines(batch_id, tasks(60, 100), is_repeat=True)
+
+    await_callback(pipeline, batch_id)
+    await_idle(pipeline)
+    assert before_the_rest == 0
+    assert callbacks(pipeline, batch_id) == 1
+
+
+@pytest.mark.parametrize("is_closed_last", [True, False])
+def test_a_closed_chord_ends_with_what_was_published(
+    pipeline: Pipeline, queue: CeleryQueue, batch_id: str, is_closed_last: bool
+) -> None:
+    queue.open_chord(batch_id, 1_000)
+
+    if not is_closed_last:
+        queue.close_chord(batch_id, 30, 1_000)
+        await_idle(pipeline)
+        assert callbacks(pipeline, batch_id) == 0
+    queue.publish_lines(batch_id, tasks(0, 30), is_repeat=False)
+    await_idle(pipeline)
+    if is_closed_last:
+        assert callbacks(pipeline, batch_id) == 0
+        queue.close_chord(batch_id, 30, 1_000)
+
+    await_callback(pipeline, batch_id)
+    await_idle(pipeline)
+    assert callbacks(pipeline, batch_id) == 1
+
+
+def test_a_chord_that_is_closed_twice_ends_once(pipeline: Pipeline, queue: CeleryQueue, batch_id: str) -> None:
+    queue.open_chord(batch_id, 1_000)
+    queue.publish_lines(batch_id, tasks(0, 10), is_repeat=False)
+    await_idle(pipeline)
+
+    for _ in range(2):
+        queue.close_chord(batch_id, 10, 1_000)
+
+    await_callback(pipeline, batch_id)
+    await_idle(pipeline)
+    assert callbacks(pipeline, batch_id) == 1
+
+
+def test_after_a_flush_the_same_parts_published_again_end_the_chord(
+    pipeline: Pipeline, queue: CeleryQueue, batch_id: str
+) -> None:
+    queue.open_chord(batch_id, 40)
+    queue.publish_lines(batch_id, tasks(0, 25), is_repeat=False)
+    await_idle(pipeline)
+
+    pipeline.redis.flushall()
+    queue.open_chord(batch_id, 40)
+    queue.publish_lines(batch_id, tasks(0, 40), is_repeat=True)
+
+    await_callback(pipeline, batch_id)
+
+
+def test_after_a_flush_every_message_finds_its_queue(pipeline: Pipeline, queue: CeleryQueue, batch_id: str) -> None:
+    queue.validate(batch_id)
+
+    pipeline.redis.flushall()
+    queue.validate(batch_id)
+    queue.refill()
+    queue.finalize(batch_id)
+
+    messages = [json.loads(message)["headers"]["task"] for message in pipeline.redis.lrange(CONTROL_QUEUE, 0, -1)]
+    assert sorted(messages) == sorted(["control.validate", REFILL, FINALIZE])
+
+
+def test_a_forgotten_chord_leaves_no_key(pipeline: Pipeline, queue: CeleryQueue, batch_id: str) -> None:
+    queue.open_chord(batch_id, 10)
+    queue.publish_lines(batch_id, tasks(0, 5), is_repeat=False)
+    await_idle(pipeline)
+    before = pipeline.redis.keys(f"*{ids.group_id(batch_id)}*")
+
+    queue.forget(batch_id)
+
+    assert before
+    assert pipeline.redis.keys(f"*{ids.group_id(batch_id)}*") == []
+
+
+def test_tasks_that_wait_are_known_by_their_ids(pipeline: Pipeline, queue: CeleryQueue, batch_id: str) -> None:
+    worker = pipeline.processes["worker-1"]
+    assert worker.terminate(15) == 0
+
+    queue.publish_lines(batch_id, tasks(0, 3), is_repeat=False)
+
+    assert queue.queued_tasks() == {ids.task_id(batch_id, number) for number in range(3)}
+    pipeline.ensure("worker-1")

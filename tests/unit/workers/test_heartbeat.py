@@ -1,0 +1,142 @@
+from types import SimpleNamespace
+
+import pytest
+
+from app.domain.lifecycle import Event
+from app.services.ports import Planned, WorkerState
+from tests.fakes.outside import FakeClock, MemoryRoster
+from tests.fakes.stores import MemoryBatchStore
+from tests.unit.services.pipeline_house import NOW, new_batch
+from workers.batches_in_hand import BatchesInHand, BatchInHand
+from workers.heartbeat import Heartbeat
+from workers.taken import Taken
+
+GRACE_S = 30.0
+
+
+class RecordingEngine:
+    """Keeps what it was asked."""
+
+    def __init__(self) -> None:
+        self.answered = 0
+        self.stopped: list[str] = []
+        self.aborted: list[str] = []
+
+    def stop_batch(self, batch: BatchInHand) -> None:
+        batch.is_stopped = True
+        self.stopped.append(batch.id)
+
+    def abort_batch(self, batch: BatchInHand) -> None:
+        self.aborted.append(batch.id)
+
+
+class House:
+    """A heartbeat whose beats are the test's: its thread is never started."""
+
+    def __init__(self) -> None:
+        self.clock = FakeClock(NOW)
+        self.roster = MemoryRoster(self.clock)
+        self.store = MemoryBatchStore()
+        self.batches = BatchesInHand(self.store)
+        self.engine = RecordingEngine()
+        self.taken = Taken(4)
+        self.heartbeat = Heartbeat(
+            "worker-1",
+            4,
+            self.roster,
+            SimpleNamespace(batches=self.store, clock=self.clock),
+            self.taken,
+            self.engine,
+            self.batches,
+            cancel_grace_s=GRACE_S,
+        )
+
+    def take_up(self, batch_id: str = "batch_1") -> None:
+        self.store.add(new_batch(batch_id))
+        self.store.accept(batch_id, Planned(f"plans/{batch_id}", 1, 10, "small"), NOW)
+        assert self.batches.get(batch_id) is not None
+
+    def beat(self) -> None:
+        self.heartbeat._beat()
+
+
+@pytest.fixture
+def house() -> House:
+    return House()
+
+
+def test_a_beat_says_what_the_worker_holds(house: House) -> None:
+    house.taken.add("task-1", 3)
+
+    house.beat()
+
+    (state,) = house.roster.workers()
+    assert isinstance(state, WorkerState)
+    assert (state.name, state.concurrency, state.held_tasks) == ("worker-1", 4, ("task-1",))
+
+
+def test_running_batches_go_on(house: House) -> None:
+    house.take_up()
+
+    house.beat()
+
+    assert house.engine.stopped == house.engine.aborted == []
+
+
+@pytest.mark.parametrize("event", [Event.CANCEL_REQUESTED, Event.WINDOW_ELAPSED])
+def test_a_batch_that_ends_is_stopped_at_the_next_beat(house: House, event: Event) -> None:
+    house.take_up("batch_1")
+    house.take_up("batch_2")
+    house.store.advance("batch_1", event, NOW)
+
+    house.beat()
+    house.beat()
+
+    assert house.engine.stopped == ["batch_1"]
+    assert house.engine.aborted == []
+
+
+def test_its_calls_are_broken_off_once_the_grace_is_over(house: House) -> None:
+    house.take_up()
+    house.store.advance("batch_1", Event.CANCEL_REQUESTED, NOW)
+    house.beat()
+    house.clock.advance(GRACE_S - 1)
+    house.beat()
+    in_time = list(house.engine.aborted)
+
+    house.clock.advance(1)
+    house.beat()
+
+    assert in_time == []
+    assert house.engine.aborted == ["batch_1"]
+    assert house.batches.all() == []
+
+
+def test_a_batch_whose_row_is_gone_is_stopped(house: House) -> None:
+    house.take_up()
+    house.store._db.batches.clear()
+
+    house.beat()
+
+    assert house.engine.stopped == ["batch_1"]
+
+
+def test_a_broker_that_is_away_does_not_keep_it_from_following_its_batches(house: House) -> None:
+    def fail(state: WorkerState) -> None:
+        raise ConnectionError("The broker is away.")
+
+    house.take_up()
+    house.store.advance("batch_1", Event.CANCEL_REQUESTED, NOW)
+    house.roster.report = fail
+
+    house.beat()
+
+    assert house.engine.stopped == ["batch_1"]
+
+
+def test_stopping_leaves_the_roster(house: House) -> None:
+    house.beat()
+
+    house.heartbeat.stop()
+
+    assert house.roster.workers() == []
