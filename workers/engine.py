@@ -143,7 +143,7 @@ class LineEngine:
             self._taken.line_done()
             self._writer.put(line.run, outcome)
         elif isinstance(outcome, Retry) and not batch.is_stopped and not self._is_draining:
-            line.tries += 1
+            line.tries = outcome.tries
             self._pauses[line] = self._loop.call_later(outcome.delay_s, self._resume, line)
         elif isinstance(outcome, OutOfTime) and not batch.is_stopped and not self._is_draining:
             # Kept until the batch is expired: a task that returned before that would count for a chord whose callback

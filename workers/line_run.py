@@ -3,6 +3,7 @@
 import threading
 from dataclasses import dataclass, field
 
+from app.domain.retry import NO_TRIES, Tries
 from workers.batches_in_hand import BatchInHand
 
 
@@ -31,4 +32,4 @@ class Line:
     offset: int
     length: int
     data: bytes | None = None
-    tries: int = 0
+    tries: Tries = NO_TRIES

@@ -16,6 +16,19 @@ class Trouble(Enum):
     AWAY = "away"
 
 
+class Tries(NamedTuple):
+    """The calls made for a line so far, and those of them whose trouble may be the line's own."""
+
+    calls: int = 0
+    faults: int = 0
+
+    def after(self, trouble: Trouble) -> "Tries":
+        """Return the count with one call more that met this trouble."""
+        return Tries(self.calls + 1, self.faults + (trouble is Trouble.FLAKY))
+
+
+NO_TRIES = Tries()
+
 # Retrying helps with these alone; the other 4xx say what is wrong with the line.
 _AWAY_STATUSES = frozenset({429, 502, 503, 504, 529})
 _FLAKY_STATUSES = frozenset({408, 409, 425})
@@ -35,7 +48,7 @@ def trouble_of(status: int) -> Trouble:
 class RetryPolicy(NamedTuple):
     """Exponential back-off with full jitter."""
 
-    # Calls that a line gets before trouble of its own becomes its result.
+    # Calls that may end in trouble of the line's own before that becomes its result.
     max_tries: int = 5
     base_s: float = 0.5
     cap_s: float = 60.0

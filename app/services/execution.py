@@ -9,20 +9,21 @@ from app.domain import result
 from app.domain.batch import Usage
 from app.domain.line import read_request
 from app.domain.result import Result
-from app.domain.retry import RetryPolicy, Trouble
+from app.domain.retry import RetryPolicy, Tries, Trouble
 from app.services.ports import Answer, Clock, Upstream
 
 log = structlog.get_logger()
 
 
 class Retry(NamedTuple):
-    """The call is to be made again after this long."""
+    """The call is to be made again after this long, with this count of tries."""
 
     delay_s: float
+    tries: Tries
 
 
 class OutOfTime(NamedTuple):
-    """The deadline leaves no time for a call: the line stays without a result."""
+    """The deadline has passed: the line stays without a result."""
 
 
 class ExecutionService:
@@ -35,9 +36,9 @@ class ExecutionService:
         self._call_timeout_s = call_timeout_s
 
     async def attempt(
-        self, batch_id: str, endpoint: str, deadline: float, position: int, line: bytes, tries: int
+        self, batch_id: str, endpoint: str, deadline: float, position: int, line: bytes, before: Tries
     ) -> Result | Retry | OutOfTime:
-        """Call the upstream for a line that was called `tries` times before; never past `deadline`."""
+        """Call the upstream for a line once more; never past `deadline`."""
         left_s = deadline - self._clock.now()
         if left_s <= 0:
             return OutOfTime()
@@ -46,23 +47,25 @@ class ExecutionService:
         if answer.error is not None and self._clock.now() >= deadline:
             # The deadline broke the call off: the line did not fail, its batch expired.
             return OutOfTime()
-        trouble = answer.trouble
-        if trouble is Trouble.AWAY or (trouble is Trouble.FLAKY and tries + 1 < self._policy.max_tries):
-            return self._again(batch_id, deadline, position, tries + 1, answer)
+        tries = before.after(answer.trouble)
+        is_worth_it = answer.trouble is Trouble.FLAKY and tries.faults < self._policy.max_tries
+        if is_worth_it or answer.trouble is Trouble.AWAY:
+            return self._again(batch_id, deadline, position, tries, answer)
         return self._record(batch_id, position, request.custom_id, answer)
 
-    def _again(self, batch_id: str, deadline: float, position: int, tries: int, answer: Answer) -> Retry | OutOfTime:
-        delay_s = self._policy.delay_s(tries, answer.retry_after_s, random.random())
+    def _again(self, batch_id: str, deadline: float, position: int, tries: Tries, answer: Answer) -> Retry:
+        delay_s = self._policy.delay_s(tries.calls, answer.retry_after_s, random.random())
         log.warning(
             "line.retried",
             batch_id=batch_id,
             position=position,
-            tries=tries,
+            tries=tries.calls,
             delay_s=round(delay_s, 3),
             status=answer.status or None,
             error=answer.error[1] if answer.error else None,
         )
-        return Retry(delay_s) if self._clock.now() + delay_s < deadline else OutOfTime()
+        # A wait past the deadline ends with it: the line is not called again.
+        return Retry(min(delay_s, max(deadline - self._clock.now(), 0.0)), tries)
 
     def _record(self, batch_id: str, position: int, custom_id: str, answer: Answer) -> Result:
         if answer.error is not None:

@@ -4,8 +4,13 @@ from collections.abc import Iterator
 from contextlib import contextmanager
 from typing import Any
 
+from psycopg.errors import DiskFull
 from sqlalchemy import Connection, Engine, create_engine, event
 from sqlalchemy.engine import make_url
+from sqlalchemy.exc import InterfaceError, OperationalError
+from sqlalchemy.exc import TimeoutError as PoolTimeout
+
+from app.domain.errors import StorageFull, Unavailable
 
 # A writer of SQLite waits this long for the one before it; commits take milliseconds.
 _SQLITE_BUSY_MS = 30_000
@@ -60,15 +65,31 @@ def _open_sqlite(url: str) -> Engine:
 @contextmanager
 def reading(engine: Engine) -> Iterator[Connection]:
     """Open a connection for reads of one moment; nothing is committed."""
-    with engine.connect().execution_options(is_reading=True) as connection:
+    with _errors(), engine.connect().execution_options(is_reading=True) as connection:
         yield connection
 
 
 @contextmanager
 def writing(engine: Engine) -> Iterator[Connection]:
     """Open a transaction that is committed at the end, or rolled back when it raises."""
-    with engine.begin() as connection:
+    with _errors(), engine.begin() as connection:
         yield connection
+
+
+@contextmanager
+def _errors() -> Iterator[None]:
+    """Say in our words that the database is full or away."""
+    try:
+        yield
+    except (OperationalError, InterfaceError, PoolTimeout) as fault:
+        if _is_full(fault):
+            raise StorageFull("No room is left where the database is kept.") from fault
+        raise Unavailable(f"The database does not answer: {fault.args[0] if fault.args else fault}") from fault
+
+
+def _is_full(fault: Exception) -> bool:
+    cause = getattr(fault, "orig", None)
+    return getattr(cause, "sqlite_errorname", None) == "SQLITE_FULL" or isinstance(cause, DiskFull)
 
 
 def check(engine: Engine) -> None:

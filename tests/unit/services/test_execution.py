@@ -5,7 +5,7 @@ import pytest
 
 from app.domain.batch import Usage
 from app.domain.result import REQUEST_TIMEOUT, Result
-from app.domain.retry import RetryPolicy, Trouble
+from app.domain.retry import NO_TRIES, RetryPolicy, Tries, Trouble
 from app.services.execution import ExecutionService, OutOfTime, Retry
 from app.services.ports import Answer
 from tests.fakes.outside import FakeClock, ScriptedUpstream, good_answer
@@ -25,9 +25,9 @@ class House:
         policy = RetryPolicy(max_tries=3, base_s=1.0, cap_s=8.0)
         self.service = ExecutionService(self.upstream, self.clock, policy, call_timeout_s=call_timeout_s)
 
-    def attempt(self, *, tries: int = 0, left_s: float = 1_000.0) -> Result | Retry | OutOfTime:
+    def attempt(self, *, calls: int = 0, faults: int = 0, left_s: float = 1_000.0) -> Result | Retry | OutOfTime:
         deadline = self.clock.now() + left_s
-        return asyncio.run(self.service.attempt("batch_1", CHAT, deadline, 7, LINE, tries))
+        return asyncio.run(self.service.attempt("batch_1", CHAT, deadline, 7, LINE, Tries(calls, faults)))
 
     def recorded(self, **asked: float) -> tuple[bool, dict[str, object]]:
         outcome = self.attempt(**asked)
@@ -77,18 +77,19 @@ def test_a_final_failure_without_an_answer_is_recorded_as_an_error() -> None:
     assert line["error"] == {"code": "response_too_large", "message": "Too large."}
 
 
-@pytest.mark.parametrize("tries", [0, 1])
+@pytest.mark.parametrize("faults", [0, 1])
 @pytest.mark.parametrize("answer", [status(500, Trouble.FLAKY), TIMED_OUT], ids=["500", "timeout"])
-def test_a_flaky_call_is_made_again(answer: Answer, tries: int) -> None:
-    outcome = House(answer).attempt(tries=tries)
+def test_a_flaky_call_is_made_again(answer: Answer, faults: int) -> None:
+    outcome = House(answer).attempt(calls=faults, faults=faults)
 
     assert isinstance(outcome, Retry)
-    assert 0 <= outcome.delay_s <= 2.0 ** (tries + 1)
+    assert 0 <= outcome.delay_s <= 2.0 ** (faults + 1)
+    assert outcome.tries == Tries(faults + 1, faults + 1)
 
 
 def test_after_the_last_try_its_trouble_is_the_result() -> None:
-    ok, line = House(status(500, Trouble.FLAKY)).recorded(tries=2)
-    timed_out_ok, timed_out = House(TIMED_OUT).recorded(tries=2)
+    ok, line = House(status(500, Trouble.FLAKY)).recorded(calls=2, faults=2)
+    timed_out_ok, timed_out = House(TIMED_OUT).recorded(calls=2, faults=2)
 
     assert not ok
     assert not timed_out_ok
@@ -98,7 +99,10 @@ def test_after_the_last_try_its_trouble_is_the_result() -> None:
 
 @pytest.mark.parametrize("answer", [status(429, Trouble.AWAY), UNREACHABLE], ids=["429", "unreachable"])
 def test_an_upstream_that_is_away_is_asked_until_the_deadline(answer: Answer) -> None:
-    assert isinstance(House(answer).attempt(tries=50), Retry)
+    outcome = House(answer).attempt(calls=50, faults=2)
+
+    assert isinstance(outcome, Retry)
+    assert outcome.tries == Tries(51, 2)
 
 
 def test_a_retry_after_is_the_least_that_is_waited() -> None:
@@ -108,10 +112,11 @@ def test_a_retry_after_is_the_least_that_is_waited() -> None:
     assert 20.0 <= outcome.delay_s <= 22.0
 
 
-def test_a_wait_that_would_pass_the_deadline_is_not_begun() -> None:
+def test_a_wait_that_would_pass_the_deadline_ends_with_it() -> None:
     outcome = House(status(429, Trouble.AWAY, retry_after_s=20.0)).attempt(left_s=19.0)
 
-    assert isinstance(outcome, OutOfTime)
+    assert isinstance(outcome, Retry)
+    assert outcome.delay_s == 19.0
 
 
 def test_past_the_deadline_no_call_is_made() -> None:
@@ -130,8 +135,8 @@ def test_a_call_ends_by_its_timeout_or_the_deadline(left_s: float, timeout_s: fl
     assert house.upstream.calls[0][2] == pytest.approx(timeout_s)
 
 
-@pytest.mark.parametrize("tries", [0, 2])
-def test_a_call_that_the_deadline_broke_off_did_not_fail(tries: int) -> None:
+@pytest.mark.parametrize("faults", [0, 2])
+def test_a_call_that_the_deadline_broke_off_did_not_fail(faults: int) -> None:
     house = House()
 
     class SlowUpstream:
@@ -140,7 +145,7 @@ def test_a_call_that_the_deadline_broke_off_did_not_fail(tries: int) -> None:
             return TIMED_OUT
 
     service = ExecutionService(SlowUpstream(), house.clock, RetryPolicy(max_tries=3), call_timeout_s=60)
-    outcome = asyncio.run(service.attempt("batch_1", CHAT, house.clock.now() + 5, 7, LINE, tries))
+    outcome = asyncio.run(service.attempt("batch_1", CHAT, house.clock.now() + 5, 7, LINE, Tries(faults, faults)))
 
     assert isinstance(outcome, OutOfTime)
 
@@ -154,7 +159,7 @@ def test_an_answer_that_comes_at_the_deadline_counts() -> None:
             return good_answer()
 
     service = ExecutionService(LateUpstream(), house.clock, RetryPolicy(), call_timeout_s=60)
-    outcome = asyncio.run(service.attempt("batch_1", CHAT, house.clock.now() + 5, 7, LINE, 0))
+    outcome = asyncio.run(service.attempt("batch_1", CHAT, house.clock.now() + 5, 7, LINE, NO_TRIES))
 
     assert isinstance(outcome, Result)
     assert outcome.ok

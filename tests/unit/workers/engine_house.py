@@ -88,10 +88,7 @@ class EngineHouse:
         run = LineRun(batch or batch_in_hand(), lines)
         self.taken.add(f"task-{id(run)}", lines)
         self.engine.submit(
-            [
-                Line(run, position, 0, 10, request_line(position) if is_read else None, tries=0)
-                for position in range(lines)
-            ]
+            [Line(run, position, 0, 10, request_line(position) if is_read else None) for position in range(lines)]
         )
         return run
 
