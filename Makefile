@@ -5,7 +5,7 @@ BIN := .venv/bin
 ARGS ?=
 
 .DEFAULT_GOAL := help
-.PHONY: help setup demo demo-llm run test lint bench
+.PHONY: help setup lock demo demo-llm run test lint bench
 
 help: ## list the targets
 	@awk -F ':.*## ' '/^[a-z-]+:.*## / {printf "  make %-10s %s\n", $$1, $$2}' $(MAKEFILE_LIST)
@@ -19,6 +19,11 @@ setup: .venv/.ready ## install everything into .venv
 	$(PYTHON) -m venv .venv
 	$(BIN)/python -m pip install -q --disable-pip-version-check -c constraints.txt -e '.[dev]'
 	@touch $@
+
+lock: .venv/.ready ## write constraints.txt anew from pyproject.toml, with the newest versions that fit
+	$(BIN)/python -m pip install -q --disable-pip-version-check uv
+	$(BIN)/uv pip compile -q --upgrade --universal --all-extras --python-version 3.11 --no-annotate \
+		--custom-compile-command "make lock" pyproject.toml -o constraints.txt
 
 demo: .venv/.ready ## run a few hundred requests through everything, with a stand-in model
 	$(BIN)/python examples/demo.py
@@ -34,7 +39,7 @@ run: .venv/.ready ## serve on this machine until ctrl-C: make run ARGS="--upstre
 	$(BIN)/wylon up $(ARGS)
 
 test: lint ## check the style, then run all tests
-	$(BIN)/pytest -n auto $(ARGS)
+	$(BIN)/pytest -n auto --dist loadfile $(ARGS)
 
 lint: .venv/.ready ## check style, types and the direction of imports
 	$(BIN)/ruff check

@@ -36,6 +36,8 @@ app.conf.update(
     task_acks_late=True,
     # Results are rows in the database; a header task counts for its chord all the same.
     task_ignore_result=True,
+    # Threads that wait for lines: at one line a task each call in flight has one. Control is given its own number.
+    worker_concurrency=settings.concurrency,
     # A worker takes no more tasks than it has threads; `workers.intake` bounds it by lines as well.
     worker_prefetch_multiplier=1,
     # One backend for all threads (265 → 505 chord parts a second): it never waits for a result.

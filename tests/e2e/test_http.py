@@ -15,7 +15,7 @@ from tests.e2e.deployed import API_KEY, Deployed, await_end, submit
 from tests.integration.pipeline import custom_ids, request_lines
 from tests.integration.processes import WYLON, environ_of, until
 
-pytestmark = [pytest.mark.e2e, pytest.mark.xdist_group("e2e")]
+pytestmark = pytest.mark.e2e
 
 HEADERS = {"authorization": f"Bearer {API_KEY}"}
 

@@ -11,7 +11,7 @@ from tests.e2e.deployed import API_KEY, Deployed
 from tests.integration.pipeline import request_line, request_lines
 from tests.integration.processes import environ_of
 
-pytestmark = [pytest.mark.e2e, pytest.mark.xdist_group("e2e")]
+pytestmark = pytest.mark.e2e
 
 INSTALL_WITHIN_S = 60
 JOB = """

@@ -6,7 +6,7 @@ from openai import AuthenticationError, BadRequestError, ConflictError, NotFound
 from tests.e2e.deployed import Deployed, await_completed, await_end, content_lines, submit
 from tests.integration.pipeline import CHAT, custom_ids, request_line, request_lines
 
-pytestmark = [pytest.mark.e2e, pytest.mark.xdist_group("e2e")]
+pytestmark = pytest.mark.e2e
 
 
 def test_the_whole_job(client: OpenAI) -> None:

@@ -12,7 +12,7 @@ from tests.e2e.deployed import STOP_WITHIN_S, Deployed, await_completed, await_e
 from tests.integration.pipeline import custom_ids, request_lines
 from tests.integration.processes import until
 
-pytestmark = [pytest.mark.e2e, pytest.mark.xdist_group("e2e-restarts")]
+pytestmark = pytest.mark.e2e
 
 BACK_WITHIN_S = 30.0
 

@@ -16,7 +16,7 @@ from tests.integration.pipeline import (
 )
 from tests.integration.processes import until
 
-pytestmark = [pytest.mark.integration, on_each_database("batches")]
+pytestmark = [pytest.mark.integration, on_each_database]
 
 # What a line's content brings upon its call, and the status of its answer; None where it gets none that can be shown.
 FAULTS = {

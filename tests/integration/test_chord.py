@@ -14,7 +14,7 @@ from app.services.ports import LineTask
 from tests.integration.pipeline import Pipeline
 from tests.integration.processes import until
 
-pytestmark = [pytest.mark.integration, pytest.mark.xdist_group("chord")]
+pytestmark = pytest.mark.integration
 
 WITHIN_S = 20.0
 

@@ -10,7 +10,7 @@ from tests.integration.databases import on_each_database
 from tests.integration.pipeline import CONCURRENCY, Pipeline, custom_ids, request_lines
 from tests.integration.processes import until
 
-pytestmark = [pytest.mark.integration, on_each_database("failures")]
+pytestmark = [pytest.mark.integration, on_each_database]
 
 BOTH_WORKERS = 2 * CONCURRENCY
 
