@@ -1,7 +1,6 @@
 """How a worker takes messages: bounded by lines, and awake the moment there is room."""
 
-import contextlib
-import os
+from functools import partial
 from types import MethodType
 from typing import Any
 
@@ -52,24 +51,12 @@ class LineIntake(bootsteps.StartStopStep):
 
         qos.can_consume = MethodType(can_consume, qos)
         if c.hub is not None:
-            process.taken.on_room(_waker(c.hub))
+            # By itself the hub looks again only when a second is over or a message comes.
+            process.taken.on_room(partial(c.hub.call_soon, _look_again))
 
 
-def _waker(hub: Any) -> Any:
-    """Return a function that wakes the hub from any thread: by itself it looks again only when a second is over."""
-    reader, writer = os.pipe2(os.O_NONBLOCK | os.O_CLOEXEC)
-
-    def drain() -> None:
-        with contextlib.suppress(BlockingIOError):
-            os.read(reader, 65_536)
-
-    def wake() -> None:
-        # A full pipe has woken it already.
-        with contextlib.suppress(BlockingIOError):
-            os.write(writer, b"\0")
-
-    hub.add_reader(reader, drain)
-    return wake
+def _look_again() -> None:
+    """Do nothing: the hub asks for a message after each callback, if there is room."""
 
 
 @signals.task_received.connect

@@ -62,8 +62,6 @@ class Taken:
             copies = self._tasks.pop(task_id, 0)
             if copies > 1:
                 self._tasks[task_id] = copies - 1
-        # The hub has an acknowledgement to send, and looks for such only when it wakes.
-        self._tell()
 
     def set_pace(self, lines_per_s: float) -> None:
         """Adjust the limit to how fast lines get done."""

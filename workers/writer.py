@@ -13,8 +13,9 @@ from workers.line_run import LineRun
 
 log = structlog.get_logger()
 
-# A result waits this long for others. A commit costs about as much as 100 rows, so that fewer, larger ones win.
-_GATHER_S = 0.02
+# A result waits this long for others. A commit costs about as much as 100 rows, so that fewer, larger ones win; more
+# than this would be felt in a batch of a few lines.
+_GATHER_S = 0.04
 # Bounds one transaction: a few MB as a rule.
 _MAX_ROWS = 2_000
 _MAX_BYTES = 16 * 1024 * 1024
