@@ -18,8 +18,9 @@ from app.services.ports import Progress
 _PAGE_ROWS = 250
 
 # One statement for many rows: a statement for each has the driver give up and take back Python's lock each time, which
-# costs the calls that go on beside it more than the insert itself. Bounded by SQLite's 32,766 values a statement.
-_ROWS_PER_INSERT = 500
+# costs the calls that go on beside it more than the insert itself. In a few sizes only: the driver keeps each statement
+# together with the values it was last run with, which are payloads.
+_ROWS_PER_INSERT = (256, 32, 4, 1)
 
 # Built once: putting a statement together costs more than running it.
 _LOCK = select(batches.c.id).where(batches.c.id == bindparam("id"), is_recording()).with_for_update()
@@ -69,9 +70,11 @@ class SqlResultStore:
         return Progress(batch_id, dispatched >= total, recorded >= total, max(min(dispatched, total) - recorded, 0))
 
     def _insert_new(self, connection: Connection, new: list[Result]) -> int:
-        inserted = 0
-        for start in range(0, len(new), _ROWS_PER_INSERT):
-            rows = new[start : start + _ROWS_PER_INSERT]
+        inserted = start = 0
+        while start < len(new):
+            count = next(size for size in _ROWS_PER_INSERT if size <= len(new) - start)
+            rows = new[start : start + count]
+            start += count
             # In the order of the table's columns.
             values = [
                 value
@@ -87,7 +90,7 @@ class SqlResultStore:
                     payload,
                 )
             ]
-            text = f"{self._insert}{', '.join([self._row] * len(rows))} ON CONFLICT DO NOTHING"
+            text = f"{self._insert}{', '.join([self._row] * count)} ON CONFLICT DO NOTHING"
             options = {"preserve_rowcount": True}
             inserted += connection.exec_driver_sql(text, tuple(values), execution_options=options).rowcount
         return inserted
