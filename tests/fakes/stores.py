@@ -209,14 +209,8 @@ class MemoryResultStore:
                     continue
                 self._record_one(row, [result for result in results if result.batch_id == batch_id])
                 batch = row.batch
-                progress.append(
-                    Progress(
-                        batch_id,
-                        batch.tasks_dispatched >= batch.tasks,
-                        batch.recorded == batch.total,
-                        batch.lines_outstanding,
-                    )
-                )
+                is_sent, is_done = batch.tasks_dispatched >= batch.tasks, batch.recorded == batch.total
+                progress.append(Progress(batch_id, is_sent, is_done, batch.lines_outstanding))
             return progress
 
     def recorded(self, batch_id: str, first: int, end: int) -> set[int]:
