@@ -100,8 +100,8 @@ def _read(env: Env) -> Settings:
         broker_url=_url(env, "BROKER_URL", "redis://127.0.0.1:6379/0", ("redis", "rediss", "redis+socket")),
         database_url=_url(env, "DATABASE_URL", f"sqlite:///{data / 'wylon.db'}", ("sqlite", "postgresql", "postgres")),
         storage_url=_url(env, "STORAGE_URL", f"file://{data / 'blobs'}", ("file",)),
-        upstream_url=_url(env, "UPSTREAM_URL", "http://127.0.0.1:8000/v1", ("http", "https")).rstrip("/"),
-        upstream_api_key=env.str("UPSTREAM_API_KEY", None) or None,
+        upstream_url=_upstream_url(env),
+        upstream_api_key=_header_text(env, "UPSTREAM_API_KEY"),
         models=_words(env, "MODELS", ("*",)),
         endpoints=_words(env, "ENDPOINTS", DEFAULT_ENDPOINTS),
         completion_windows=_words(env, "COMPLETION_WINDOWS", (DEFAULT_WINDOW,)),
@@ -160,6 +160,28 @@ def _url(env: Env, name: str, default: str, schemes: tuple[str, ...]) -> str:
     scheme = urlsplit(value).scheme
     if scheme.partition("+")[0] not in schemes and scheme not in schemes:
         raise _invalid(name, f"{_masked(value)!r} is no address of a known kind: it must start with one of {schemes}")
+    return value
+
+
+def _upstream_url(env: Env) -> str:
+    value = _url(env, "UPSTREAM_URL", "http://127.0.0.1:8000/v1", ("http", "https"))
+    try:
+        parts = urlsplit(value)
+        is_plain = bool(parts.hostname) and not (parts.username or parts.password or parts.query or parts.fragment)
+        is_plain = is_plain and parts.port != 0
+    except ValueError:
+        is_plain = False
+    if not is_plain:
+        raise _invalid(
+            "UPSTREAM_URL", f"{_masked(value)!r} must be like http://HOST:PORT/v1, a key goes to WYLON_UPSTREAM_API_KEY"
+        )
+    return value.rstrip("/")
+
+
+def _header_text(env: Env, name: str) -> str | None:
+    value: str | None = env.str(name, None) or None
+    if value is not None and not (value.isascii() and value.isprintable()):
+        raise _invalid(name, "it has characters that no header can carry")
     return value
 
 

@@ -1,4 +1,3 @@
-import asyncio
 import json
 
 import pytest
@@ -7,15 +6,7 @@ from app.domain.batch import Usage
 from app.domain.line import read_request
 from app.domain.retry import Trouble
 from app.services.ports import Answer
-from tests.unit.adapters.upstream_server import (
-    Conversation,
-    always,
-    answer,
-    call,
-    call_at,
-    once,
-    serving,
-)
+from tests.unit.adapters.upstream_server import Conversation, always, answer, call, call_at, on_uvloop, once, serving
 
 GOOD = b'{"id":"c","usage":{"prompt_tokens":3,"completion_tokens":4}}'
 
@@ -57,6 +48,7 @@ def test_the_body_is_sent_as_it_came_with_the_key_and_no_needless_header():
         "content-length",
     }
     assert "content-type: application/json" in headers
+    assert any(header.startswith("host: 127.0.0.1:") for header in headers)
     assert "authorization: bearer secret" in headers
 
 
@@ -111,7 +103,7 @@ def test_the_base_url_stands_in_the_place_of_v1(base):
         async with serving(handle) as url:
             await call_at(url.removesuffix("/v1") + base)
 
-    asyncio.run(run())
+    on_uvloop(run())
 
     assert seen == [f"{base.rstrip('/')}/chat/completions"]
 

@@ -13,6 +13,7 @@ from tests.unit.adapters.upstream_server import (
     call,
     call_at,
     never_accepting,
+    on_uvloop,
     refusing,
     serving,
 )
@@ -22,14 +23,14 @@ GOOD = b'{"id":"c"}'
 
 def test_an_upstream_that_refuses_connections_is_away():
     with refusing() as url:
-        said = asyncio.run(call_at(url))
+        said = on_uvloop(call_at(url))
 
     assert said.trouble is Trouble.AWAY
     assert said.error[0] == "connection_failed"
 
 
 def test_an_upstream_whose_name_is_not_known_is_away():
-    said = asyncio.run(call_at("http://no-such-host.invalid/v1"))
+    said = on_uvloop(call_at("http://no-such-host.invalid/v1"))
 
     assert said.trouble is Trouble.AWAY
     assert said.error[0] == "connection_failed"
@@ -38,7 +39,7 @@ def test_an_upstream_whose_name_is_not_known_is_away():
 
 def test_an_upstream_that_takes_no_connection_in_time_is_away():
     with never_accepting() as url:
-        said = asyncio.run(call_at(url, connect_timeout_s=0.05))
+        said = on_uvloop(call_at(url, connect_timeout_s=0.05))
 
     assert said.trouble is Trouble.AWAY
     assert said.error == ("connection_failed", "No connection to the upstream within 0.05 s.")
@@ -52,7 +53,7 @@ def test_an_upstream_that_speaks_no_tls_is_away():
         async with serving(handle) as url:
             return await call_at(url.replace("http:", "https:"))
 
-    said = asyncio.run(run())
+    said = on_uvloop(run())
 
     assert said.trouble is Trouble.AWAY
     assert said.error[0] == "connection_failed"
@@ -125,7 +126,7 @@ def test_a_cancelled_call_is_cancelled():
             with pytest.raises(asyncio.CancelledError):
                 await task
 
-    asyncio.run(run())
+    on_uvloop(run())
 
 
 def test_a_client_that_was_closed_opens_again_for_the_next_call():
@@ -139,4 +140,4 @@ def test_a_client_that_was_closed_opens_again_for_the_next_call():
             await upstream.close()
             return said
 
-    assert asyncio.run(run()).trouble is Trouble.NONE
+    assert on_uvloop(run()).trouble is Trouble.NONE

@@ -2,13 +2,17 @@
 
 import asyncio
 import socket
-from collections.abc import AsyncIterator, Awaitable, Callable, Iterator
+import ssl
+from collections.abc import AsyncIterator, Awaitable, Callable, Coroutine, Iterator
 from contextlib import asynccontextmanager, contextmanager
-from typing import Any
+from typing import Any, TypeVar
+
+import uvloop
 
 from app.adapters.upstream.client import HttpUpstream
 from app.services.ports import Answer
 
+Result = TypeVar("Result")
 CHAT = "/v1/chat/completions"
 Handler = Callable[["Conversation"], Awaitable[None]]
 
@@ -44,8 +48,14 @@ class Conversation:
         await self._reader.read()
 
 
+def on_uvloop(main: Coroutine[Any, Any, Result]) -> Result:
+    """Run the coroutine on the kind of loop that workers have."""
+    with asyncio.Runner(loop_factory=uvloop.new_event_loop) as runner:
+        return runner.run(main)
+
+
 @asynccontextmanager
-async def serving(handler: Handler) -> AsyncIterator[str]:
+async def serving(handler: Handler, *, tls: ssl.SSLContext | None = None) -> AsyncIterator[str]:
     """Serve each connection by `handler`, then close it; yields the base URL."""
     running: set[asyncio.Task[None]] = set()
 
@@ -61,10 +71,10 @@ async def serving(handler: Handler) -> AsyncIterator[str]:
             writer.close()
             running.discard(task)
 
-    server = await asyncio.start_server(serve, "127.0.0.1", 0, limit=2**20)
+    server = await asyncio.start_server(serve, "127.0.0.1", 0, limit=2**20, ssl=tls)
     try:
         host, port = server.sockets[0].getsockname()
-        yield f"http://{host}:{port}/v1"
+        yield f"{'https' if tls else 'http'}://{host}:{port}/v1"
     finally:
         server.close()
         if running:
@@ -117,7 +127,7 @@ def call(handler: Handler, **how: Any) -> Answer:
         async with serving(handler) as url:
             return await call_at(url, **how)
 
-    return asyncio.run(run())
+    return on_uvloop(run())
 
 
 @contextmanager

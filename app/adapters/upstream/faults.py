@@ -1,0 +1,35 @@
+"""What goes wrong between a call and its answer.
+
+    CallFault
+    ├─ CannotConnect         no connection came about: name, refusal, TLS
+    │  └─ ConnectTimedOut
+    ├─ ServerDisconnected    a connection ended before the answer's headers did
+    ├─ AnswerCutOff          it ended amid the answer's body
+    └─ AnswerGarbled         what came is not HTTP, or not packed as it says
+
+A call whose time is up is a plain TimeoutError.
+"""
+
+
+class CallFault(Exception):
+    """A call that came to no answer."""
+
+
+class CannotConnect(CallFault):
+    """No connection to the upstream came about; no line can help that."""
+
+
+class ConnectTimedOut(CannotConnect):
+    """No connection came about in the time for it."""
+
+
+class ServerDisconnected(CallFault):
+    """The connection ended before the headers of the answer did."""
+
+
+class AnswerCutOff(CallFault):
+    """The connection ended amid the body of the answer."""
+
+
+class AnswerGarbled(CallFault):
+    """What came is not HTTP, or its body is not packed as its headers say."""
