@@ -18,8 +18,11 @@ _CHORD_LIFETIME_S = settings.longest_window_s + 2 * _DAY_S
 # A message that was not acknowledged is delivered again after this. It has to be longer than the longest task, which
 # may retry until its batch's deadline; what a dead worker held is sent again by upkeep within seconds instead.
 _VISIBILITY_TIMEOUT_S = settings.longest_window_s + _DAY_S
+# Threads only wait, and are made when they are needed. At one line a task each call in flight has one, and so has each
+# line that pauses: those of a model that is away must leave some to the others.
+_THREADS = 8 * settings.concurrency
 # A connection for each thread that may acknowledge or publish at once, and as many again to reconnect with.
-_MAX_CONNECTIONS = 2 * settings.concurrency + 32
+_MAX_CONNECTIONS = 2 * _THREADS + 32
 
 # A socket of the file system has no keep-alive, and its client refuses the option.
 _HAS_KEEPALIVE = not settings.broker_url.startswith("redis+socket:")
@@ -36,8 +39,8 @@ app.conf.update(
     task_acks_late=True,
     # Results are rows in the database; a header task counts for its chord all the same.
     task_ignore_result=True,
-    # Threads that wait for lines: at one line a task each call in flight has one. Control is given its own number.
-    worker_concurrency=settings.concurrency,
+    # For a worker of lines; control is given a number of its own.
+    worker_concurrency=_THREADS,
     # A worker takes no more tasks than it has threads; `workers.intake` bounds it by lines as well.
     worker_prefetch_multiplier=1,
     # One backend for all threads (265 → 505 chord parts a second): it never waits for a result.

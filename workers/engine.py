@@ -17,6 +17,7 @@ from app.services.execution import ExecutionService, OutOfTime, Retry
 from workers.batches_in_hand import BatchInHand
 from workers.line_run import Line
 from workers.taken import Taken
+from workers.vital_thread import vital_thread
 from workers.writer import ResultWriter
 
 log = structlog.get_logger()
@@ -50,7 +51,7 @@ class LineEngine:
         self._pauses: dict[Line, asyncio.TimerHandle] = {}
         self._is_draining = False
         self._ready = threading.Event()
-        self._thread = threading.Thread(target=self._main, name="engine", daemon=True)
+        self._thread = vital_thread("engine", self._main)
         self.answered = 0
 
     def start(self) -> None:
@@ -144,11 +145,11 @@ class LineEngine:
             self._writer.put(line.run, outcome)
         elif isinstance(outcome, Retry) and not batch.is_stopped and not self._is_draining:
             line.tries = outcome.tries
-            self._pauses[line] = self._loop.call_later(outcome.delay_s, self._resume, line)
+            self._pause(line, outcome.delay_s)
         elif isinstance(outcome, OutOfTime) and not batch.is_stopped and not self._is_draining:
             # Kept until the batch is expired: a task that returned before that would count for a chord whose callback
             # finds a batch that still runs.
-            self._pauses[line] = self._loop.call_later(_OUT_OF_TIME_S, self._resume, line)
+            self._pause(line, _OUT_OF_TIME_S)
         else:
             self._drop(line)
 
@@ -169,8 +170,13 @@ class LineEngine:
             else:
                 self._waiting.put_nowait(line)
 
+    def _pause(self, line: Line, seconds: float) -> None:
+        self._taken.line_done()
+        self._pauses[line] = self._loop.call_later(seconds, self._resume, line)
+
     def _resume(self, line: Line) -> None:
         del self._pauses[line]
+        self._taken.line_resumed()
         self._waiting.put_nowait(line)
 
     def _drop(self, line: Line) -> None:
@@ -184,6 +190,7 @@ class LineEngine:
             if batch is None or line.run.batch is batch:
                 pause.cancel()
                 del self._pauses[line]
+                self._taken.line_resumed()
                 self._drop(line)
 
     def _abort(self, batch: BatchInHand | None) -> None:

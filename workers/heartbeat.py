@@ -12,6 +12,7 @@ from app.wiring.stores import Stores
 from workers.batches_in_hand import BatchesInHand
 from workers.engine import LineEngine
 from workers.taken import Taken
+from workers.vital_thread import vital_thread
 
 log = structlog.get_logger()
 
@@ -43,7 +44,7 @@ class Heartbeat:
         self._batches = batches
         self._cancel_grace_s = cancel_grace_s
         self._stopping = threading.Event()
-        self._thread = threading.Thread(target=self._main, name="heartbeat", daemon=True)
+        self._thread = vital_thread("heartbeat", self._main)
         self._last = (time.monotonic(), 0)
         # The lines that dispatch keeps published, for all workers together.
         self.window = 0

@@ -40,12 +40,17 @@ class Taken:
             return self._tasks.get(task_id, 0) > 1
 
     def line_done(self) -> None:
-        """Count a line that waits for nothing but its commit."""
+        """Count a line that waits for nothing but its commit, or to be tried again: both leave room for others."""
         with self._lock:
             self._lines -= 1
             has_come_up = self._lines == self._limit - 1
         if has_come_up:
             self._tell()
+
+    def line_resumed(self) -> None:
+        """Count a line again whose pause is over."""
+        with self._lock:
+            self._lines += 1
 
     def lines_skipped(self, lines: int) -> None:
         """Count lines of a task that are not run at all."""

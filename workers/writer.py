@@ -10,6 +10,7 @@ import structlog
 from app.domain.result import Result
 from app.services.ports import Progress
 from workers.line_run import LineRun
+from workers.vital_thread import vital_thread
 
 log = structlog.get_logger()
 
@@ -36,7 +37,7 @@ class ResultWriter:
         self._on_progress = on_progress
         self._items: SimpleQueue[_Item | None] = SimpleQueue()
         self._is_stopping = threading.Event()
-        self._thread = threading.Thread(target=self._main, name="writer", daemon=True)
+        self._thread = vital_thread("writer", self._main)
 
     def start(self) -> None:
         """Start the thread."""

@@ -5,6 +5,7 @@ from datetime import UTC, datetime
 from typing import Any
 
 from flask import Response, request
+from werkzeug.http import parse_range_header
 
 from app.api import request_body
 from app.api.context import services, tenant_id
@@ -116,11 +117,20 @@ def get_file_content(file_id: str) -> Response:
     response.last_modified = datetime.fromtimestamp(int(content.file.created_at), UTC)
     response.set_etag(content.file.id)
     environ = dict(request.environ)
-    if "," in environ.get("HTTP_RANGE", ""):
-        # Several ranges at once may be answered with the whole file, and nobody needs more.
+    if _means_the_whole(environ.get("HTTP_RANGE", ""), content.size):
         del environ["HTTP_RANGE"]
     response.make_conditional(environ, accept_ranges=True, complete_length=content.size)
     return response
+
+
+def _means_the_whole(asked: str, size: int) -> bool:
+    """Return whether a Range is answered with the whole file."""
+    if "," in asked:
+        # Several ranges at once may be, and nobody needs more.
+        return True
+    parsed = parse_range_header(asked)
+    # The last n bytes of a shorter file are all of it, which Werkzeug takes for none of it.
+    return parsed is not None and -parsed.ranges[0][0] > size
 
 
 class _SeekableContent(Iterator[bytes]):

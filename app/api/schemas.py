@@ -23,6 +23,15 @@ class Instant(fields.Integer):
         return None if value is None else int(value)
 
 
+class PlainInteger(fields.Integer):
+    """A whole number in a query: decimal digits and nothing else, where Python reads `1_0` and ` 1`, too."""
+
+    def _validated(self, value: Any) -> int:
+        if not (isinstance(value, str) and value.isascii() and value.isdigit()):
+            raise self.make_error("invalid", input=value)
+        return super()._validated(value)
+
+
 def _always(value: str | bool) -> fields.Constant[str | bool]:
     kind = "string" if isinstance(value, str) else "boolean"
     return fields.Constant(value, required=True, metadata={"type": kind, "enum": [value]})
@@ -66,7 +75,7 @@ class FilesQuerySchema(_Request):
     """Which files to list."""
 
     purpose = fields.String(load_default=None, validate=validate.Regexp(r"^[A-Za-z0-9_-]{1,64}$"))
-    limit = fields.Integer(load_default=MAX_FILES_PAGE, validate=validate.Range(1, MAX_FILES_PAGE))
+    limit = PlainInteger(load_default=MAX_FILES_PAGE, validate=validate.Range(1, MAX_FILES_PAGE))
     order = fields.String(load_default="desc", validate=validate.OneOf(["asc", "desc"]))
     after = fields.String(load_default=None, metadata={"description": "The id of the last file of the page before."})
 
@@ -74,7 +83,7 @@ class FilesQuerySchema(_Request):
 class BatchesQuerySchema(_Request):
     """Which batches to list."""
 
-    limit = fields.Integer(load_default=DEFAULT_BATCHES_PAGE, validate=validate.Range(1, MAX_BATCHES_PAGE))
+    limit = PlainInteger(load_default=DEFAULT_BATCHES_PAGE, validate=validate.Range(1, MAX_BATCHES_PAGE))
     after = fields.String(load_default=None, metadata={"description": "The id of the last batch of the page before."})
 
 

@@ -3,6 +3,7 @@
 import re
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
+from functools import partial
 
 import structlog
 
@@ -87,9 +88,10 @@ class BatchService:
             metadata=metadata,
             output_lifetime_s=request.output_lifetime_s,
         )
-        with self._idempotency.once(tenant_id, idempotency_key, fingerprint, ids.new_batch_id()) as once:
+        find = partial(self._batches.get, tenant_id)
+        with self._idempotency.once(tenant_id, idempotency_key, fingerprint, ids.new_batch_id(), find) as once:
             if not once.is_first:
-                return first_answer(lambda batch_id: self._batches.get(tenant_id, batch_id), once.object_id)
+                return first_answer(find, once.object_id)
             batch = self._new(tenant_id, once.object_id, request, metadata)
             self._batches.add(batch)
         log.info("batch.created", batch_id=batch.id, tenant_id=tenant_id, input_file_id=batch.input_file_id)

@@ -40,12 +40,9 @@ class DispatchService:
         with self._roster.lock("dispatch", _LOCK_S) as is_held:
             if not is_held:
                 return 0
-            active = self._batches.active(_MAX_RUNNING)
+            running = self._batches.active(_MAX_RUNNING, {Status.IN_PROGRESS})
             window = window_lines(self._roster.workers())
-            outstanding = sum(batch.lines_outstanding for batch in active if batch.status is Status.IN_PROGRESS)
-            if not is_refill_due(outstanding, window):
-                return 0
-            return sum(self._publish(batch, to_task) for batch, to_task in _share_out(active, window - outstanding))
+            return sum(self._publish(batch, to_task) for batch, to_task in _share_out(running, window))
 
     def close(self, batch_id: str) -> None:
         """End a batch that was cancelled or whose window elapsed, once what was published has returned."""
@@ -91,17 +88,22 @@ def line_tasks(batch: Batch, numbers: range | list[int]) -> list[LineTask]:
     return [LineTask(number, *task_span(number, batch.lines_per_task, batch.total)) for number in numbers]
 
 
-def _share_out(active: list[Batch], room: int) -> list[tuple[Batch, int]]:
+def _share_out(running: list[Batch], window: int) -> list[tuple[Batch, int]]:
     """Give tasks to the batch that has the fewest lines before the workers, in turn; return up to which task each goes.
 
-    Lines are counted, not tasks: a small batch is not held up by one whose tasks are larger than the window. Of equals
-    the nearest deadline is first.
+    The window is filled when half of it is free. Beside that each batch may have its share of it whatever the others
+    have: one whose lines all wait to be tried again does not keep the window from the rest. Lines are counted, not
+    tasks: a small batch is not held up by one whose tasks are larger than the window. Of equals the nearest deadline is
+    first.
     """
-    waiting = [batch for batch in active if batch.status is Status.IN_PROGRESS and batch.tasks_dispatched < batch.tasks]
+    outstanding = sum(batch.lines_outstanding for batch in running)
+    room = window - outstanding if is_refill_due(outstanding, window) else 0
+    share = window // max(len(running), 1)
+    waiting = [batch for batch in running if batch.tasks_dispatched < batch.tasks]
     cursor = {batch.id: batch.tasks_dispatched for batch in waiting}
     turns = [(batch.lines_outstanding, order) for order, batch in enumerate(waiting)]
     heapify(turns)
-    while turns and room > 0:
+    while turns and (room > 0 or turns[0][0] * 2 < share):
         lines, order = turns[0]
         batch = waiting[order]
         cursor[batch.id] += 1

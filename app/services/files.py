@@ -5,6 +5,7 @@ import re
 import unicodedata
 from collections.abc import Iterator
 from dataclasses import dataclass
+from functools import partial
 
 import structlog
 
@@ -135,10 +136,11 @@ class FileService:
         )
         try:
             upload.bound_by(purpose)
-            with self._idempotency.once(tenant_id, idempotency_key, fingerprint, upload.file_id) as once:
+            find = partial(self._find, tenant_id)
+            with self._idempotency.once(tenant_id, idempotency_key, fingerprint, upload.file_id, find) as once:
                 if once.is_first:
                     return self._add(tenant_id, upload, purpose, name, lifetime_s)
-                return first_answer(lambda file_id: self._find(tenant_id, file_id), once.object_id)
+                return first_answer(find, once.object_id)
         finally:
             upload.discard()
 
@@ -196,12 +198,8 @@ class FileService:
             expires_at=None if lifetime_s is None else now + lifetime_s,
         )
         upload.commit()
-        try:
-            self._files.add(file)
-        except BaseException:
-            # Bytes that no row owns would wait for upkeep to find them.
-            self._blobs.delete(upload.blob)
-            raise
+        # When this raises, the row may be there all the same: the bytes stay for upkeep to judge.
+        self._files.add(file)
         log.info("file.created", file_id=file.id, tenant_id=tenant_id, purpose=purpose, bytes=file.bytes)
         return file
 

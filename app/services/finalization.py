@@ -52,10 +52,16 @@ class FinalizationService:
         try:
             usage = self._write(batch, files, token)
             output, errors = files.commit(self._clock.now())
-            ended = self._batches.finish(batch_id, Written(output, errors, usage), token, self._clock.now())
         except BaseException:
             files.discard()
             raise
+        try:
+            ended = self._batches.finish(batch_id, Written(output, errors, usage), token, self._clock.now())
+        except StateConflict:
+            files.discard()
+            return False
+        # Any other error leaves open whether the batch ended with these files: they stay, and upkeep deletes them if
+        # nobody owns them.
         log.info("batch.ended", batch_id=batch_id, status=ended.status, total=ended.total, failed=ended.failed)
         if batch.plan_blob is not None:
             self._blobs.delete(batch.plan_blob)

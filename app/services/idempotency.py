@@ -12,6 +12,9 @@ from app.services.ports import Clock, IdempotencyStore
 
 T = TypeVar("T")
 
+# Longer than any request is served: a key claimed before that, whose object is not there, is claimed anew.
+_STALE_S = 900.0
+
 
 class TwinUnfinished(Unavailable):
     """What an earlier request with the same key makes is not there yet, or not any more."""
@@ -32,14 +35,20 @@ class Idempotency:
         self._clock = clock
 
     @contextmanager
-    def once(self, tenant_id: str, key: str | None, fingerprint: str, object_id: str) -> Iterator[Once]:
+    def once(
+        self, tenant_id: str, key: str | None, fingerprint: str, object_id: str, find: Callable[[str], object | None]
+    ) -> Iterator[Once]:
         """Hold `key` while the object `object_id` is made; an error inside forgets the key, so that a retry may work.
+
+        An error that leaves open whether the object was stored keeps the key: a retry then gets that object, or, once
+        the key is stale, makes it.
 
         Args:
             tenant_id: whose key this is.
             key: what the caller sent; None where it sent none, and every request is a first one.
             fingerprint: equal for equal requests, and for no others.
             object_id: the id that the object gets if this request is the first.
+            find: returns the object with an id, None where there is none.
 
         Raises:
             InvalidRequest: the key is empty or too long.
@@ -54,7 +63,12 @@ class Idempotency:
                 param="Idempotency-Key",
                 code="invalid_value",
             )
-        stored, known_id = self._store.claim(tenant_id, key, fingerprint, object_id, self._clock.now())
+        now = self._clock.now()
+        stored, known_id = self._store.claim(tenant_id, key, fingerprint, object_id, now)
+        # The process that held the key may have died before it made anything.
+        is_stale = known_id != object_id and find(known_id) is None
+        if is_stale and self._store.release_stale(tenant_id, key, now - _STALE_S):
+            stored, known_id = self._store.claim(tenant_id, key, fingerprint, object_id, now)
         if stored != fingerprint:
             raise Conflict(
                 "This Idempotency-Key was used for another request: send a new key with a new request.",
@@ -66,6 +80,8 @@ class Idempotency:
             return
         try:
             yield Once(object_id, is_first=True)
+        except Unavailable:
+            raise
         except BaseException:
             self._store.release(tenant_id, key)
             raise

@@ -3,13 +3,13 @@
 Instants are seconds since 1970, UTC. A store's method is one transaction, committed when it returns.
 """
 
-from collections.abc import Iterator, Sequence
+from collections.abc import Collection, Iterator, Sequence
 from contextlib import AbstractContextManager
 from typing import NamedTuple, Protocol
 
 from app.domain.batch import Batch, LineError, Usage
 from app.domain.file import File
-from app.domain.lifecycle import Event, Status
+from app.domain.lifecycle import ACTIVE, Event, Status
 from app.domain.result import Result
 from app.domain.retry import Trouble
 
@@ -113,8 +113,8 @@ class BatchStore(Protocol):
     def move_cursor(self, batch_id: str, from_task: int, to_task: int) -> bool:
         """Count tasks up to `to_task` as dispatched; False where the cursor moved meanwhile or nothing may be sent."""
 
-    def active(self, limit: int) -> list[Batch]:
-        """Return unfinished batches, the nearest deadline first."""
+    def active(self, limit: int, statuses: Collection[Status] = ACTIVE) -> list[Batch]:
+        """Return unfinished batches in one of these statuses, the nearest deadline first."""
 
     def statuses(self, batch_ids: Sequence[str]) -> dict[str, Status]:
         """Return the status of each batch that exists."""
@@ -161,6 +161,9 @@ class IdempotencyStore(Protocol):
 
     def release(self, tenant_id: str, key: str) -> None:
         """Forget the key: its request failed."""
+
+    def release_stale(self, tenant_id: str, key: str, before: float) -> bool:
+        """Forget the key if it was claimed before this instant; return whether it was."""
 
     def clear(self, before: float) -> int:
         """Forget keys claimed before this instant."""

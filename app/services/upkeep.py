@@ -14,6 +14,8 @@ from app.services.ports import BatchStore, Blobs, Clock, FileStore, IdempotencyS
 
 log = structlog.get_logger()
 
+# What a window that elapses ends; finalizing is not interrupted.
+_EXPIRABLE = frozenset({Status.VALIDATING, Status.IN_PROGRESS})
 # Batches looked at in one tick: the nearest deadlines first, the rest in the next.
 _BATCHES_PER_TICK = 500
 # A validation that has not begun this long after its batch was created has lost its message.
@@ -62,7 +64,7 @@ class UpkeepService:
     def expire(self) -> None:
         """End the batches whose window has elapsed."""
         now = self._clock.now()
-        for batch in self._batches.active(_BATCHES_PER_TICK):
+        for batch in self._batches.active(_BATCHES_PER_TICK, _EXPIRABLE):
             if batch.expires_at > now:
                 return
             try:
@@ -77,8 +79,8 @@ class UpkeepService:
         # The queue is read before the workers: a task that moves from one to the other meanwhile is seen in the first.
         queued = self._queue.queued_tasks()
         held = {task for worker in self._roster.workers() for task in worker.held_tasks}
-        for batch in self._batches.active(_BATCHES_PER_TICK):
-            if batch.status is Status.IN_PROGRESS and batch.lines_outstanding:
+        for batch in self._batches.active(_BATCHES_PER_TICK, {Status.IN_PROGRESS}):
+            if batch.lines_outstanding:
                 self._repair_tasks(batch, queued | held)
         for batch in self._batches.stalled(self._clock.now(), _BATCHES_PER_TICK):
             self._restart(batch)

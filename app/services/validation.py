@@ -88,7 +88,6 @@ class ValidationService:
     def _validate(self, batch: Batch, token: str) -> bool:
         plan_blob = f"plans/{batch.id}-{token}"
         plan = self._blobs.create(plan_blob)
-        is_accepted = False
         try:
             check = _Check(batch.endpoint, self._serves, plan)
             errors = self._run(check, batch, token)
@@ -99,17 +98,18 @@ class ValidationService:
                 plan.commit()
                 per_task = lines_per_task(check.total, self._pinned_lines_per_task)
                 planned = Planned(plan_blob, per_task, check.total, check.model)
+                # When this raises anything but a conflict, it may have been accepted with this plan all the same: the
+                # plan stays, and upkeep deletes it if nobody owns it.
                 self._batches.accept(batch.id, planned, self._clock.now())
-                is_accepted = True
                 log.info("batch.accepted", batch_id=batch.id, total=check.total, lines_per_task=per_task)
         except StateConflict:
             # It was cancelled, ran out of time or found another validator meanwhile; that settles it.
+            self._blobs.delete(plan_blob)
             return False
         finally:
+            # Nothing happens to a plan that was committed.
             plan.discard()
-            if not is_accepted:
-                self._blobs.delete(plan_blob)
-        return is_accepted
+        return not errors
 
     def _run(self, check: "_Check", batch: Batch, token: str) -> list[LineError]:
         file = self._files.get(batch.tenant_id, batch.input_file_id, self._clock.now())

@@ -6,10 +6,18 @@ from app.config import Settings
 from app.services.keys import KeyService
 from app.wiring.stores import open_stores
 
+# Prompts and answers live there: they are their owner's alone.
+_DATA_FOLDER_MODE = 0o700
+
+
+def make_data_folder(settings: Settings) -> None:
+    """Make the data folder for its owner's eyes; one that is there stays as it is."""
+    settings.data.mkdir(mode=_DATA_FOLDER_MODE, parents=True, exist_ok=True)
+
 
 def prepare(settings: Settings) -> None:
     """Bring the database to the newest schema and make the folders that are missing."""
-    settings.data.mkdir(parents=True, exist_ok=True)
+    make_data_folder(settings)
     engine = open_engine(settings.database_url)
     try:
         migrate(engine)

@@ -1,8 +1,6 @@
 """Database, blobs and broker, opened once a process."""
 
 from dataclasses import dataclass
-from pathlib import Path
-from urllib.parse import urlsplit
 
 import redis
 from sqlalchemy import Engine
@@ -44,7 +42,7 @@ def open_stores(settings: Settings) -> Stores:
         results=SqlResultStore(engine),
         keys=SqlKeyStore(engine),
         idempotency=SqlIdempotencyStore(engine),
-        blobs=LocalBlobs(Path(urlsplit(settings.storage_url).path)),
+        blobs=LocalBlobs(settings.storage_folder),
         clock=SystemClock(),
     )
 

@@ -1,13 +1,13 @@
 """The stores in memory; give them the same database to let them see each other's rows."""
 
-from collections.abc import Iterator, Sequence
+from collections.abc import Collection, Iterator, Sequence
 from dataclasses import replace
 from threading import RLock
 
 from app.domain.batch import Batch, LineError, Usage
 from app.domain.errors import NotFound, StateConflict
 from app.domain.file import File
-from app.domain.lifecycle import RECORDING, TERMINAL, Event, Status
+from app.domain.lifecycle import ACTIVE, RECORDING, TERMINAL, Event, Status
 from app.domain.result import Result
 from app.services.ports import Planned, Progress, Written
 from tests.fakes.database import BatchRow, FileRow, MemoryDatabase, page_after
@@ -164,9 +164,9 @@ class MemoryBatchStore:
             row.batch = replace(row.batch, tasks_dispatched=to_task)
             return True
 
-    def active(self, limit: int) -> list[Batch]:
+    def active(self, limit: int, statuses: Collection[Status] = ACTIVE) -> list[Batch]:
         with self._db.lock:
-            unfinished = [row.batch for row in self._db.active_batches()]
+            unfinished = [row.batch for row in self._db.active_batches() if row.batch.status in statuses]
             return sorted(unfinished, key=lambda batch: (batch.expires_at, batch.id))[:limit]
 
     def statuses(self, batch_ids: Sequence[str]) -> dict[str, Status]:
@@ -286,6 +286,11 @@ class MemoryIdempotencyStore:
     def release(self, tenant_id: str, key: str) -> None:
         with self._lock:
             self._claims.pop((tenant_id, key), None)
+
+    def release_stale(self, tenant_id: str, key: str, before: float) -> bool:
+        with self._lock:
+            is_stale = (tenant_id, key) in self._claims and self._claims[tenant_id, key][2] < before
+            return is_stale and self._claims.pop((tenant_id, key)) is not None
 
     def clear(self, before: float) -> int:
         with self._lock:

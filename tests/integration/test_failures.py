@@ -7,7 +7,7 @@ from sqlalchemy import text
 
 from app.domain.lifecycle import Status
 from tests.integration.databases import on_each_database
-from tests.integration.pipeline import CONCURRENCY, Pipeline, custom_ids, request_lines
+from tests.integration.pipeline import CONCURRENCY, TENANT, Pipeline, custom_ids, request_lines
 from tests.integration.processes import until
 
 pytestmark = [pytest.mark.integration, on_each_database]
@@ -124,3 +124,15 @@ def _kill_while_finalizing(pipeline: Pipeline, lines: list[bytes]) -> str:
             return batch_id
         pipeline.ensure("control")
     raise AssertionError("No finalizer was caught at work.")
+
+
+def test_a_batch_whose_model_is_away_does_not_hold_up_another(pipeline: Pipeline) -> None:
+    stuck = pipeline.submit(request_lines(200, "[[fail:503]]"))
+    until(lambda: pipeline.upstream_stats()["requests"] >= BOTH_WORKERS, 30, "the first lines are refused")
+
+    batch_id = pipeline.submit(request_lines(30))
+
+    assert_each_line_once(pipeline, batch_id, 30)
+    assert pipeline.batch(stuck).status is Status.IN_PROGRESS
+    pipeline.batches.cancel(TENANT, stuck)
+    assert pipeline.await_end(stuck).status is Status.CANCELLED

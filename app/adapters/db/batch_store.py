@@ -1,6 +1,6 @@
 """Batches in the database; the only place that writes their status."""
 
-from collections.abc import Iterable, Sequence
+from collections.abc import Collection, Iterable, Sequence
 from dataclasses import asdict, fields
 from typing import Any
 
@@ -128,8 +128,8 @@ class SqlBatchStore:
             )
             return moved.rowcount == 1
 
-    def active(self, limit: int) -> list[Batch]:
-        query = select(batches).where(batches.c.status.in_(sorted(ACTIVE)))
+    def active(self, limit: int, statuses: Collection[Status] = ACTIVE) -> list[Batch]:
+        query = select(batches).where(batches.c.status.in_(sorted(statuses)))
         with reading(self._engine) as connection:
             return _all(connection.execute(query.order_by(batches.c.expires_at, batches.c.seq).limit(limit)))
 

@@ -1,6 +1,6 @@
 """API keys and idempotency keys in the database."""
 
-from sqlalchemy import Engine, delete, func, select
+from sqlalchemy import Engine, and_, delete, func, select
 from sqlalchemy.dialects import postgresql, sqlite
 
 from app.adapters.db.engine import reading, writing
@@ -55,6 +55,12 @@ class SqlIdempotencyStore:
         table = idempotency_keys.c
         with writing(self._engine) as connection:
             connection.execute(delete(idempotency_keys).where(table.tenant_id == tenant_id, table.key == key))
+
+    def release_stale(self, tenant_id: str, key: str, before: float) -> bool:
+        table = idempotency_keys.c
+        stale = and_(table.tenant_id == tenant_id, table.key == key, table.claimed_at < before)
+        with writing(self._engine) as connection:
+            return connection.execute(delete(idempotency_keys).where(stale)).rowcount == 1
 
     def clear(self, before: float) -> int:
         with writing(self._engine) as connection:

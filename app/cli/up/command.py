@@ -1,12 +1,15 @@
 """`wylon up` and `wylon migrate`: the command line of a deployment."""
 
+from collections.abc import Mapping
+
 import click
 
 from app.cli.up.broker import BrokerMissing
 from app.cli.up.deployment import Deployment, StartFailed
 from app.cli.up.options import has_broker, merged_environ, settle
 from app.cli.up.run_folder import FolderTaken
-from app.config import load_settings
+from app.cli.up.start_faults import told_in_one_line
+from app.config import load_settings, unknown_variables
 from app.domain.errors import SettingInvalid
 from app.wiring.logs import set_up_logs
 from app.wiring.setup import ensure_key, prepare
@@ -49,6 +52,7 @@ def up(
         "BROKER_URL": broker_url,
     }
     environ = merged_environ(options)
+    _warn_of_unknown(environ)
     try:
         settings = settle(environ)
     except SettingInvalid as fault:
@@ -56,11 +60,10 @@ def up(
     set_up_logs(settings)
     deployment = Deployment(settings, environ, is_broker_given=has_broker(environ), is_logging_here=is_verbose)
     try:
-        deployment.run(click.echo)
+        with told_in_one_line():
+            deployment.run(click.echo)
     except (FolderTaken, BrokerMissing, StartFailed) as fault:
         raise click.ClickException(str(fault)) from None
-    except PermissionError as fault:
-        raise click.ClickException(f"Can't write to {fault.filename}: {fault.strerror}.") from None
 
 
 @click.command(short_help="Prepare the database and folders.")
@@ -69,11 +72,19 @@ def migrate() -> None:
 
     For a deployment whose processes are started one by one; `wylon up` does the same by itself.
     """
+    environ = merged_environ({})
+    _warn_of_unknown(environ)
     try:
-        settings = load_settings()
+        settings = load_settings(environ)
     except SettingInvalid as fault:
         raise click.UsageError(str(fault)) from None
-    prepare(settings)
-    (settings.data / "run").mkdir(exist_ok=True)
-    if settings.api_key is not None:
-        ensure_key(settings, settings.api_key)
+    with told_in_one_line():
+        prepare(settings)
+        (settings.data / "run").mkdir(exist_ok=True)
+        if settings.api_key is not None:
+            ensure_key(settings, settings.api_key)
+
+
+def _warn_of_unknown(environ: Mapping[str, str]) -> None:
+    for warning in unknown_variables(environ):
+        click.echo(warning, err=True)

@@ -16,7 +16,7 @@ from app.cli.up.run_folder import RunFolder, keep_key
 from app.cli.up.signals import SignalWatch
 from app.cli.up.supervisor import Supervisor
 from app.config import Settings
-from app.wiring.setup import ensure_key, prepare
+from app.wiring.setup import ensure_key, make_data_folder, prepare
 
 # Seven Python processes that start on a busy machine with one core.
 READY_WITHIN_S = 120.0
@@ -50,6 +50,7 @@ class Deployment:
         """Run until a signal asks to stop; FolderTaken, BrokerMissing, StartFailed."""
         signals = SignalWatch()
         with ExitStack() as stack:
+            make_data_folder(self._settings)
             self._folder.acquire()
             stack.callback(self._folder.release)
             listener = stack.enter_context(_listen(self._settings.host, self._settings.port))

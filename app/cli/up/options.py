@@ -26,7 +26,7 @@ def settle(environ: Mapping[str, str]) -> Settings:
     """Return the settings, with paths that hold in any folder; SettingInvalid."""
     settings = load_settings(environ)
     path = settings.database_url.removeprefix(_SQLITE)
-    if settings.database_url.startswith(_SQLITE) and not path.startswith((":memory:", "/")):
+    if settings.database_url.startswith(_SQLITE) and not path.startswith("/"):
         return replace(settings, database_url=f"{_SQLITE}{Path(path).absolute()}")
     return settings
 

@@ -5,7 +5,10 @@ from collections.abc import Sequence
 
 from app.config import Settings
 
-WEB_THREADS = 16
+# A caller that reads or sends slowly holds a thread: a few of those must not keep the others waiting.
+WEB_THREADS = 64
+# The most that gunicorn takes, for a list's long query.
+WEB_REQUEST_LINE_BYTES = 8_190
 # A warm stop of the web has to end before the supervisor kills what is left.
 WEB_GRACE_S = 5
 # Control waits for the database and for files, not for the processor.
@@ -25,18 +28,18 @@ def web_command(bind: str) -> Sequence[str]:
         *("--workers", "1", "--worker-class", "gthread", "--threads", str(WEB_THREADS)),
         # For a thread that hangs altogether; an upload of 200 MB over a slow line takes as long as it takes.
         *("--timeout", "300", "--graceful-timeout", str(WEB_GRACE_S), "--keep-alive", "75"),
-        "--no-control-socket",
+        *("--limit-request-line", str(WEB_REQUEST_LINE_BYTES), "--no-control-socket"),
     )
 
 
 def control_command(settings: Settings) -> Sequence[str]:
     """Return the command of the control process."""
-    return _worker("control", "control", CONTROL_THREADS, settings)
+    return _worker("control", "control", settings, "-c", str(CONTROL_THREADS))
 
 
 def worker_command(settings: Settings, name: str) -> Sequence[str]:
-    """Return the command of a worker."""
-    return _worker("lines", name, settings.concurrency, settings)
+    """Return the command of a worker; its number of threads is the application's own."""
+    return _worker("lines", name, settings)
 
 
 def beat_command(settings: Settings) -> Sequence[str]:
@@ -54,9 +57,9 @@ def _celery_level(settings: Settings) -> str:
     return _CELERY_LEVELS[settings.log_level]
 
 
-def _worker(queue: str, name: str, threads: int, settings: Settings) -> Sequence[str]:
+def _worker(queue: str, name: str, settings: Settings, *options: str) -> Sequence[str]:
     return (
         *("-m", "celery", "-A", "workers.celery_app", "worker", "-P", "threads"),
-        *("-Q", queue, "-c", str(threads), "-n", f"{name}@%h", "-l", _celery_level(settings)),
+        *("-Q", queue, *options, "-n", f"{name}@%h", "-l", _celery_level(settings)),
         *_QUIET,
     )

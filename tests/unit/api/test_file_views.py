@@ -76,6 +76,11 @@ def test_an_empty_page_has_no_first_and_no_last(client: FlaskClient) -> None:
         ("limit=10001", "limit"),
         ("limit=ten", "limit"),
         ("limit=", "limit"),
+        ("limit=-1", "limit"),
+        ("limit=1_0", "limit"),
+        ("limit=%2B1", "limit"),
+        ("limit=%201", "limit"),
+        ("limit=٣", "limit"),
         ("order=up", "order"),
     ],
 )
@@ -153,6 +158,15 @@ def test_several_ranges_are_answered_with_the_whole_file(client: FlaskClient) ->
     response = client.get(f"/v1/files/{file_id}/content", headers={"Range": "bytes=0-1,3-4"})
 
     assert (response.status_code, response.data) == (200, LINE)
+
+
+@pytest.mark.parametrize("data", [b"short", b""])
+def test_a_suffix_longer_than_the_file_means_all_of_it(client: FlaskClient, world: World, data: bytes) -> None:
+    file_id = put(world, data)
+
+    response = client.get(f"/v1/files/{file_id}/content", headers={"Range": "bytes=-99999999"})
+
+    assert (response.status_code, response.data) == (200, data)
 
 
 def test_a_range_past_the_end_says_how_long_the_file_is(client: FlaskClient) -> None:

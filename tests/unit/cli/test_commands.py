@@ -31,6 +31,8 @@ def test_help_lists_every_command() -> None:
         (["--upstream", "ftp://x"], {}, "WYLON_UPSTREAM_URL"),
         ([], {"WYLON_COMPLETION_WINDOWS": "soon"}, "WYLON_COMPLETION_WINDOWS"),
         ([], {"WYLON_LINES_PER_TASK": "0"}, "WYLON_LINES_PER_TASK"),
+        ([], {"WYLON_STORAGE_URL": "file://relative"}, "WYLON_STORAGE_URL"),
+        (["--api-key", "kéy"], {}, "WYLON_API_KEY"),
     ],
 )
 def test_up_refuses_a_wrong_value_by_its_variable(
@@ -41,6 +43,51 @@ def test_up_refuses_a_wrong_value_by_its_variable(
     assert result.exit_code == 2
     assert variable in result.output
     assert not (tmp_path / "data").exists()
+
+
+@pytest.mark.parametrize("command", ["up", "migrate"])
+@pytest.mark.parametrize("below", ["", "deeper"])
+def test_a_data_folder_that_cannot_be_is_one_line(tmp_path: Path, command: str, below: str) -> None:
+    (tmp_path / "file").write_text("")
+
+    result = run(command, environ={"WYLON_DATA": str(tmp_path / "file" / below), "WYLON_PORT": "0"})
+
+    assert result.exit_code == 1
+    assert result.output.startswith(f"Error: Can't use {tmp_path / 'file'}")
+    assert result.output.count("\n") == 1
+
+
+@pytest.mark.parametrize("command", ["up", "migrate"])
+def test_a_database_that_is_not_there_is_one_line_without_its_password(tmp_path: Path, command: str) -> None:
+    with socket.create_server(("127.0.0.1", 0)) as closed:
+        port = closed.getsockname()[1]
+    environ = {
+        "WYLON_DATA": str(tmp_path / "data"),
+        "WYLON_PORT": "0",
+        "WYLON_DATABASE_URL": f"postgresql://someone:hush@127.0.0.1:{port}/wylon",
+    }
+
+    result = run(command, environ=environ)
+
+    assert result.exit_code == 1
+    assert result.output.startswith("Error: The database of WYLON_DATABASE_URL can't be used: ")
+    assert result.output.count("\n") == 1
+    assert "hush" not in result.output
+
+
+def test_migrate_makes_the_data_folder_for_its_owner_alone(tmp_path: Path) -> None:
+    result = run("migrate", environ={"WYLON_DATA": str(tmp_path / "data"), "WYLON_API_KEY": "wy-own"})
+
+    assert (result.exit_code, result.output) == (0, "")
+    assert (tmp_path / "data").stat().st_mode & 0o777 == 0o700
+
+
+def test_a_variable_that_is_no_setting_is_warned_of(tmp_path: Path) -> None:
+    result = run("migrate", environ={"WYLON_DATA": str(tmp_path), "WYLON_UPSTREAM": "http://host/v1"})
+
+    assert result.exit_code == 0
+    assert result.stderr.startswith("Warning: WYLON_UPSTREAM is no setting")
+    assert "WYLON_UPSTREAM_URL" in result.stderr
 
 
 def test_upstream_refuses_a_fault_that_it_does_not_know() -> None:

@@ -84,18 +84,30 @@ def test_batches_share_the_window_line_by_line(house: PipelineHouse) -> None:
     assert house.published("batch_large") == list(range(22))
 
 
-def test_a_batch_whose_tasks_are_larger_than_the_window_leaves_others_their_turn(house: PipelineHouse) -> None:
+def test_a_batch_whose_tasks_are_larger_than_the_window_leaves_others_their_share(house: PipelineHouse) -> None:
     house.add_worker(concurrency=8)
     house.add_running("batch_large", total=50_000, lines_per_task=50)
     house.add_running("batch_small", total=10)
-    house.dispatch.refill()
-    first_sent = list(house.queue.published)
-    house.record(*range(40), batch_id="batch_large")
 
     house.dispatch.refill()
 
-    assert first_sent == [("batch_large", 0)]
-    assert house.published("batch_small") == list(range(10))
+    assert house.published("batch_large") == [0]
+    assert house.published("batch_small") == list(range(8))
+
+
+def test_a_batch_whose_lines_all_wait_leaves_the_others_their_share(house: PipelineHouse) -> None:
+    house.add_worker(concurrency=8)
+    house.add_running("batch_waiting", total=1_000)
+    house.dispatch.refill()
+    sent_before = len(house.queue.published)
+    house.add_running("batch_new", total=5)
+
+    house.dispatch.refill()
+    house.dispatch.refill()
+
+    assert sent_before == 32
+    assert house.published("batch_new") == list(range(5))
+    assert len(house.published("batch_waiting")) == sent_before
 
 
 def test_the_nearest_deadline_has_the_first_turn(house: PipelineHouse) -> None:

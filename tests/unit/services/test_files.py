@@ -4,6 +4,7 @@ from app.domain.errors import BlobMissing, Conflict, InvalidRequest, NotFound, S
 from app.domain.file import File
 from app.domain.limits import MAX_BATCH_FILE_BYTES, MAX_FILE_LIFETIME_S, MIB
 from app.services.files import FileService, Upload, label
+from app.services.idempotency import TwinUnfinished
 from tests.fakes.outside import FakeClock, MemoryBlobs
 from tests.fakes.stores import MemoryFileStore, MemoryIdempotencyStore
 
@@ -90,14 +91,31 @@ def test_a_file_over_the_limit_of_its_purpose_discards_the_upload(world: World) 
     assert world.is_empty
 
 
-def test_a_row_that_cant_be_stored_leaves_no_blob(world: World) -> None:
+def test_bytes_stay_where_it_is_open_whether_their_row_was_stored(world: World) -> None:
     files = FileService(UnwritableStore(), world.blobs, world.clock, world.idempotency)
     upload = files.begin(is_hashed=True)
 
     with pytest.raises(Unavailable):
         files.create(TENANT, upload, purpose="batch", idempotency_key="k")
 
-    assert world.is_empty
+    assert list(world.blobs.stored) == [upload.blob]
+
+
+def test_a_key_whose_request_left_nothing_is_claimed_anew_once_it_is_stale(world: World) -> None:
+    failing = FileService(UnwritableStore(), world.blobs, world.clock, world.idempotency)
+    with pytest.raises(Unavailable):
+        failing.create(TENANT, _empty_upload(failing), purpose="batch", idempotency_key="k")
+    with pytest.raises(TwinUnfinished):
+        world.files.create(TENANT, _empty_upload(world.files), purpose="batch", idempotency_key="k")
+
+    world.clock.advance(1_000)
+    made = world.files.create(TENANT, _empty_upload(world.files), purpose="batch", idempotency_key="k")
+
+    assert world.files.get(TENANT, made.id) == made
+
+
+def _empty_upload(files: FileService) -> Upload:
+    return files.begin(is_hashed=True)
 
 
 def test_a_key_whose_request_failed_may_be_used_again(world: World) -> None:
@@ -107,9 +125,8 @@ def test_a_key_whose_request_failed_may_be_used_again(world: World) -> None:
     with pytest.raises(StorageFull):
         first.write(b"d")
     first.discard()
-    failing = FileService(UnwritableStore(), world.blobs, world.clock, world.idempotency)
-    with pytest.raises(Unavailable):
-        failing.create(TENANT, failing.begin(is_hashed=True), purpose="batch", idempotency_key="k")
+    with pytest.raises(InvalidRequest):
+        world.files.create(TENANT, world.upload(b"", is_hashed=True), purpose="none", idempotency_key="k")
     world.blobs.capacity = None
 
     assert world.create(b"abcd", key="k").bytes == 4

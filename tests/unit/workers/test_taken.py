@@ -111,3 +111,16 @@ def test_counts_hold_when_many_threads_count() -> None:
     assert not taken.has_room()
     taken.line_done()
     assert taken.has_room()
+
+
+def test_a_line_that_pauses_leaves_its_room_to_others(taken: Taken) -> None:
+    taken.add("a", 8)
+    for _ in range(8):
+        taken.line_done()
+
+    has_room = taken.has_room()
+    for _ in range(8):
+        taken.line_resumed()
+
+    assert has_room
+    assert not taken.has_room()

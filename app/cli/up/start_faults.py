@@ -1,0 +1,34 @@
+"""What keeps a deployment from starting and is no bug, told in one line."""
+
+import re
+from collections.abc import Iterator
+from contextlib import contextmanager
+
+import click
+from alembic.util.exc import CommandError
+from sqlalchemy.exc import DBAPIError, SQLAlchemyError
+
+from app.domain.errors import WylonError
+
+# Credentials in an address, and the words in which drivers take a password.
+_SECRETS = re.compile(r"(?<=://)\S*(?=@)|(?<=password=)\S+")
+
+
+@contextmanager
+def told_in_one_line() -> Iterator[None]:
+    """Turn a fault of the disk, the database or another part into an error of the command line, without passwords."""
+    try:
+        yield
+    except OSError as fault:
+        where = f"Can't use {fault.filename}" if fault.filename else "The system refused"
+        raise _error(f"{where}: {fault.strerror or fault}.") from None
+    except DBAPIError as fault:
+        raise _error(f"The database of WYLON_DATABASE_URL can't be used: {fault.orig}") from None
+    except (SQLAlchemyError, CommandError) as fault:
+        raise _error(f"The database of WYLON_DATABASE_URL can't be used: {fault}") from None
+    except WylonError as fault:
+        raise _error(str(fault)) from None
+
+
+def _error(message: str) -> click.ClickException:
+    return click.ClickException(_SECRETS.sub("…", " ".join(message.split())))

@@ -1,0 +1,77 @@
+import pytest
+
+from app.config import load_settings, unknown_variables
+from app.domain.errors import SettingInvalid
+
+
+@pytest.mark.parametrize(
+    ("name", "value", "reason"),
+    [
+        ("STORAGE_URL", "file://relative", "absolute path"),
+        ("STORAGE_URL", "file://relative/blobs", "absolute path"),
+        ("STORAGE_URL", "file://", "absolute path"),
+        ("STORAGE_URL", "file:blobs", "absolute path"),
+        ("DATABASE_URL", "sqlite://", "path of a file"),
+        ("DATABASE_URL", "sqlite:///", "path of a file"),
+        ("DATABASE_URL", "sqlite:///:memory:", "path of a file"),
+        ("DATABASE_URL", "sqlite://here.db", "path of a file"),
+        ("DATABASE_URL", "sqlite+aiosqlite:///here.db", "path of a file"),
+        ("DATABASE_URL", "sqlite:////no/such/folder/wylon.db", "no folder /no/such/folder"),
+        ("DATABASE_URL", "sqlite:////tmp", "is a folder"),
+        ("DATABASE_URL", "postgresql:", "can't be read"),
+        ("DATABASE_URL", "mysql://host/name", "known kind"),
+        ("BROKER_URL", "redis://host:port/0", "host or port"),
+        ("BROKER_URL", "redis://[::1/0", "host or port"),
+        ("API_KEY", "kéy", "no header can carry"),
+        ("API_KEY", "two\nlines", "no header can carry"),
+        ("API_KEY", "key ", "no header keeps"),
+        ("CALL_TIMEOUT_S", "nan", "not between"),
+        ("CALL_TIMEOUT_S", "inf", "not between"),
+        ("CALL_TIMEOUT_S", "soon", "no number of seconds"),
+        ("DATA", "~no-such-user/data", "not known"),
+    ],
+)
+def test_a_value_that_cannot_be_used_is_refused_by_its_variable(name: str, value: str, reason: str) -> None:
+    with pytest.raises(SettingInvalid, match=reason) as refused:
+        load_settings({f"WYLON_{name}": value})
+
+    assert str(refused.value).startswith(f"WYLON_{name}: ")
+
+
+@pytest.mark.parametrize(
+    ("name", "value"),
+    [
+        ("DATABASE_URL", "postgresql://wylon:hush@host:port/name"),
+        ("DATABASE_URL", "mysql://wylon:hush@host/name"),
+        ("DATABASE_URL", "mysql://host/name?password=hush"),
+        ("BROKER_URL", "wylon:hush@host"),
+        ("BROKER_URL", "redis://:hush@host:port/0"),
+    ],
+)
+def test_a_refusal_shows_no_password(name: str, value: str) -> None:
+    with pytest.raises(SettingInvalid) as refused:
+        load_settings({f"WYLON_{name}": value})
+
+    assert "hush" not in str(refused.value)
+
+
+@pytest.mark.parametrize("url", ["file:///mnt/a#b?c/blobs", "file://localhost/mnt/a#b?c/blobs"])
+def test_files_are_kept_in_the_folder_that_the_address_names(url: str) -> None:
+    settings = load_settings({"WYLON_STORAGE_URL": url})
+
+    assert str(settings.storage_folder) == "/mnt/a#b?c/blobs"
+
+
+def test_a_database_in_the_data_folder_needs_no_folder_before_the_start() -> None:
+    environ = {"WYLON_DATA": "/no/such/folder", "WYLON_DATABASE_URL": "sqlite:////no/such/folder/own.db"}
+
+    assert load_settings(environ).database_url == environ["WYLON_DATABASE_URL"]
+
+
+def test_an_unknown_variable_is_warned_of_with_the_nearest_known_one() -> None:
+    environ = {"WYLON_WORKER": "4", "WYLON_BASE_URL": "http://host/v1", "WYLON_MAX_TRIES": "3", "HOME": "/root"}
+
+    (warning,) = unknown_variables(environ)
+
+    assert "WYLON_WORKER is" in warning
+    assert "did you mean WYLON_WORKERS?" in warning
