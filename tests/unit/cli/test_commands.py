@@ -73,6 +73,7 @@ def test_a_database_that_is_not_there_is_one_line_without_its_password(tmp_path:
     assert result.output.startswith("Error: The database of WYLON_DATABASE_URL can't be used: ")
     assert result.output.count("\n") == 1
     assert "hush" not in result.output
+    assert (tmp_path / "data").stat().st_mode & 0o777 == 0o700
 
 
 def test_migrate_makes_the_data_folder_for_its_owner_alone(tmp_path: Path) -> None:
