@@ -21,7 +21,8 @@ def main() -> None:
     console.print("Starting a stand-in model and wylon …")
     with running("wylon upstream", stand_in, folder / "upstream.log") as upstream_url:
         up = wylon("up", "--port", "0", "--data", str(folder / "data"), "--upstream", upstream_url)
-        with running("wylon up", up, folder / "up.log") as base_url:
+        # Lines that fail at every try are given up sooner than they would be: the demo is short.
+        with running("wylon up", up, folder / "up.log", WYLON_MAX_TRIES="3") as base_url:
             # This is all that an OpenAI client needs to be told.
             key = (folder / "data" / "api-key").read_text().strip()
             client = OpenAI(base_url=base_url, api_key=key)

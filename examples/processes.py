@@ -1,5 +1,6 @@
 """Starts `wylon` commands for the examples, and ends them."""
 
+import os
 import re
 import signal
 import subprocess
@@ -17,11 +18,13 @@ _READY = re.compile(rb"^ready (\S+)$", re.MULTILINE)
 
 
 @contextmanager
-def running(name: str, command: list[str], log: Path) -> Iterator[str]:
-    """Run a command that prints `ready URL`; yields the URL, and ends the command at the end."""
+def running(name: str, command: list[str], log: Path, **settings: str) -> Iterator[str]:
+    """Run a command that prints `ready URL`, with these settings; yields the URL, and ends the command at the end."""
     with log.open("wb") as output:
         # A session of its own: ctrl-C ends the example, which then ends what it started, in order.
-        process = subprocess.Popen(command, stdout=output, stderr=subprocess.STDOUT, start_new_session=True)
+        process = subprocess.Popen(
+            command, stdout=output, stderr=subprocess.STDOUT, start_new_session=True, env={**os.environ, **settings}
+        )
     try:
         yield _await_url(name, process, log)
     finally:
