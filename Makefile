@@ -5,7 +5,7 @@ BIN := .venv/bin
 ARGS ?=
 
 .DEFAULT_GOAL := help
-.PHONY: help setup lock demo demo-llm run test lint bench
+.PHONY: help setup lock demo demo-llm run test lint bench chaos fuzz guards
 
 help: ## list the targets
 	@awk -F ':.*## ' '/^[a-z-]+:.*## / {printf "  make %-10s %s\n", $$1, $$2}' $(MAKEFILE_LIST)
@@ -46,6 +46,16 @@ lint: .venv/.ready ## check style, types and the direction of imports
 	$(BIN)/ruff format --check
 	$(BIN)/mypy
 	$(BIN)/lint-imports
+
+chaos: .venv/.ready ## kill everything, again and again, and check that nothing is lost (about 40 minutes)
+	$(BIN)/python -m tests.chaos $(ARGS)
+
+fuzz: .venv/.ready ## throw a million inputs at the parsers and thousands of requests at the API (about 15 minutes)
+	$(BIN)/python -m tests.fuzz $(ARGS)
+	$(BIN)/python -m tests.fuzz.api
+
+guards: .venv/.ready ## take out each guard against a race and see its test fail
+	$(BIN)/python -m tests.architecture.guards
 
 bench: .venv/.ready ## measure throughput and memory on this machine
 	$(BIN)/python -m bench.run $(ARGS)

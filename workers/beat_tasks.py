@@ -29,6 +29,12 @@ def sweep() -> None:
     control().upkeep.sweep()
 
 
+@app.task(name=schedule.SWEEP_BROKER)
+def sweep_broker() -> None:
+    """Delete what dead processes and late messages left in the broker."""
+    control().upkeep.sweep_broker()
+
+
 @app.task(name=schedule.SWEEP_BLOBS)
 def sweep_blobs() -> None:
     """Delete blobs that a crash left without an owner."""

@@ -6,6 +6,7 @@ A fixed number of runners takes lines from one queue; a line that waits to be tr
 import asyncio
 import threading
 from collections.abc import Awaitable, Callable, Iterable
+from functools import partial
 
 import structlog
 import uvloop
@@ -15,7 +16,9 @@ from app.domain.line import read_request
 from app.domain.result import Result
 from app.services.execution import ExecutionService, OutOfTime, Retry
 from workers.batches_in_hand import BatchInHand
+from workers.lease import Lease
 from workers.line_run import Line
+from workers.quarantine import Quarantine
 from workers.taken import Taken
 from workers.vital_thread import vital_thread
 from workers.writer import ResultWriter
@@ -36,6 +39,8 @@ class LineEngine:
         execution: ExecutionService,
         writer: ResultWriter,
         taken: Taken,
+        lease: Lease,
+        quarantine: Quarantine,
         *,
         concurrency: int,
         read_line: Callable[[Line], bytes],
@@ -44,6 +49,8 @@ class LineEngine:
         self._execution = execution
         self._writer = writer
         self._taken = taken
+        self._lease = lease
+        self._quarantine = quarantine
         self._concurrency = concurrency
         self._read_line = read_line
         self._close_upstream = close_upstream
@@ -53,6 +60,11 @@ class LineEngine:
         self._ready = threading.Event()
         self._thread = vital_thread("engine", self._main)
         self.answered = 0
+
+    @property
+    def lines_paused(self) -> int:
+        """How many lines wait to be tried again."""
+        return len(self._pauses)
 
     def start(self) -> None:
         """Start the thread; returns once it takes lines."""
@@ -67,11 +79,15 @@ class LineEngine:
     def stop_batch(self, batch: BatchInHand) -> None:
         """Start nothing more of a batch, from any thread; calls in flight go on."""
         batch.is_stopped = True
-        self._loop.call_soon_threadsafe(self._drop_paused, batch)
+        self._loop.call_soon_threadsafe(self._drop_paused, lambda line: line.run.batch is batch)
 
     def abort_batch(self, batch: BatchInHand) -> None:
         """Break off the calls of a batch that are in flight, from any thread."""
         self._loop.call_soon_threadsafe(self._abort, batch)
+
+    def let_go(self) -> None:
+        """Drop the lines that wait and were taken up in an earlier term of the lease, from any thread."""
+        self._loop.call_soon_threadsafe(self._drop_lapsed)
 
     def drain(self, grace_s: float) -> None:
         """Start nothing more, and give lines back: waiting ones now, calls in flight after `grace_s`."""
@@ -91,8 +107,11 @@ class LineEngine:
         self._loop = asyncio.get_running_loop()
         self._stopping = asyncio.Event()
         self._waiting: asyncio.Queue[Line] = asyncio.Queue()
+        # Lines that may end the process go one at a time, beside the others.
+        self._waiting_alone: asyncio.Queue[Line] = asyncio.Queue()
         for _ in range(self._concurrency):
-            self._add_runner()
+            self._add_runner(self._waiting)
+        self._add_runner(self._waiting_alone)
         self._ready.set()
         await self._stopping.wait()
         runners = list(self._runners)
@@ -101,30 +120,30 @@ class LineEngine:
         await asyncio.gather(*runners, return_exceptions=True)
         await self._close_upstream()
 
-    def _add_runner(self) -> None:
-        runner = self._loop.create_task(self._run())
+    def _add_runner(self, waiting: "asyncio.Queue[Line]") -> None:
+        runner = self._loop.create_task(self._run(waiting))
         self._runners[runner] = None
-        runner.add_done_callback(self._on_runner_end)
+        runner.add_done_callback(partial(self._on_runner_end, waiting))
 
-    def _on_runner_end(self, runner: "asyncio.Task[None]") -> None:
+    def _on_runner_end(self, waiting: "asyncio.Queue[Line]", runner: "asyncio.Task[None]") -> None:
         line = self._runners.pop(runner)
         if line is not None:
             self._drop(line)
         if not self._stopping.is_set() and not self._is_draining:
-            self._add_runner()
+            self._add_runner(waiting)
 
-    async def _run(self) -> None:
+    async def _run(self, waiting: "asyncio.Queue[Line]") -> None:
         me = asyncio.current_task()
         assert me is not None  # noqa: S101 - a coroutine that runs is always some task's
         while True:
-            line = await self._waiting.get()
+            line = await waiting.get()
             self._runners[me] = line
             await self._attempt(line)
             self._runners[me] = None
 
     async def _attempt(self, line: Line) -> None:
         batch = line.run.batch
-        if batch.is_stopped or self._is_draining:
+        if batch.is_stopped or self._is_draining or not self._lease.covers(line.run.term):
             self._drop(line)
             return
         data = line.data
@@ -132,9 +151,10 @@ class LineEngine:
         try:
             if data is None:
                 data = await self._loop.run_in_executor(None, self._read_line, line)
-            outcome = await self._execution.attempt(
-                batch.id, batch.endpoint, batch.deadline, line.position, data, line.tries
+            attempt = partial(
+                self._execution.attempt, batch.id, batch.endpoint, batch.deadline, line.position, data, line.tries
             )
+            outcome = await (self._quarantine.watch(line, data, attempt) if line.run.is_alone else attempt())
         except Exception:
             # Whatever happens to a line is a recorded outcome; what it was is for the log.
             log.exception("line.broke", batch_id=batch.id, position=line.position)
@@ -168,7 +188,10 @@ class LineEngine:
                 # Runners whose calls were broken off are not replaced: nobody might come for it.
                 self._drop(line)
             else:
-                self._waiting.put_nowait(line)
+                self._queue_of(line).put_nowait(line)
+
+    def _queue_of(self, line: Line) -> "asyncio.Queue[Line]":
+        return self._waiting_alone if line.run.is_alone else self._waiting
 
     def _pause(self, line: Line, seconds: float) -> None:
         self._taken.line_done()
@@ -177,7 +200,7 @@ class LineEngine:
     def _resume(self, line: Line) -> None:
         del self._pauses[line]
         self._taken.line_resumed()
-        self._waiting.put_nowait(line)
+        self._queue_of(line).put_nowait(line)
 
     def _drop(self, line: Line) -> None:
         self._taken.line_done()
@@ -185,9 +208,19 @@ class LineEngine:
             line.run.is_given_back = True
         self._writer.put(line.run, None)
 
-    def _drop_paused(self, batch: BatchInHand | None) -> None:
+    def _drop_lapsed(self) -> None:
+        self._drop_paused(lambda line: not self._lease.covers(line.run.term))
+        for waiting in (self._waiting, self._waiting_alone):
+            lines = [waiting.get_nowait() for _ in range(waiting.qsize())]
+            for line in lines:
+                if self._lease.covers(line.run.term):
+                    waiting.put_nowait(line)
+                else:
+                    self._drop(line)
+
+    def _drop_paused(self, is_over: Callable[[Line], bool]) -> None:
         for line, pause in list(self._pauses.items()):
-            if batch is None or line.run.batch is batch:
+            if is_over(line):
                 pause.cancel()
                 del self._pauses[line]
                 self._taken.line_resumed()
@@ -200,7 +233,8 @@ class LineEngine:
 
     def _drain(self, grace_s: float) -> None:
         self._is_draining = True
-        self._drop_paused(None)
-        while not self._waiting.empty():
-            self._drop(self._waiting.get_nowait())
+        self._drop_paused(lambda _: True)
+        for waiting in (self._waiting, self._waiting_alone):
+            while not waiting.empty():
+                self._drop(waiting.get_nowait())
         self._loop.call_later(grace_s, self._abort, None)

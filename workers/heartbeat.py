@@ -11,6 +11,7 @@ from app.services.ports import Roster, WorkerState
 from app.wiring.stores import Stores
 from workers.batches_in_hand import BatchesInHand
 from workers.engine import LineEngine
+from workers.lease import Lease
 from workers.taken import Taken
 from workers.vital_thread import vital_thread
 
@@ -32,6 +33,7 @@ class Heartbeat:
         taken: Taken,
         engine: LineEngine,
         batches: BatchesInHand,
+        lease: Lease,
         *,
         cancel_grace_s: float,
     ) -> None:
@@ -42,6 +44,7 @@ class Heartbeat:
         self._taken = taken
         self._engine = engine
         self._batches = batches
+        self._lease = lease
         self._cancel_grace_s = cancel_grace_s
         self._stopping = threading.Event()
         self._thread = vital_thread("heartbeat", self._main)
@@ -79,7 +82,11 @@ class Heartbeat:
                 log.warning("worker.beat_missed", exc_info=True)
 
     def _report(self, lines_per_s: float) -> None:
-        self._roster.report(WorkerState(self._name, self._concurrency, lines_per_s, self._taken.task_ids()))
+        reported_at = self._lease.now()
+        held, paused = self._taken.task_ids(), self._engine.lines_paused
+        self._roster.report(WorkerState(self._name, self._concurrency, lines_per_s, held, paused))
+        if self._lease.extend(reported_at):
+            self._engine.let_go()
         self.window = window_lines(self._roster.workers())
 
     def _follow(self, _lines_per_s: float) -> None:

@@ -1,14 +1,19 @@
 """How a worker takes messages: bounded by lines, and awake the moment there is room."""
 
+from contextlib import suppress
 from functools import partial
+from queue import Empty
 from types import MethodType
 from typing import Any
 
+import structlog
 from celery import Celery, bootsteps, signals
 
 from app.adapters.queue import LINES_QUEUE, RUN_LINES
 from app.config import load_settings
 from workers.line_process import LineProcess
+
+log = structlog.get_logger()
 
 _process: LineProcess | None = None
 
@@ -47,12 +52,35 @@ class LineIntake(bootsteps.StartStopStep):
         may_consume = qos.can_consume
 
         def can_consume(_qos: Any) -> bool:
-            return process.taken.has_room() and bool(may_consume())
+            return process.has_room() and bool(may_consume())
 
         qos.can_consume = MethodType(can_consume, qos)
         if c.hub is not None:
             # By itself the hub looks again only when a second is over or a message comes.
             process.taken.on_room(partial(c.hub.call_soon, _look_again))
+
+    def stop(self, c: Any) -> None:
+        """While the worker ends, have each thread acknowledge or give back its message itself.
+
+        The loop that does it otherwise has ended by now, and would leave all that is given back to the last moment.
+        """
+        if _process is None or not _process.is_draining:
+            return
+        hub, c.hub = c.hub, None
+        # The last request for a message is still open, for up to a second: it would take what is given back.
+        pending = [c.task_consumer.cancel, partial(_end_request, c.task_consumer.channel)] if c.task_consumer else []
+        for settle in [*pending, *(hub._pop_ready() if hub is not None else ())]:
+            try:
+                settle()
+            except Exception:
+                log.warning("message.not_settled", exc_info=True)
+
+
+def _end_request(channel: Any) -> None:
+    """Read the answer to the open request; a message goes back to the queue, as nobody takes any."""
+    if channel._in_poll:
+        with suppress(Empty):
+            channel._brpop_read()
 
 
 def _look_again() -> None:
@@ -62,8 +90,8 @@ def _look_again() -> None:
 @signals.task_received.connect
 def _count_task(request: Any = None, **_: Any) -> None:
     if _process is not None and request.name == RUN_LINES:
-        _batch_id, _number, first, end, _is_repeat = request.args
-        _process.taken.add(request.id, end - first)
+        _batch_id, _number, first, end, *_ = request.args
+        _process.receive(request.id, end - first)
 
 
 @signals.worker_shutting_down.connect

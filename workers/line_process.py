@@ -7,12 +7,14 @@ from app.config import Settings
 from app.domain import ids
 from app.domain.plan import ENTRY_BYTES, unpack_entries
 from app.services.dispatch import is_refill_due
-from app.services.ports import LineTask, Progress
+from app.services.ports import Delivery, LineTask, Progress
 from app.wiring.lines import Lines, build_lines
 from workers.batches_in_hand import BatchesInHand
 from workers.engine import LineEngine
 from workers.heartbeat import Heartbeat
+from workers.lease import Lease
 from workers.line_run import Line, LineRun
+from workers.quarantine import Quarantine
 from workers.taken import Taken
 from workers.writer import ResultWriter
 
@@ -21,6 +23,9 @@ log = structlog.get_logger()
 # Lines up to this size are read together before they run; larger ones one by one, when their turn comes.
 _SMALL_LINE_BYTES = 64 * 1024
 _READ_BYTES = 1024 * 1024
+# A message that was decided on longer ago than this may have been overtaken: its sender was stopped for a while, and
+# upkeep sent another. A look at what is recorded costs little where messages wait so long.
+_FRESH_S = 2.0
 # Workers together ask for a refill at most this often.
 _REFILL_EVERY_S = 0.05
 # Past a batch's deadline its calls have ended by themselves; a task waits this much longer for the last commit.
@@ -34,12 +39,16 @@ class LineProcess:
         self._settings = settings
         self._lines: Lines = build_lines(settings, celery)
         self.taken = Taken(settings.concurrency)
+        self._lease = Lease()
+        self.is_draining = False
         self._batches = BatchesInHand(self._lines.stores.batches)
         self._writer = ResultWriter(self._lines.stores.results.record, self._on_progress)
         self._engine = LineEngine(
             self._lines.execution,
             self._writer,
             self.taken,
+            self._lease,
+            Quarantine(self._lines.stores.trials),
             concurrency=settings.concurrency,
             read_line=self._read_line,
             close_upstream=self._lines.upstream.close,
@@ -52,6 +61,7 @@ class LineProcess:
             self.taken,
             self._engine,
             self._batches,
+            self._lease,
             cancel_grace_s=settings.cancel_grace_s,
         )
 
@@ -63,6 +73,7 @@ class LineProcess:
 
     def drain(self) -> None:
         """Start no line any more and give back what has not run."""
+        self.is_draining = True
         self._engine.drain(self._settings.drain_grace_s)
 
     def stop(self) -> None:
@@ -72,18 +83,31 @@ class LineProcess:
         self._heartbeat.stop()
         self._lines.stores.engine.dispose()
 
-    def run(self, batch_id: str, task: LineTask, *, is_repeat: bool) -> bool:
+    def has_room(self) -> bool:
+        """Return whether another task may be taken."""
+        return self._lease.is_held() and self.taken.has_room()
+
+    def receive(self, task_id: str, lines: int) -> None:
+        """Count a task the moment it comes."""
+        self.taken.add(task_id, lines, self._lease.term)
+
+    def run(self, batch_id: str, task: LineTask, delivery: Delivery, decided_at: float) -> bool:
         """Run a task's lines; False where some were given back and the message has to go to another worker."""
-        lines = task.end - task.first
+        task_id, lines = ids.task_id(batch_id, task.number), task.end - task.first
         submitted = 0
         try:
-            batch = self._batches.get(batch_id)
-            if batch is None or self.taken.is_held_twice(ids.task_id(batch_id, task.number)):
+            term = self.taken.term_of(task_id)
+            if self.taken.is_held_twice(task_id) or not self._lease.covers(term):
                 return True
-            done = self._lines.stores.results.recorded(batch_id, task.first, task.end) if is_repeat else set()
+            batch = self._batches.get(batch_id)
+            if batch is None:
+                return True
+            is_fresh = abs(self._lines.stores.clock.now() - decided_at) < _FRESH_S
+            may_have_run = delivery is not Delivery.FIRST or not is_fresh
+            done = self._lines.stores.results.recorded(batch_id, task.first, task.end) if may_have_run else set()
             if len(done) == lines:
                 return True
-            run = LineRun(batch, lines - len(done))
+            run = LineRun(batch, lines - len(done), term, is_alone=delivery is Delivery.ALONE)
             submitted = self._submit(run, task, done)
             run.done.wait(max(batch.deadline - self._lines.stores.clock.now(), 0) + _COMMIT_SLACK_S)
             return not run.is_given_back

@@ -13,6 +13,9 @@ class LineRun:
 
     batch: BatchInHand
     left: int
+    # The term of the lease in which the task was taken up.
+    term: int = 0
+    is_alone: bool = False
     is_given_back: bool = False
     done: threading.Event = field(default_factory=threading.Event)
 

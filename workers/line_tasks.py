@@ -10,7 +10,7 @@ import structlog
 from celery.exceptions import Reject
 
 from app.adapters.queue import END_CHORD, RUN_LINES
-from app.services.ports import LineTask
+from app.services.ports import Delivery, LineTask
 from workers.celery_app import app
 from workers.intake import line_process
 
@@ -18,14 +18,15 @@ log = structlog.get_logger()
 
 
 @app.task(name=RUN_LINES, bind=True)
-def run_lines(self: Any, batch_id: str, number: int, first: int, end: int, is_repeat: bool) -> None:
+def run_lines(self: Any, batch_id: str, number: int, first: int, end: int, delivery: str, decided_at: float) -> None:
     """Run the lines at the positions from `first` up to and without `end`, and record what they came to."""
     process = line_process()
     is_given_back = False
     try:
-        was_delivered_before = bool((self.request.delivery_info or {}).get("redelivered"))
-        task = LineTask(number, first, end)
-        is_given_back = not process.run(batch_id, task, is_repeat=is_repeat or was_delivered_before)
+        how = Delivery(delivery)
+        if how is Delivery.FIRST and (self.request.delivery_info or {}).get("redelivered"):
+            how = Delivery.AGAIN
+        is_given_back = not process.run(batch_id, LineTask(number, first, end), how, decided_at)
     except Exception:
         # Upkeep sees lines without a result that nobody holds, and has them run again.
         log.exception("task.broke", batch_id=batch_id, task=number)

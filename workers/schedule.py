@@ -6,6 +6,7 @@ EXPIRE = "beat.expire"
 REPAIR = "beat.repair"
 REFILL = "beat.refill"
 SWEEP = "beat.sweep"
+SWEEP_BROKER = "beat.sweep_broker"
 SWEEP_BLOBS = "beat.sweep_blobs"
 
 _EVERY_S = {
@@ -16,6 +17,7 @@ _EVERY_S = {
     # Two looks in a row make a task lost: a dead worker's lines run again in 6 s + 2 looks.
     REPAIR: 3.0,
     SWEEP: 10.0,
+    SWEEP_BROKER: 30.0,
     SWEEP_BLOBS: 3_600.0,
 }
 

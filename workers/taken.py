@@ -21,6 +21,8 @@ class Taken:
         self._lock = threading.Lock()
         # Copies of each: a message may be delivered twice.
         self._tasks: dict[str, int] = {}
+        # The term of the lease in which each was received.
+        self._terms: dict[str, int] = {}
         self._lines = 0
         self._wake: Callable[[], None] | None = None
 
@@ -28,11 +30,16 @@ class Taken:
         """Have `wake` called, from any thread, whenever room comes up."""
         self._wake = wake
 
-    def add(self, task_id: str, lines: int) -> None:
-        """Count a task that was received."""
+    def add(self, task_id: str, lines: int, term: int = 0) -> None:
+        """Count a task that was received in this term of the process's lease."""
         with self._lock:
+            self._terms.setdefault(task_id, term)
             self._tasks[task_id] = self._tasks.get(task_id, 0) + 1
             self._lines += lines
+
+    def term_of(self, task_id: str) -> int:
+        """Return the term in which a task that is held was received."""
+        return self._terms[task_id]
 
     def is_held_twice(self, task_id: str) -> bool:
         """Return whether the task was delivered again while this process still has it."""
@@ -67,6 +74,8 @@ class Taken:
             copies = self._tasks.pop(task_id, 0)
             if copies > 1:
                 self._tasks[task_id] = copies - 1
+            else:
+                self._terms.pop(task_id, None)
 
     def set_pace(self, lines_per_s: float) -> None:
         """Adjust the limit to how fast lines get done."""

@@ -1,7 +1,8 @@
 """Celery as the queue: task names, queue names, and the chord of a batch, written as Celery writes it."""
 
+import base64
 import json
-from collections.abc import Iterator, Sequence
+from collections.abc import Collection, Iterator, Sequence
 from contextlib import contextmanager
 from typing import Any
 
@@ -11,7 +12,7 @@ from kombu.exceptions import KombuError, OperationalError
 
 from app.domain import ids
 from app.domain.errors import Unavailable
-from app.services.ports import LineTask
+from app.services.ports import Delivery, LineTask, Unacked
 
 CONTROL_QUEUE = "control"
 LINES_QUEUE = "lines"
@@ -27,7 +28,9 @@ END_CHORD = "lines.end_chord"
 _PUBLISH_AT_ONCE = 1_000
 # What the Redis backend keeps for a group: itself, results, size delta, size, seen parts, claim.
 _GROUP_KEYS = ("", ".j", ".t", ".s", ".d", ".c")
-
+# Where kombu keeps the messages that were taken and not acknowledged: by tag, and their tags by instant.
+_UNACKED, _UNACKED_INDEX = "unacked", "unacked_index"
+_DELETE_AT_ONCE = 1_000
 
 # A caller waits for this: two tries, then the API answers, and upkeep sends what was not sent.
 _SENDER_RETRIES = {"max_retries": 1, "interval_start": 0.1, "interval_step": 0.1}
@@ -82,24 +85,55 @@ class CeleryQueue:
             # An index past all others: it is no task of the plan, and counts once however often it is sent.
             self._send_part(END_CHORD, (batch_id,), batch_id, tasks, None)
 
-    def publish_lines(self, batch_id: str, tasks: Sequence[LineTask], *, is_repeat: bool) -> None:
+    def publish_lines(self, batch_id: str, tasks: Sequence[LineTask], delivery: Delivery, decided_at: float) -> None:
         with (
             _broker_errors(),
             self._app.producer_or_acquire() as producer,
             producer.batch(_PUBLISH_AT_ONCE),
         ):
             for task in tasks:
-                self._send_part(RUN_LINES, (batch_id, *task, is_repeat), batch_id, task.number, producer)
+                args = (batch_id, *task, delivery.value, decided_at)
+                self._send_part(RUN_LINES, args, batch_id, task.number, producer)
 
     def queued_tasks(self) -> set[str]:
         with _broker_errors():
             return {json.loads(message)["headers"]["id"] for message in self._redis.lrange(LINES_QUEUE, 0, -1)}
 
     def forget(self, batch_id: str) -> None:
+        self.drop_chords([ids.group_id(batch_id)])
+
+    def chords(self) -> set[str]:
+        pattern = self._group_key("*", "")
+        prefix = pattern.removesuffix("*")
+        with _broker_errors():
+            found = self._redis.scan_iter(match=pattern, count=1_000)
+            return {str(key, "utf-8").removeprefix(prefix).partition(".")[0] for key in found}
+
+    def drop_chords(self, group_ids: Collection[str]) -> None:
+        keys = [self._group_key(group_id, ending) for group_id in group_ids for ending in _GROUP_KEYS]
+        with _broker_errors():
+            for start in range(0, len(keys), _DELETE_AT_ONCE):
+                self._redis.delete(*keys[start : start + _DELETE_AT_ONCE])
+
+    def unacked(self, limit: int, before: float | None = None) -> list[Unacked]:
+        until = "+inf" if before is None else before
+        with _broker_errors():
+            tags: Any = self._redis.zrangebyscore(_UNACKED_INDEX, "-inf", until, start=0, num=limit)
+            messages: Any = self._redis.hmget(_UNACKED, tags) if tags else []
+        return [_unacked(str(tag, "utf-8"), message) for tag, message in zip(tags, messages, strict=True)]
+
+    def drop_unacked(self, tags: Sequence[str]) -> None:
+        if not tags:
+            return
+        with _broker_errors(), self._redis.pipeline(transaction=True) as pipe:
+            pipe.zrem(_UNACKED_INDEX, *tags)
+            pipe.hdel(_UNACKED, *tags)
+            pipe.execute()
+
+    def _group_key(self, group_id: str, ending: str) -> str:
         # The Redis backend; Celery's types know only what all backends have.
         backend: Any = self._app.backend
-        with _broker_errors():
-            backend.client.delete(*(backend.get_key_for_group(ids.group_id(batch_id), end) for end in _GROUP_KEYS))
+        return str(backend.get_key_for_group(group_id, ending), "utf-8")
 
     def _tell(self, name: str, *args: str) -> None:
         with _broker_errors():
@@ -123,6 +157,18 @@ class CeleryQueue:
             argsrepr="",
             kwargsrepr="",
         )
+
+
+def _unacked(tag: str, message: bytes | None) -> Unacked:
+    if message is None:
+        # Only its instant is left.
+        return Unacked(tag, "", is_lines=True, batch_id=None)
+    content = json.loads(message)[0]
+    headers = content["headers"]
+    if headers["task"] in (RUN_LINES, END_CHORD):
+        return Unacked(tag, headers["id"], is_lines=True, batch_id=None)
+    args = json.loads(base64.b64decode(content["body"]))[0]
+    return Unacked(tag, headers["id"], is_lines=False, batch_id=args[0] if args else None)
 
 
 @contextmanager

@@ -2,19 +2,19 @@
 
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
-from typing import cast
+from typing import Any, cast
 
 import msgspec
 import redis
 
 from app.domain import ids
-from app.services.ports import WorkerState
+from app.services.ports import REPORT_LIFETIME_S, WorkerState
 
 _PREFIX = "wylon"
-# A worker reports each second; one that has been silent for this long is taken for dead.
-_REPORT_LIFETIME_S = 6
-# Longer than the time between two looks for lost tasks.
-_SUSPECTS_LIFETIME_S = 60
+_LOSSES = f"{_PREFIX}:losses"
+_LOSSES_LIFETIME_S = 3_600
+# Longer than the time between two looks for lost tasks, and short enough that a look long ago counts for nothing.
+_MISSING_LIFETIME_S = 15
 
 # Deletes the lock only for the one who holds it.
 _UNLOCK = "if redis.call('get', KEYS[1]) == ARGV[1] then return redis.call('del', KEYS[1]) end return 0"
@@ -30,7 +30,7 @@ class RedisRoster:
     def report(self, state: WorkerState) -> None:
         with self._redis.pipeline(transaction=False) as pipe:
             pipe.sadd(f"{_PREFIX}:workers", state.name)
-            pipe.set(_worker_key(state.name), msgspec.json.encode(state), ex=_REPORT_LIFETIME_S)
+            pipe.set(_worker_key(state.name), msgspec.json.encode(state), px=int(REPORT_LIFETIME_S * 1_000))
             pipe.execute()
 
     def leave(self, name: str) -> None:
@@ -49,14 +49,39 @@ class RedisRoster:
             self._redis.srem(f"{_PREFIX}:workers", *silent)
         return [msgspec.json.decode(report, type=WorkerState) for report in reports if report is not None]
 
-    def swap_suspects(self, batch_id: str, task_numbers: Sequence[int]) -> set[int]:
-        key = f"{_PREFIX}:suspects:{batch_id}"
-        if not task_numbers:
+    def count_losses(self, batch_id: str, task_numbers: Sequence[int]) -> None:
+        key = f"{_LOSSES}:{batch_id}"
+        with self._redis.pipeline(transaction=False) as pipe:
+            for number in task_numbers:
+                pipe.hincrby(key, str(number), 1)
+            pipe.expire(key, _LOSSES_LIFETIME_S)
+            pipe.execute()
+
+    def losses(self, batch_id: str) -> dict[int, int]:
+        counts: Any = self._redis.hgetall(f"{_LOSSES}:{batch_id}")
+        return {int(number): int(count) for number, count in counts.items()}
+
+    def batches_with_losses(self) -> set[str]:
+        found = self._redis.scan_iter(match=f"{_LOSSES}:*", count=1_000)
+        return {str(key, "utf-8").removeprefix(f"{_LOSSES}:") for key in found}
+
+    def forget_losses(self, batch_id: str) -> None:
+        self._redis.delete(f"{_LOSSES}:{batch_id}")
+
+    def lost_tasks(self, batch_id: str, missing: Sequence[int], after_s: float) -> set[int]:
+        key = f"{_PREFIX}:missing:{batch_id}"
+        if not missing:
             self._redis.delete(key)
             return set()
-        encoded = msgspec.json.encode(list(task_numbers))
-        before = cast("bytes | None", self._redis.set(key, encoded, ex=_SUSPECTS_LIFETIME_S, get=True))
-        return set(msgspec.json.decode(before, type=list[int])) if before else set()
+        seconds, microseconds = self._redis.time()
+        now = seconds + microseconds / 1_000_000
+        before = cast("bytes | None", self._redis.get(key))
+        known = msgspec.json.decode(before, type=dict[int, float]) if before else {}
+        since = {number: known.get(number, now) for number in missing}
+        lost = {number for number, seen_at in since.items() if now - seen_at >= after_s}
+        waiting = {number: seen_at for number, seen_at in since.items() if number not in lost}
+        self._redis.set(key, msgspec.json.encode(waiting), ex=_MISSING_LIFETIME_S)
+        return lost
 
     @contextmanager
     def lock(self, name: str, seconds: float) -> Iterator[bool]:

@@ -1,5 +1,7 @@
 """The Flask app, put together."""
 
+from typing import Any
+
 import structlog
 from flask import Flask, Response, request
 from flask_smorest import Api
@@ -11,7 +13,7 @@ from app.api.docs_page import add_docs_page
 from app.api.errors import register_errors
 from app.api.schemas import ErrorSchema
 from app.domain.ids import new_request_id
-from app.domain.limits import MIB
+from app.domain.limits import MAX_METADATA_KEY_CHARS, MAX_METADATA_PAIRS, MAX_METADATA_VALUE_CHARS, MIB
 
 log = structlog.get_logger()
 
@@ -19,6 +21,7 @@ log = structlog.get_logger()
 MAX_JSON_BODY_BYTES = MIB
 # The version of OpenAI's API, which clients may look at.
 _OPENAI_VERSION = "2020-10-01"
+_NO_NUL = r"^[^\u0000]*$"
 _OPENAPI = {
     "API_TITLE": "wylon Batch API",
     "API_VERSION": "v1",
@@ -57,8 +60,22 @@ def build_app(services: Services) -> Flask:
     api.spec.components.security_scheme("bearer", {"type": "http", "scheme": "bearer"})
     for views in (file_views, batch_views, model_views, health_views):
         api.register_blueprint(views.routes.blueprint)
+    _describe_choices(api.spec, services)
     add_docs_page(app, api.spec.to_dict)
     return app
+
+
+def _describe_choices(spec: Any, services: Services) -> None:
+    """Say in the description of a batch's request what its schema can't: what is supported here, and all limits."""
+    given = spec.components.schemas["BatchRequest"]["properties"]
+    given["endpoint"]["enum"] = [*services.endpoints]
+    given["completion_window"]["enum"] = [*services.windows]
+    # Marshmallow knows only the field's own limits, of which the service tells which pair is past them.
+    given["metadata"] |= {
+        "maxProperties": MAX_METADATA_PAIRS,
+        "propertyNames": {"maxLength": MAX_METADATA_KEY_CHARS, "pattern": _NO_NUL},
+        "additionalProperties": {"type": "string", "maxLength": MAX_METADATA_VALUE_CHARS, "pattern": _NO_NUL},
+    }
 
 
 def _begin() -> None:

@@ -1,7 +1,7 @@
 """What a view finds around its request: the services, the tenant, the request's id."""
 
 import time
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Mapping, Sequence
 from typing import Protocol, cast
 
 from flask import Flask, current_app, g
@@ -28,6 +28,14 @@ class Services(Protocol):
 
     @property
     def catalog(self) -> ModelCatalog: ...
+
+    @property
+    def endpoints(self) -> Sequence[str]:
+        """What the lines of a batch may ask for."""
+
+    @property
+    def windows(self) -> Sequence[str]:
+        """The completion windows that a batch may have."""
 
     @property
     def readiness(self) -> Mapping[str, Callable[[], None]]:

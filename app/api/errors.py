@@ -4,8 +4,10 @@ from collections.abc import Mapping
 
 import structlog
 from flask import Flask, Response, jsonify, request
+from gunicorn.http.errors import ParseException  # type: ignore[import-untyped]
 from werkzeug.exceptions import HTTPException, RequestEntityTooLarge
 
+from app.api.paced_socket import BodyTooSlow, TooManySlow
 from app.domain.errors import (
     Conflict,
     InvalidRequest,
@@ -32,6 +34,8 @@ _STATUS: Mapping[type[Refused], int] = {
 # Sent again as it is, the request would be refused again: OpenAI's clients retry a 409 unless told so.
 _NO_RETRY = {"x-should-retry": "false"}
 _RETRY_AFTER_S = "2"
+# Where the next request would begin is not known any more.
+_CLOSE = {"Connection": "close"}
 _UNAVAILABLE = "Something this needs does not answer right now: try again in a moment."
 
 
@@ -56,7 +60,11 @@ def register_errors(app: Flask) -> None:
     app.register_error_handler(Refused, _refused)
     app.register_error_handler(StateConflict, _state_conflict)
     app.register_error_handler(StorageFull, _storage_full)
+    app.register_error_handler(TwinUnfinished, _twin_unfinished)
     app.register_error_handler(Unavailable, _unavailable)
+    app.register_error_handler(ParseException, _no_http)
+    app.register_error_handler(BodyTooSlow, _too_slow)
+    app.register_error_handler(TooManySlow, _too_many_slow)
     app.register_error_handler(HTTPException, _http)
     app.register_error_handler(Exception, _unexpected)
 
@@ -74,6 +82,11 @@ def _state_conflict(fault: StateConflict) -> Response:
     return answer(409, str(fault))
 
 
+def _twin_unfinished(fault: TwinUnfinished) -> Response:
+    # Nothing is wrong here, so it is no 5xx; OpenAI's clients try a 409 again by themselves.
+    return answer(409, str(fault), code="idempotency_key_in_use", headers={"Retry-After": _RETRY_AFTER_S})
+
+
 def _storage_full(fault: StorageFull) -> Response:
     log.error("storage.full", error=str(fault))
     return answer(507, str(fault), code="storage_full", headers=_NO_RETRY)
@@ -82,8 +95,22 @@ def _storage_full(fault: StorageFull) -> Response:
 def _unavailable(fault: Unavailable) -> Response:
     log.warning("request.unavailable", error=str(fault))
     # Who it is that does not answer, and at which address, is for the log alone.
-    message = str(fault) if isinstance(fault, TwinUnfinished) else _UNAVAILABLE
-    return answer(503, message, code="unavailable", headers={"Retry-After": _RETRY_AFTER_S})
+    return answer(503, _UNAVAILABLE, code="unavailable", headers={"Retry-After": _RETRY_AFTER_S})
+
+
+def _no_http(_fault: ParseException) -> Response:
+    # Of the body alone: gunicorn itself answers where the head is none.
+    return answer(400, "The body of this request is no valid HTTP.", code="invalid_body", headers=_CLOSE)
+
+
+def _too_slow(_fault: BodyTooSlow) -> Response:
+    message = "The body of this request came too slowly: send it again over a faster line, or split the file."
+    return answer(408, message, code="request_timeout", headers=_CLOSE)
+
+
+def _too_many_slow(_fault: TooManySlow) -> Response:
+    log.warning("request.unavailable", error="as many callers as may be send slowly")
+    return answer(503, _UNAVAILABLE, code="unavailable", headers={"Retry-After": _RETRY_AFTER_S} | _CLOSE)
 
 
 def _http(fault: HTTPException) -> Response:

@@ -1,8 +1,10 @@
 """/v1/files."""
 
+import unicodedata
 from collections.abc import Iterator
 from datetime import UTC, datetime
 from typing import Any
+from urllib.parse import quote
 
 from flask import Response, request
 from werkzeug.http import parse_range_header
@@ -37,6 +39,10 @@ _FORM = {
                     "expires_after[anchor]": {"type": "string", "enum": ["created_at"]},
                     "expires_after[seconds]": {"type": "integer", "minimum": 3_600, "maximum": 2_592_000},
                 },
+                "dependentRequired": {
+                    "expires_after[anchor]": ["expires_after[seconds]"],
+                    "expires_after[seconds]": ["expires_after[anchor]"],
+                },
             }
         }
     },
@@ -44,8 +50,8 @@ _FORM = {
 _RANGE = {
     "in": "header",
     "name": "Range",
-    "schema": {"type": "string"},
-    "description": "`bytes=first-last`: answered with 206 and these bytes.",
+    "schema": {"type": "string", "pattern": r"^bytes=([0-9]{1,18}-[0-9]{0,18}|-[0-9]{1,18})$"},
+    "description": "`bytes=first-last`: answered with 206 and these bytes. Of several at once: with the whole file.",
 }
 _BYTES = {"type": "string", "format": "binary"}
 
@@ -110,7 +116,7 @@ def get_file_content(file_id: str) -> Response:
     """Retrieve a file's bytes, whole or a range of them."""
     content = services().files.content(tenant_id(), file_id)
     response = Response(_SeekableContent(content), mimetype="application/octet-stream", direct_passthrough=True)
-    response.headers.set("Content-Disposition", "attachment", filename=content.file.filename)
+    response.headers.set("Content-Disposition", "attachment", **_names(content.file.filename))
     # The bytes are a caller's: no browser may take them for a page of ours.
     response.headers["X-Content-Type-Options"] = "nosniff"
     response.content_length = content.size
@@ -118,15 +124,23 @@ def get_file_content(file_id: str) -> Response:
     response.set_etag(content.file.id)
     environ = dict(request.environ)
     if _means_the_whole(environ.get("HTTP_RANGE", ""), content.size):
-        del environ["HTTP_RANGE"]
+        environ.pop("HTTP_RANGE", None)
     response.make_conditional(environ, accept_ranges=True, complete_length=content.size)
     return response
 
 
+def _names(filename: str) -> dict[str, str]:
+    """Return a filename as a header carries it: in ASCII, and where that loses something also as RFC 6266 has it."""
+    if filename.isascii():
+        return {"filename": filename}
+    plain = unicodedata.normalize("NFKD", filename).encode("ascii", "ignore").decode()
+    return {"filename": plain, "filename*": f"UTF-8''{quote(filename, safe='')}"}
+
+
 def _means_the_whole(asked: str, size: int) -> bool:
     """Return whether a Range is answered with the whole file."""
-    if "," in asked:
-        # Several ranges at once may be, and nobody needs more.
+    # Several ranges at once may be, and nobody needs more; other units than bytes have to be ignored (RFC 9110 14.2).
+    if "," in asked or asked.partition("=")[0].strip().lower() != "bytes":
         return True
     parsed = parse_range_header(asked)
     # The last n bytes of a shorter file are all of it, which Werkzeug takes for none of it.

@@ -21,10 +21,13 @@ IDEMPOTENCY_KEY: Mapping[str, object] = {
     "description": "The same key and the same request again: the first answer again. With another request: 409.",
 }
 
+# What a route may answer with for any body that it reads.
+_OF_BODIES = (408, 503)
 _ERRORS = {
     400: "The request has a missing, wrong or unsupported value; `param` names it.",
     401: "The request carries no API key, or one that is not known.",
     404: "There is no such object.",
+    408: "The body came too slowly.",
     409: "The object is in a state that does not allow this, or the Idempotency-Key was used for another request.",
     413: "The request is over a limit of size.",
     416: "The file does not have the bytes of this range.",
@@ -85,7 +88,9 @@ class Routes:
 
         def register(view: View) -> View:
             decorated: Any = view
-            for code in sorted({*refuses} if is_public else {*refuses, 401}):
+            takes_body = takes.json is not None or takes.described_body is not None
+            own = () if is_public else (401,)
+            for code in sorted({*refuses, *own, *(_OF_BODIES if takes_body else ())}):
                 decorated = blueprint.alt_response(code, schema=ErrorSchema, description=_ERRORS[code])(decorated)
             for code, description in also.items():
                 shape = answer if code == 206 else None

@@ -32,6 +32,14 @@ class PlainInteger(fields.Integer):
         return super()._validated(value)
 
 
+class WholeNumber(fields.Integer):
+    """A whole number in JSON, where 3600.0 is one too and "3600" is none."""
+
+    def _validated(self, value: Any) -> int:
+        is_whole = isinstance(value, float) and value.is_integer()
+        return super()._validated(int(value) if is_whole else value)
+
+
 def _always(value: str | bool) -> fields.Constant[str | bool]:
     kind = "string" if isinstance(value, str) else "boolean"
     return fields.Constant(value, required=True, metadata={"type": kind, "enum": [value]})
@@ -47,9 +55,7 @@ class ExpiresAfterSchema(_Request):
     """When a file goes, counted from its creation."""
 
     anchor = fields.String(required=True, validate=validate.Equal("created_at"))
-    seconds = fields.Integer(
-        required=True, strict=True, validate=validate.Range(MIN_FILE_LIFETIME_S, MAX_FILE_LIFETIME_S)
-    )
+    seconds = WholeNumber(required=True, strict=True, validate=validate.Range(MIN_FILE_LIFETIME_S, MAX_FILE_LIFETIME_S))
 
 
 class BatchRequestSchema(_Request):
@@ -63,7 +69,7 @@ class BatchRequestSchema(_Request):
     metadata = fields.Dict(
         keys=fields.String(),
         # Checked by the service, which names the pair that does not do.
-        values=fields.Raw(allow_none=True, metadata={"type": "string", "maxLength": 512}),
+        values=fields.Raw(allow_none=True),
         allow_none=True,
         load_default=None,
         metadata={"description": "Up to 16 pairs of strings: keys up to 64 characters, values up to 512."},
@@ -105,7 +111,8 @@ class FileSchema(Schema):
     filename = fields.String(required=True)
     purpose = fields.String(required=True)
     status = _always("processed")
-    status_details = fields.Constant(None, required=True, allow_none=True, metadata={"type": "null"})
+    # Not `allow_none`, which would have the description say "null" twice.
+    status_details = fields.Constant(None, required=True, allow_none=False, metadata={"type": "null"})
 
 
 class FileDeletedSchema(Schema):

@@ -7,7 +7,7 @@ from typing import IO
 
 from flask import Request
 from werkzeug.exceptions import ClientDisconnected, RequestEntityTooLarge
-from werkzeug.sansio.multipart import Data, Epilogue, Field, File, MultipartDecoder, NeedData
+from werkzeug.sansio.multipart import Data, Epilogue, Event, Field, File, MultipartDecoder, NeedData, State
 
 from app.domain.errors import InvalidRequest, TooLarge
 from app.domain.limits import MAX_FILE_BYTES, MIB
@@ -22,6 +22,8 @@ _MAX_PENDING_BYTES = 2 * _PIECE_BYTES
 _MAX_FIELD_BYTES = 16 * 1024
 _MAX_PARTS = 32
 _FILE = "file"
+# What of a boundary's end may be there when the rest is still to come.
+_BOUNDARY_END = re.compile(rb"-|[^\S\n\r]*\r?")
 _BRACKETS = re.compile(r"([^\[\]]+)\[([^\[\]]+)\]")
 
 
@@ -65,7 +67,7 @@ def read_upload(request: Request, begin: Callable[[], Upload]) -> UploadForm:
     request.max_content_length = MAX_UPLOAD_BYTES
     reader = _FormReader(begin)
     try:
-        decoder = MultipartDecoder(_boundary(request), _MAX_PENDING_BYTES, max_parts=_MAX_PARTS)
+        decoder = _Decoder(_boundary(request), _MAX_PENDING_BYTES, max_parts=_MAX_PARTS)
         _feed(_body(request), decoder, reader)
         return reader.form
     except BaseException as fault:
@@ -125,6 +127,30 @@ def _read(stream: IO[bytes]) -> bytes | None:
 def _too_large() -> TooLarge:
     message = f"The upload is larger than {MAX_FILE_BYTES // MIB} MiB, the most that a file may have: split it."
     return TooLarge(message, param=_FILE, code="file_too_large")
+
+
+class _Decoder(MultipartDecoder):
+    r"""Werkzeug's, which takes a line break before a boundary for content where a piece ends just behind the boundary.
+
+    With `\r\n--boundary` at the end of a piece it waits for more, with `\r\n--boundary-` it gives out the `\r`.
+    """
+
+    def next_event(self) -> Event:
+        # The line break before the boundary may be the one that ends the headers: it is not clear until more has come.
+        if self.state is State.DATA_START and not self.complete and len(self.buffer) < len(self.boundary) + 8:
+            return NeedData()
+        # Nor is it whether a `\r` behind the boundary is all of its line break.
+        if not self.complete and self.buffer.endswith(b"--%b\r" % self.boundary):
+            return NeedData()
+        return super().next_event()
+
+    def _last_partial_boundary_index(self, data: bytes | bytearray) -> int:
+        at = data.rfind(b"--" + self.boundary)
+        if at > 0 and _BOUNDARY_END.fullmatch(data, at + 2 + len(self.boundary)):
+            before = data[max(0, at - 2) : at]
+            if before.endswith((b"\r", b"\n")):
+                return at - (2 if before == b"\r\n" else 1)
+        return super()._last_partial_boundary_index(data)
 
 
 class _FormReader:

@@ -24,7 +24,6 @@ _MODEL_OPTIONAL = frozenset({"/v1/moderations"})
 _INPUT_STANDS_IN = {"/v1/responses": ("prompt", "previous_response_id", "conversation")}
 
 _STREAM_MESSAGE = "Chat Completions: Streaming is not supported in the Batch API."
-_NOT_JSON = LineInvalid("invalid_json_line", "This line is not parseable as valid JSON.")
 # The quantifiers are possessive: with others the search notes each character of a string to come back to, which for
 # an inlined image takes seconds and a gigabyte.
 _STRING = re.compile(rb'"[^"\\]*+(?:\\.[^"\\]*+)*+"', re.DOTALL)
@@ -91,7 +90,7 @@ def check_line(data: bytes, endpoint: str) -> CheckedLine:
     except msgspec.ValidationError:
         raise _explain(data) from None
     except (msgspec.DecodeError, RecursionError):
-        raise _NOT_JSON from None
+        raise _not_json() from None
     if len(line.custom_id) > MAX_CUSTOM_ID_CHARS or not line.custom_id:
         raise LineInvalid(
             "invalid_request", f"custom_id must have 1 to {MAX_CUSTOM_ID_CHARS} characters.", param="custom_id"
@@ -114,6 +113,11 @@ def _check_utf8(data: bytes) -> None:
         raise LineInvalid(
             "invalid_json_line", f"This line is not valid UTF-8 (byte {fault.start + 1} of the line)."
         ) from None
+
+
+def _not_json() -> LineInvalid:
+    # One error for all lines would keep the traceback of each raise, and by that the bytes of every line.
+    return LineInvalid("invalid_json_line", "This line is not parseable as valid JSON.")
 
 
 def too_long() -> LineInvalid:
@@ -179,6 +183,9 @@ def _depth(data: bytes) -> int:
         if mark in b"[{":
             depth += 1
             deepest = max(deepest, depth)
+            if deepest > MAX_JSON_DEPTH:
+                # Brackets alone may follow for megabytes.
+                break
         elif mark in b"]}":
             depth -= 1
     return deepest
@@ -189,7 +196,7 @@ def _explain(data: bytes) -> LineInvalid:
     try:
         value: Any = msgspec.json.decode(data)
     except (msgspec.DecodeError, RecursionError):
-        return _NOT_JSON
+        return _not_json()
     if not isinstance(value, dict):
         return LineInvalid("invalid_json_line", "This line is not a JSON object.")
     for name, kind, said in (

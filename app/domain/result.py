@@ -20,6 +20,8 @@ REQUEST_TIMEOUT = ("request_timeout", "The underlying call to the model timed ou
 CONNECTION_FAILED = "connection_failed"
 INVALID_RESPONSE = "invalid_response"
 RESPONSE_TOO_LARGE = "response_too_large"
+# A line that ended the process that ran it, each time.
+WORKER_LOST = ("worker_lost", "The worker that executed this request was lost each time it was tried.")
 
 NO_USAGE = Usage()
 

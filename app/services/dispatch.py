@@ -9,7 +9,7 @@ from app.domain.batch import Batch
 from app.domain.errors import Unavailable
 from app.domain.lifecycle import Status
 from app.domain.plan import task_span
-from app.services.ports import BatchStore, LineTask, Queue, Roster, WorkerState
+from app.services.ports import BatchStore, Clock, Delivery, LineTask, Queue, Roster, WorkerState
 
 log = structlog.get_logger()
 
@@ -30,10 +30,11 @@ _LOCK_S = 10.0
 class DispatchService:
     """Hands the lines of running batches to the queue, and stops handing them out."""
 
-    def __init__(self, batches: BatchStore, queue: Queue, roster: Roster) -> None:
+    def __init__(self, batches: BatchStore, queue: Queue, roster: Roster, clock: Clock) -> None:
         self._batches = batches
         self._queue = queue
         self._roster = roster
+        self._clock = clock
 
     def refill(self) -> int:
         """Publish what the window has room for; return the number of tasks."""
@@ -57,13 +58,14 @@ class DispatchService:
     def _publish(self, batch: Batch, to_task: int) -> int:
         # The cursor is committed before the messages go: a crash between the two leaves tasks that upkeep finds lost,
         # never messages for tasks that the database does not know of.
+        decided_at = self._clock.now()
         if not self._batches.move_cursor(batch.id, batch.tasks_dispatched, to_task):
             return 0
         tasks = line_tasks(batch, range(batch.tasks_dispatched, to_task))
         try:
             if batch.tasks_dispatched == 0:
                 self._queue.open_chord(batch.id, batch.tasks)
-            self._queue.publish_lines(batch.id, tasks, is_repeat=False)
+            self._queue.publish_lines(batch.id, tasks, Delivery.FIRST, decided_at)
         except Unavailable:
             log.warning("dispatch.failed", batch_id=batch.id, tasks=len(tasks), exc_info=True)
         return len(tasks)
@@ -75,7 +77,9 @@ def window_lines(workers: Sequence[WorkerState]) -> int:
         return _WINDOW_WITHOUT_WORKERS
     slots = sum(worker.concurrency for worker in workers)
     lines_per_s = sum(worker.lines_per_s for worker in workers)
-    return int(min(max(_WINDOW_PER_SLOT * slots, _WINDOW_S * lines_per_s), _MAX_WINDOW))
+    # Lines that wait to be tried again take no call from the others.
+    lines_paused = sum(worker.lines_paused for worker in workers)
+    return int(min(max(_WINDOW_PER_SLOT * slots, _WINDOW_S * lines_per_s) + lines_paused, _MAX_WINDOW))
 
 
 def is_refill_due(outstanding: int, window: int) -> bool:

@@ -6,7 +6,7 @@ import structlog
 
 from app.domain import ids, result
 from app.domain.batch import Batch, Usage
-from app.domain.errors import StateConflict
+from app.domain.errors import StateConflict, StorageFull, Unavailable
 from app.domain.file import PURPOSE_BATCH_OUTPUT, File
 from app.domain.limits import MAX_FILE_LIFETIME_S
 from app.domain.line import read_request
@@ -52,8 +52,10 @@ class FinalizationService:
         try:
             usage = self._write(batch, files, token)
             output, errors = files.commit(self._clock.now())
-        except BaseException:
+        except BaseException as fault:
             files.discard()
+            if isinstance(fault, (StorageFull, Unavailable, OSError)):
+                self._excuse(batch_id, token)
             raise
         try:
             ended = self._batches.finish(batch_id, Written(output, errors, usage), token, self._clock.now())
@@ -67,6 +69,13 @@ class FinalizationService:
             self._blobs.delete(batch.plan_blob)
         self._queue.forget(batch_id)
         return True
+
+    def _excuse(self, batch_id: str, token: str) -> None:
+        # Room and connections come back; tries are for what is wrong with the batch itself.
+        try:
+            self._batches.excuse_try(batch_id, token)
+        except (StorageFull, Unavailable):
+            log.warning("batch.try_not_excused", batch_id=batch_id, exc_info=True)
 
     def _write(self, batch: Batch, files: "_Files", token: str) -> Usage:
         usage, next_position = Usage(), 0

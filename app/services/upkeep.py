@@ -10,7 +10,18 @@ from app.domain.batch import Batch
 from app.domain.errors import StateConflict
 from app.domain.lifecycle import Event, Status
 from app.services.dispatch import DispatchService, line_tasks
-from app.services.ports import BatchStore, Blobs, Clock, FileStore, IdempotencyStore, Queue, ResultStore, Roster
+from app.services.ports import (
+    BatchStore,
+    Blobs,
+    Clock,
+    Delivery,
+    FileStore,
+    IdempotencyStore,
+    Queue,
+    ResultStore,
+    Roster,
+    TrialStore,
+)
 
 log = structlog.get_logger()
 
@@ -18,8 +29,15 @@ log = structlog.get_logger()
 _EXPIRABLE = frozenset({Status.VALIDATING, Status.IN_PROGRESS})
 # Batches looked at in one tick: the nearest deadlines first, the rest in the next.
 _BATCHES_PER_TICK = 500
+_ALL_BATCHES = 1_000_000
 # A validation that has not begun this long after its batch was created has lost its message.
 _VALIDATE_AGAIN_S = 5.0
+# A worker says what it holds once a second, later when its machine is busy: what is missing is lost only after this.
+_LOST_AFTER_S = 4.5
+# Longer than a repair takes; a holder that died is waited for no longer.
+_LOCK_S = 10.0
+# A task that was lost with this many workers may be what ends them.
+_LOSSES_BEFORE_ALONE = 2
 # Past the grace for calls in flight, a batch that ends waits this much longer for its tasks to return.
 _DRAIN_SLACK_S = 10.0
 _FILES_PER_SWEEP = 200
@@ -29,6 +47,11 @@ _IDEMPOTENCY_LIFETIME_S = 86_400.0
 # A blob that nobody owns is removed at this age; whoever is writing one has long finished or died.
 _ORPHAN_AGE_S = 86_400.0
 _BLOBS_PER_LOOKUP = 500
+# A message taken this long ago is nobody's, unless a live worker says that it has it.
+_UNACKED_AGE_S = 60.0
+_UNACKED_PER_SWEEP = 1_000
+# Workers together hold no more messages than dispatch publishes.
+_UNACKED_PER_LOOK = 25_000
 
 
 class UpkeepService:
@@ -38,6 +61,7 @@ class UpkeepService:
         self,
         batches: BatchStore,
         results: ResultStore,
+        trials: TrialStore,
         files: FileStore,
         idempotency: IdempotencyStore,
         blobs: Blobs,
@@ -51,6 +75,7 @@ class UpkeepService:
     ) -> None:
         self._batches = batches
         self._results = results
+        self._trials = trials
         self._files = files
         self._idempotency = idempotency
         self._blobs = blobs
@@ -76,12 +101,9 @@ class UpkeepService:
 
     def repair(self) -> None:
         """Send again what was lost: line tasks, validations and finalizations."""
-        # The queue is read before the workers: a task that moves from one to the other meanwhile is seen in the first.
-        queued = self._queue.queued_tasks()
-        held = {task for worker in self._roster.workers() for task in worker.held_tasks}
-        for batch in self._batches.active(_BATCHES_PER_TICK, {Status.IN_PROGRESS}):
-            if batch.lines_outstanding:
-                self._repair_tasks(batch, queued | held)
+        with self._roster.lock("repair", _LOCK_S) as is_held:
+            if is_held:
+                self._repair_lines()
         for batch in self._batches.stalled(self._clock.now(), _BATCHES_PER_TICK):
             self._restart(batch)
 
@@ -95,6 +117,22 @@ class UpkeepService:
             if not self._results.clear(_RESULTS_PER_DELETE):
                 break
         self._idempotency.clear(now - _IDEMPOTENCY_LIFETIME_S)
+        self._trials.clear()
+
+    def sweep_broker(self) -> None:
+        """Delete what dead processes and late messages left in the broker."""
+        # What there is is read before the batches: a chord that is opened meanwhile is not among them.
+        chords, with_losses = self._queue.chords(), self._roster.batches_with_losses()
+        taken = self._queue.unacked(_UNACKED_PER_SWEEP, self._clock.now() - _UNACKED_AGE_S)
+        held = self._held_tasks()
+        active = {batch.id for batch in self._batches.active(_ALL_BATCHES)}
+        self._queue.drop_chords(chords - {ids.group_id(batch_id) for batch_id in active})
+        for batch_id in with_losses - active:
+            self._roster.forget_losses(batch_id)
+        # Whatever a message had asked for, upkeep asks for again as long as the batch needs it.
+        self._queue.drop_unacked(
+            [message.tag for message in taken if message.task_id not in held and message.batch_id not in active]
+        )
 
     def sweep_blobs(self) -> None:
         """Delete blobs that a crash left without an owner."""
@@ -106,6 +144,14 @@ class UpkeepService:
                 stale = []
         self._delete_orphans(stale)
 
+    def _repair_lines(self) -> None:
+        # The queue is read before the workers: a task that moves from one to the other meanwhile is seen in the first.
+        accounted = self._queue.queued_tasks()
+        accounted |= self._held_tasks()
+        for batch in self._batches.active(_BATCHES_PER_TICK, {Status.IN_PROGRESS}):
+            if batch.lines_outstanding:
+                self._repair_tasks(batch, accounted)
+
     def _repair_tasks(self, batch: Batch, accounted: set[str]) -> None:
         counts = self._results.counts_by_task(batch.id, batch.lines_per_task)
         missing = [
@@ -114,28 +160,54 @@ class UpkeepService:
             if counts.get(task.number, 0) < task.end - task.first
             and ids.task_id(batch.id, task.number) not in accounted
         ]
-        # Only what was missing at the last look too: a worker reports what it holds once a second.
-        seen_before = self._roster.swap_suspects(batch.id, missing)
-        lost = [number for number in missing if number in seen_before]
-        if lost:
-            log.warning("batch.repaired", batch_id=batch.id, tasks=len(lost))
-            self._queue.open_chord(batch.id, batch.tasks)
-            self._queue.publish_lines(batch.id, line_tasks(batch, lost), is_repeat=True)
+        lost = sorted(self._roster.lost_tasks(batch.id, missing, _LOST_AFTER_S))
+        if not lost:
+            return
+        losses = self._count_losses(batch.id, lost)
+        alone = [number for number in lost if losses.get(number, 0) > _LOSSES_BEFORE_ALONE]
+        again = [number for number in lost if losses.get(number, 0) <= _LOSSES_BEFORE_ALONE]
+        log.warning("batch.repaired", batch_id=batch.id, tasks=len(again), tasks_alone=len(alone))
+        self._queue.open_chord(batch.id, batch.tasks)
+        for numbers, delivery in ((again, Delivery.AGAIN), (alone, Delivery.ALONE)):
+            if numbers:
+                self._queue.publish_lines(batch.id, line_tasks(batch, numbers), delivery, self._clock.now())
+
+    def _count_losses(self, batch_id: str, lost: list[int]) -> dict[int, int]:
+        """Return how often tasks of the batch were lost with their worker, this time included."""
+        # A message that was merely lost is no sign against its lines: one that ended its worker was taken by it.
+        tags = {message.task_id: message.tag for message in self._queue.unacked(_UNACKED_PER_LOOK) if message.is_lines}
+        taken = {number: tag for number in lost if (tag := tags.get(ids.task_id(batch_id, number)))}
+        if taken:
+            self._roster.count_losses(batch_id, list(taken))
+            # Counted once; and nobody is left to acknowledge it.
+            self._queue.drop_unacked(list(taken.values()))
+        return self._roster.losses(batch_id)
+
+    def _held_tasks(self) -> set[str]:
+        return {task for worker in self._roster.workers() for task in worker.held_tasks}
 
     def _restart(self, batch: Batch) -> None:
         now = self._clock.now()
         if batch.status is Status.VALIDATING:
-            if now - batch.created_at > _VALIDATE_AGAIN_S:
+            # The two instants may be of two hosts: a clock that is behind does not put it off.
+            if abs(now - batch.created_at) > _VALIDATE_AGAIN_S:
                 self._queue.validate(batch.id)
         elif batch.finalize_tries >= self._finalize_max_tries:
-            log.error("batch.gave_up", batch_id=batch.id, tries=batch.finalize_tries)
-            self._batches.advance(batch.id, Event.GAVE_UP, now)
+            self._give_up(batch, now)
         elif not batch.lines_outstanding or self._is_drain_over(batch, now):
             self._queue.finalize(batch.id)
 
+    def _give_up(self, batch: Batch, now: float) -> None:
+        try:
+            self._batches.advance(batch.id, Event.GAVE_UP, now)
+        except StateConflict:
+            # A finalizer thought dead has ended it after all.
+            return
+        log.error("batch.gave_up", batch_id=batch.id, tries=batch.finalize_tries)
+
     def _is_drain_over(self, batch: Batch, now: float) -> bool:
         since = batch.cancelling_at if batch.status is Status.CANCELLING else batch.expires_at
-        return now - (since or now) > self._cancel_grace_s + _DRAIN_SLACK_S
+        return abs(now - (since or now)) > self._cancel_grace_s + _DRAIN_SLACK_S
 
     def _delete_orphans(self, keys: list[str]) -> None:
         owned = self._files.blobs(keys) if keys else set()

@@ -29,7 +29,7 @@ def build_control(settings: Settings, celery: Celery) -> Control:
     stores = open_stores(settings)
     client = open_redis(settings)
     queue, roster = CeleryQueue(celery, client), RedisRoster(client)
-    dispatch = DispatchService(stores.batches, queue, roster)
+    dispatch = DispatchService(stores.batches, queue, roster, stores.clock)
     return Control(
         validation=ValidationService(
             stores.batches,
@@ -44,6 +44,7 @@ def build_control(settings: Settings, celery: Celery) -> Control:
         upkeep=UpkeepService(
             stores.batches,
             stores.results,
+            stores.trials,
             stores.files,
             stores.idempotency,
             stores.blobs,

@@ -12,6 +12,7 @@ from app.adapters.db.engine import open_engine
 from app.adapters.db.file_store import SqlFileStore
 from app.adapters.db.key_store import SqlIdempotencyStore, SqlKeyStore
 from app.adapters.db.result_store import SqlResultStore
+from app.adapters.db.trial_store import SqlTrialStore
 from app.config import Settings
 from app.services.ports import Clock
 
@@ -26,6 +27,7 @@ class Stores:
     files: SqlFileStore
     batches: SqlBatchStore
     results: SqlResultStore
+    trials: SqlTrialStore
     keys: SqlKeyStore
     idempotency: SqlIdempotencyStore
     blobs: LocalBlobs
@@ -40,6 +42,7 @@ def open_stores(settings: Settings) -> Stores:
         files=SqlFileStore(engine),
         batches=SqlBatchStore(engine),
         results=SqlResultStore(engine),
+        trials=SqlTrialStore(engine),
         keys=SqlKeyStore(engine),
         idempotency=SqlIdempotencyStore(engine),
         blobs=LocalBlobs(settings.storage_folder),

@@ -1,6 +1,6 @@
 """What a web process serves from."""
 
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from functools import partial
 
@@ -24,6 +24,8 @@ class Web:
     batches: BatchService
     keys: KeyService
     catalog: HttpCatalog
+    endpoints: Sequence[str]
+    windows: Sequence[str]
     readiness: Mapping[str, Callable[[], None]]
 
 
@@ -45,6 +47,8 @@ def build_api(settings: Settings) -> Web:
         ),
         keys=KeyService(stores.keys, stores.clock),
         catalog=HttpCatalog(settings.upstream_url, settings.upstream_api_key),
+        endpoints=settings.endpoints,
+        windows=settings.completion_windows,
         readiness={"database": partial(check, stores.engine), "broker": lambda: _check_broker(client)},
     )
 

@@ -14,20 +14,25 @@ from app.adapters.db.file_store import SqlFileStore
 from app.adapters.db.key_store import SqlIdempotencyStore, SqlKeyStore
 from app.adapters.db.migrate import migrate
 from app.adapters.db.result_store import SqlResultStore
+from app.adapters.db.trial_store import SqlTrialStore
 from app.domain.batch import Batch
 from app.domain.file import File
 from app.domain.lifecycle import Event, Status
 from app.domain.result import NO_USAGE, Result
-from app.services.ports import BatchStore, Blobs, FileStore, IdempotencyStore, KeyStore, Planned, ResultStore
-from tests.fakes.database import MemoryDatabase
-from tests.fakes.outside import MemoryBlobs
-from tests.fakes.stores import (
-    MemoryBatchStore,
-    MemoryFileStore,
-    MemoryIdempotencyStore,
-    MemoryKeyStore,
-    MemoryResultStore,
+from app.services.ports import (
+    BatchStore,
+    Blobs,
+    FileStore,
+    IdempotencyStore,
+    KeyStore,
+    Planned,
+    ResultStore,
+    TrialStore,
 )
+from tests.fakes.database import MemoryDatabase
+from tests.fakes.keys import MemoryIdempotencyStore, MemoryKeyStore
+from tests.fakes.outside import MemoryBlobs
+from tests.fakes.stores import MemoryBatchStore, MemoryFileStore, MemoryResultStore, MemoryTrialStore
 
 NOW = 1_700_000_000.0
 
@@ -39,6 +44,7 @@ class Stores:
     files: FileStore
     batches: BatchStore
     results: ResultStore
+    trials: TrialStore
     keys: KeyStore
     idempotency: IdempotencyStore
 
@@ -112,7 +118,12 @@ def open_stores(request: pytest.FixtureRequest, tmp_path: Path) -> Iterator[Call
         database = MemoryDatabase()
         keys, idempotency = MemoryKeyStore(), MemoryIdempotencyStore()
         yield lambda: Stores(
-            MemoryFileStore(database), MemoryBatchStore(database), MemoryResultStore(database), keys, idempotency
+            MemoryFileStore(database),
+            MemoryBatchStore(database),
+            MemoryResultStore(database),
+            MemoryTrialStore(database),
+            keys,
+            idempotency,
         )
         return
     url = f"sqlite:///{tmp_path / 'wylon.db'}"
@@ -129,6 +140,7 @@ def open_stores(request: pytest.FixtureRequest, tmp_path: Path) -> Iterator[Call
             SqlFileStore(engine),
             SqlBatchStore(engine),
             SqlResultStore(engine),
+            SqlTrialStore(engine),
             SqlKeyStore(engine),
             SqlIdempotencyStore(engine),
         )

@@ -32,7 +32,7 @@ class BatchRow:
     lease_until: float = 0.0
 
     def is_leased(self, now: float) -> bool:
-        return self.lease_owner is not None and self.lease_until > now
+        return self.lease_owner is not None and self.lease_until >= now
 
 
 @dataclass
@@ -42,6 +42,7 @@ class MemoryDatabase:
     files: dict[str, FileRow] = field(default_factory=dict)
     batches: dict[str, BatchRow] = field(default_factory=dict)
     results: dict[str, dict[int, Result]] = field(default_factory=dict)
+    trials: dict[tuple[str, int], int] = field(default_factory=dict)
     lock: RLock = field(default_factory=RLock)
 
     def move(self, row: BatchRow, event: Event, now: float) -> Batch:

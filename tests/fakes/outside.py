@@ -1,15 +1,13 @@
-"""Doubles of what is neither a store nor ours: blobs, the queue, the clock, the roster, the models."""
+"""Doubles of what is neither a store nor ours: blobs, the clock, the models."""
 
 import re
 from collections.abc import Callable, Iterator, Sequence
-from contextlib import contextmanager
-from dataclasses import dataclass, field
+from dataclasses import dataclass
 from itertools import count
 
-from app.domain.errors import BlobMissing, StorageFull, Unavailable
-from app.domain.ids import task_id
+from app.domain.errors import BlobMissing, StorageFull
 from app.domain.retry import Trouble
-from app.services.ports import Answer, LineTask, WorkerState
+from app.services.ports import Answer
 
 PIECE_BYTES = 1024 * 1024
 _KEY = re.compile(r"[A-Za-z0-9_][A-Za-z0-9_.-]*/[A-Za-z0-9_][A-Za-z0-9_.-]*")
@@ -114,120 +112,6 @@ class MemoryBlobWriter:
 def _check_key(key: str) -> None:
     if not _KEY.fullmatch(key):
         raise ValueError(f"{key!r} is no key of a blob: write name/name")
-
-
-@dataclass
-class RecordingQueue:
-    """A queue that keeps what it was sent; with `failure` set it raises that instead."""
-
-    validated: list[str] = field(default_factory=list)
-    refills: int = 0
-    closed: list[str] = field(default_factory=list)
-    finalized: list[str] = field(default_factory=list)
-    opened_chords: list[tuple[str, int]] = field(default_factory=list)
-    closed_chords: list[tuple[str, int, int]] = field(default_factory=list)
-    published: list[tuple[str, int]] = field(default_factory=list)
-    repeated: list[tuple[str, int]] = field(default_factory=list)
-    # What was published, first time or again, by batch and number.
-    tasks: dict[tuple[str, int], LineTask] = field(default_factory=dict)
-    forgotten: list[str] = field(default_factory=list)
-    # The line tasks that wait; publishing adds to them, a test takes away from them.
-    waiting: set[str] = field(default_factory=set)
-    failure: Exception | None = None
-
-    def fail(self, message: str = "The broker does not answer.") -> None:
-        """Let every call from now on raise Unavailable."""
-        self.failure = Unavailable(message)
-
-    def validate(self, batch_id: str) -> None:
-        self._check()
-        self.validated.append(batch_id)
-
-    def refill(self) -> None:
-        self._check()
-        self.refills += 1
-
-    def close(self, batch_id: str) -> None:
-        self._check()
-        self.closed.append(batch_id)
-
-    def finalize(self, batch_id: str) -> None:
-        self._check()
-        self.finalized.append(batch_id)
-
-    def open_chord(self, batch_id: str, tasks: int) -> None:
-        self._check()
-        self.opened_chords.append((batch_id, tasks))
-
-    def close_chord(self, batch_id: str, dispatched: int, tasks: int) -> None:
-        self._check()
-        self.closed_chords.append((batch_id, dispatched, tasks))
-
-    def publish_lines(self, batch_id: str, tasks: Sequence[LineTask], *, is_repeat: bool) -> None:
-        self._check()
-        (self.repeated if is_repeat else self.published).extend((batch_id, task.number) for task in tasks)
-        self.tasks.update({(batch_id, task.number): task for task in tasks})
-        self.waiting.update(task_id(batch_id, task.number) for task in tasks)
-
-    def queued_tasks(self) -> set[str]:
-        self._check()
-        return set(self.waiting)
-
-    def forget(self, batch_id: str) -> None:
-        self._check()
-        self.forgotten.append(batch_id)
-
-    def _check(self) -> None:
-        if self.failure is not None:
-            raise self.failure
-
-
-class MemoryRoster:
-    """Workers, suspects and locks in dictionaries, by a clock that a test moves."""
-
-    BELIEVED_S = 5.0
-
-    def __init__(self, clock: FakeClock | None = None) -> None:
-        self._clock = clock or FakeClock()
-        self._reports: dict[str, tuple[float, WorkerState]] = {}
-        self._suspects: dict[str, set[int]] = {}
-        self._locked_until: dict[str, float] = {}
-        self._first_until: dict[str, float] = {}
-
-    def report(self, state: WorkerState) -> None:
-        self._reports[state.name] = (self._clock.now(), state)
-
-    def leave(self, name: str) -> None:
-        self._reports.pop(name, None)
-
-    def workers(self) -> list[WorkerState]:
-        now = self._clock.now()
-        return [state for reported_at, state in self._reports.values() if now - reported_at < self.BELIEVED_S]
-
-    def swap_suspects(self, batch_id: str, task_numbers: Sequence[int]) -> set[int]:
-        before = self._suspects.get(batch_id, set())
-        self._suspects[batch_id] = set(task_numbers)
-        return before & set(task_numbers)
-
-    @contextmanager
-    def lock(self, name: str, seconds: float) -> Iterator[bool]:
-        now = self._clock.now()
-        if self._locked_until.get(name, 0.0) > now:
-            yield False
-            return
-        mine = self._locked_until[name] = now + seconds
-        try:
-            yield True
-        finally:
-            if self._locked_until.get(name) == mine:
-                del self._locked_until[name]
-
-    def is_first(self, name: str, seconds: float) -> bool:
-        now = self._clock.now()
-        if self._first_until.get(name, 0.0) > now:
-            return False
-        self._first_until[name] = now + seconds
-        return True
 
 
 @dataclass

@@ -2,7 +2,6 @@
 
 from collections.abc import Collection, Iterator, Sequence
 from dataclasses import replace
-from threading import RLock
 
 from app.domain.batch import Batch, LineError, Usage
 from app.domain.errors import NotFound, StateConflict
@@ -142,6 +141,12 @@ class MemoryBatchStore:
             row.batch = replace(batch, sealed_at=sealed_at, finalize_tries=batch.finalize_tries + 1)
             return row.batch
 
+    def excuse_try(self, batch_id: str, token: str) -> None:
+        with self._db.lock:
+            row = self._db.batches[batch_id]
+            if row.lease_owner == token:
+                row.batch = replace(row.batch, finalize_tries=max(row.batch.finalize_tries - 1, 0))
+
     def lease(self, batch_id: str, token: str, now: float, seconds: float) -> bool:
         with self._db.lock:
             row = self._db.batches.get(batch_id)
@@ -255,46 +260,27 @@ class MemoryResultStore:
             )
 
 
-class MemoryKeyStore:
-    """API keys in a dictionary."""
+class MemoryTrialStore:
+    """Trials in a dictionary."""
 
-    def __init__(self) -> None:
-        self._tenants: dict[str, str] = {}
+    def __init__(self, database: MemoryDatabase | None = None) -> None:
+        self._db = database or MemoryDatabase()
+        self.begun = self._db.trials
 
-    def tenant_of(self, key_hash: str) -> str | None:
-        return self._tenants.get(key_hash)
+    def begin(self, batch_id: str, position: int) -> int:
+        with self._db.lock:
+            before = self.begun.get((batch_id, position), 0)
+            self.begun[batch_id, position] = before + 1
+            return before
 
-    def add(self, key_hash: str, tenant_id: str, now: float) -> None:
-        self._tenants.setdefault(key_hash, tenant_id)
+    def end(self, batch_id: str, position: int) -> None:
+        with self._db.lock:
+            self.begun.pop((batch_id, position), None)
 
-    def is_empty(self) -> bool:
-        return not self._tenants
-
-
-class MemoryIdempotencyStore:
-    """First answers in a dictionary."""
-
-    def __init__(self) -> None:
-        self._claims: dict[tuple[str, str], tuple[str, str, float]] = {}
-        self._lock = RLock()
-
-    def claim(self, tenant_id: str, key: str, fingerprint: str, object_id: str, now: float) -> tuple[str, str]:
-        with self._lock:
-            stored = self._claims.setdefault((tenant_id, key), (fingerprint, object_id, now))
-            return stored[0], stored[1]
-
-    def release(self, tenant_id: str, key: str) -> None:
-        with self._lock:
-            self._claims.pop((tenant_id, key), None)
-
-    def release_stale(self, tenant_id: str, key: str, before: float) -> bool:
-        with self._lock:
-            is_stale = (tenant_id, key) in self._claims and self._claims[tenant_id, key][2] < before
-            return is_stale and self._claims.pop((tenant_id, key)) is not None
-
-    def clear(self, before: float) -> int:
-        with self._lock:
-            old = [name for name, (_, _, claimed_at) in self._claims.items() if claimed_at < before]
-            for name in old:
-                del self._claims[name]
-            return len(old)
+    def clear(self) -> int:
+        with self._db.lock:
+            over = {batch_id for batch_id, row in self._db.batches.items() if row.batch.status in TERMINAL}
+            doomed = [line for line in self.begun if line[0] in over]
+            for line in doomed:
+                del self.begun[line]
+            return len(doomed)

@@ -4,13 +4,14 @@ The lines are those of no batch, so that each task returns at once.
 """
 
 import json
+import time
 from collections.abc import Iterator
 
 import pytest
 
 from app.adapters.queue import CONTROL_QUEUE, FINALIZE, LINES_QUEUE, REFILL, CeleryQueue
 from app.domain import ids
-from app.services.ports import LineTask
+from app.services.ports import Delivery, LineTask
 from tests.integration.pipeline import Pipeline
 from tests.integration.processes import until
 
@@ -68,10 +69,10 @@ def test_the_callback_comes_once_when_every_part_has_returned(
 ) -> None:
     queue.open_chord(batch_id, 50)
 
-    queue.publish_lines(batch_id, tasks(0, 49), is_repeat=False)
+    queue.publish_lines(batch_id, tasks(0, 49), Delivery.FIRST, time.time())
     await_idle(pipeline)
     before_the_last = callbacks(pipeline, batch_id)
-    queue.publish_lines(batch_id, tasks(49, 50), is_repeat=False)
+    queue.publish_lines(batch_id, tasks(49, 50), Delivery.FIRST, time.time())
 
     await_callback(pipeline, batch_id)
     await_idle(pipeline)
@@ -83,11 +84,11 @@ def test_parts_that_are_published_twice_count_once(pipeline: Pipeline, queue: Ce
     queue.open_chord(batch_id, 100)
 
     for _ in range(2):
-        queue.publish_lines(batch_id, tasks(0, 60), is_repeat=True)
+        queue.publish_lines(batch_id, tasks(0, 60), Delivery.AGAIN, time.time())
     await_idle(pipeline)
     before_the_rest = callbacks(pipeline, batch_id)
     for _ in range(2):
-        queue.publish_lines(batch_id, tasks(60, 100), is_repeat=True)
+        queue.publish_lines(batch_id, tasks(60, 100), Delivery.AGAIN, time.time())
 
     await_callback(pipeline, batch_id)
     await_idle(pipeline)
@@ -105,7 +106,7 @@ def test_a_closed_chord_ends_with_what_was_published(
         queue.close_chord(batch_id, 30, 1_000)
         await_idle(pipeline)
         assert callbacks(pipeline, batch_id) == 0
-    queue.publish_lines(batch_id, tasks(0, 30), is_repeat=False)
+    queue.publish_lines(batch_id, tasks(0, 30), Delivery.FIRST, time.time())
     await_idle(pipeline)
     if is_closed_last:
         assert callbacks(pipeline, batch_id) == 0
@@ -118,7 +119,7 @@ def test_a_closed_chord_ends_with_what_was_published(
 
 def test_a_chord_that_is_closed_twice_ends_once(pipeline: Pipeline, queue: CeleryQueue, batch_id: str) -> None:
     queue.open_chord(batch_id, 1_000)
-    queue.publish_lines(batch_id, tasks(0, 10), is_repeat=False)
+    queue.publish_lines(batch_id, tasks(0, 10), Delivery.FIRST, time.time())
     await_idle(pipeline)
 
     for _ in range(2):
@@ -133,12 +134,12 @@ def test_after_a_flush_the_same_parts_published_again_end_the_chord(
     pipeline: Pipeline, queue: CeleryQueue, batch_id: str
 ) -> None:
     queue.open_chord(batch_id, 40)
-    queue.publish_lines(batch_id, tasks(0, 25), is_repeat=False)
+    queue.publish_lines(batch_id, tasks(0, 25), Delivery.FIRST, time.time())
     await_idle(pipeline)
 
     pipeline.redis.flushall()
     queue.open_chord(batch_id, 40)
-    queue.publish_lines(batch_id, tasks(0, 40), is_repeat=True)
+    queue.publish_lines(batch_id, tasks(0, 40), Delivery.AGAIN, time.time())
 
     await_callback(pipeline, batch_id)
 
@@ -157,7 +158,7 @@ def test_after_a_flush_every_message_finds_its_queue(pipeline: Pipeline, queue: 
 
 def test_a_forgotten_chord_leaves_no_key(pipeline: Pipeline, queue: CeleryQueue, batch_id: str) -> None:
     queue.open_chord(batch_id, 10)
-    queue.publish_lines(batch_id, tasks(0, 5), is_repeat=False)
+    queue.publish_lines(batch_id, tasks(0, 5), Delivery.FIRST, time.time())
     await_idle(pipeline)
     before = pipeline.redis.keys(f"*{ids.group_id(batch_id)}*")
 
@@ -171,7 +172,42 @@ def test_tasks_that_wait_are_known_by_their_ids(pipeline: Pipeline, queue: Celer
     worker = pipeline.processes["worker-1"]
     assert worker.terminate(15) == 0
 
-    queue.publish_lines(batch_id, tasks(0, 3), is_repeat=False)
+    queue.publish_lines(batch_id, tasks(0, 3), Delivery.FIRST, time.time())
 
     assert queue.queued_tasks() == {ids.task_id(batch_id, number) for number in range(3)}
+    pipeline.ensure("worker-1")
+
+
+def test_chords_are_listed_and_dropped_by_their_group(pipeline: Pipeline, queue: CeleryQueue, batch_id: str) -> None:
+    queue.open_chord(batch_id, 3)
+    kept = ids.new_batch_id()
+    queue.open_chord(kept, 3)
+
+    assert {ids.group_id(batch_id), ids.group_id(kept)} <= queue.chords()
+    queue.drop_chords([ids.group_id(batch_id)])
+
+    assert ids.group_id(batch_id) not in queue.chords()
+    assert ids.group_id(kept) in queue.chords()
+
+
+def test_messages_taken_by_nobody_alive_are_found_and_dropped(
+    pipeline: Pipeline, queue: CeleryQueue, batch_id: str
+) -> None:
+    assert pipeline.processes["worker-1"].terminate(15) == 0
+    pipeline.redis.delete(LINES_QUEUE)
+    queue.publish_lines(batch_id, tasks(0, 1), Delivery.FIRST, time.time())
+    lines = json.loads(pipeline.redis.rpop(LINES_QUEUE))
+    # As kombu writes them: the message with its exchange and routing key, and its instant.
+    for tag, message, taken_at in (("old", lines, time.time() - 100), ("new", lines, time.time())):
+        pipeline.redis.hset("unacked", tag, json.dumps([message, "", LINES_QUEUE]))
+        pipeline.redis.zadd("unacked_index", {tag: taken_at})
+
+    old = queue.unacked(10, time.time() - 60)
+
+    assert [(message.tag, message.task_id, message.is_lines) for message in old] == [
+        ("old", ids.task_id(batch_id, 0), True)
+    ]
+    assert {"old", "new"} <= {message.tag for message in queue.unacked(10_000)}
+    queue.drop_unacked(["old", "new"])
+    assert {"old", "new"}.isdisjoint({message.tag for message in queue.unacked(10_000)})
     pipeline.ensure("worker-1")

@@ -97,6 +97,14 @@ class SqlBatchStore:
                 raise StateConflict(f"Another process finalizes {batch_id}.")
             return _batch(row)
 
+    def excuse_try(self, batch_id: str, token: str) -> None:
+        with writing(self._engine) as connection:
+            connection.execute(
+                update(batches)
+                .where(batches.c.id == batch_id, batches.c.lease_owner == token, batches.c.finalize_tries > 0)
+                .values(finalize_tries=batches.c.finalize_tries - 1)
+            )
+
     def lease(self, batch_id: str, token: str, now: float, seconds: float) -> bool:
         is_free = or_(batches.c.lease_owner.is_(None), batches.c.lease_owner == token, batches.c.lease_until < now)
         with writing(self._engine) as connection:

@@ -17,7 +17,14 @@ _SQLITE_BUSY_MS = 30_000
 _POOL_SIZE = 8
 _MAX_OVERFLOW = 24
 _POOL_WAIT_S = 30
-_CONNECT_TIMEOUT_S = 10
+_POSTGRES_OPTIONS = {
+    "connect_timeout": 10,
+    # A server that is gone without a word is noticed within half a minute.
+    "keepalives_idle": 10,
+    "keepalives_interval": 5,
+    "keepalives_count": 3,
+    "tcp_user_timeout": 30_000,
+}
 
 
 def open_engine(url: str) -> Engine:
@@ -25,15 +32,23 @@ def open_engine(url: str) -> Engine:
     parsed = make_url(url)
     if parsed.get_backend_name() == "sqlite":
         return _open_sqlite(url)
-    return create_engine(
+    engine = create_engine(
         parsed.set(drivername="postgresql+psycopg"),
         pool_size=_POOL_SIZE,
         max_overflow=_MAX_OVERFLOW,
         pool_timeout=_POOL_WAIT_S,
         # A connection that died with its server is replaced before it is used.
         pool_pre_ping=True,
-        connect_args={"connect_timeout": _CONNECT_TIMEOUT_S},
+        connect_args=_POSTGRES_OPTIONS,
     )
+
+    @event.listens_for(engine, "connect")
+    def _prepare(connection: Any, _record: Any) -> None:
+        # A process that stands still within a transaction, or is cut off in it, must not keep its locks from the rest.
+        connection.execute("SET idle_in_transaction_session_timeout = 10000")
+        connection.commit()
+
+    return engine
 
 
 def _open_sqlite(url: str) -> Engine:

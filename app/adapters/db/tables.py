@@ -102,6 +102,15 @@ results = Table(
     Column("payload", LargeBinary, nullable=False),
 )
 
+trials = Table(
+    "trials",
+    metadata,
+    Column("batch_id", String(64), primary_key=True),
+    Column("position", Integer, primary_key=True, autoincrement=False),
+    # How often the line was begun since it last came to an end.
+    Column("begun", Integer, nullable=False),
+)
+
 api_keys = Table(
     "api_keys",
     metadata,

@@ -17,6 +17,7 @@ _MAX_WRAPPED_CHARS = 2_000
 _MAX_SHOWN_CHARS = 200
 # Longer than any request id in use; it is repeated in every line of the output.
 _MAX_REQUEST_ID_CHARS = 200
+_STARTS = (b"{", b"[")
 # A character of UTF-8 is at most four bytes.
 _MAX_CHAR_BYTES = 4
 
@@ -30,18 +31,23 @@ def read_answer(reply: Reply, max_bytes: int) -> Answer:
     if trouble is Trouble.NONE:
         if not is_whole:
             return Answer(Trouble.FINAL, error=(RESPONSE_TOO_LARGE, _too_large(max_bytes)))
-        usage = _check_json(body)
+        usage = _check(body)
         if usage is None:
-            return Answer(Trouble.FLAKY, error=(INVALID_RESPONSE, _not_json(reply, body)))
+            return Answer(Trouble.FLAKY, error=(INVALID_RESPONSE, _senseless(reply, body)))
         return Answer(trouble, status, _request_id(headers), body, usage)
-    if not is_whole or _check_json(body) is None:
+    if not is_whole or _check(body) is None:
         body = _wrapped(reply, body)
     retry_after_s = None if trouble is Trouble.FINAL else read_retry_after(headers)
     return Answer(trouble, status, _request_id(headers), body, NO_USAGE, retry_after_s)
 
 
-def _check_json(body: bytes) -> Usage | None:
-    """Return the usage in a JSON text, None where it is none that every reader of the output can read."""
+def _check(body: bytes) -> Usage | None:
+    """Return the usage in an answer; None where it is none that every reader of the output can read.
+
+    Endpoints answer with an object, those beyond OpenAI's maybe with a list: `null` and the like say nothing.
+    """
+    if body[:1] != b"{" and not body.lstrip().startswith(_STARTS):
+        return None
     try:
         # msgspec does not look inside the strings that it skips.
         if not body.isascii():
@@ -71,11 +77,11 @@ def _empty_message(reply: Reply) -> str:
     return f"The upstream answered {reply.status} with an empty body{where}."
 
 
-def _not_json(reply: Reply, body: bytes) -> str:
+def _senseless(reply: Reply, body: bytes) -> str:
     kind = reply.headers.get("content-type", "none")[:_MAX_SHOWN_CHARS]
     start = "".join(char if char.isprintable() else " " for char in _text(body, _MAX_SHOWN_CHARS))
     return (
-        f"The upstream answered {reply.status} with a body that is not JSON "
+        f"The upstream answered {reply.status} with a body that is not a JSON object or list "
         f"({len(body)} bytes, content type {kind}): {start}"
     )
 

@@ -7,6 +7,8 @@ from app.config import Settings
 
 # A caller that reads or sends slowly holds a thread: a few of those must not keep the others waiting.
 WEB_THREADS = 64
+# Idle ones cost a file and a few kB each; from here on whoever comes takes the place of the idlest.
+WEB_CONNECTIONS = 4_096
 # The most that gunicorn takes, for a list's long query.
 WEB_REQUEST_LINE_BYTES = 8_190
 # A warm stop of the web has to end before the supervisor kills what is left.
@@ -25,7 +27,8 @@ def web_command(bind: str) -> Sequence[str]:
     return (
         *("-m", "gunicorn", "app.api:create_app()"),
         *("--bind", bind),
-        *("--workers", "1", "--worker-class", "gthread", "--threads", str(WEB_THREADS)),
+        *("--workers", "1", "--worker-class", "app.api.server.GuardedThreads", "--threads", str(WEB_THREADS)),
+        *("--worker-connections", str(WEB_CONNECTIONS)),
         # For a thread that hangs altogether; an upload of 200 MB over a slow line takes as long as it takes.
         *("--timeout", "300", "--graceful-timeout", str(WEB_GRACE_S), "--keep-alive", "75"),
         *("--limit-request-line", str(WEB_REQUEST_LINE_BYTES), "--no-control-socket"),

@@ -2,36 +2,40 @@
 
 import asyncio
 import signal
+import ssl
 
 import click
 import uvloop
 
 from app.cli.upstream.desk import Pace
+from app.cli.upstream.door import Door
 from app.cli.upstream.faults import KINDS, FaultPlan, parse_share
 from app.cli.upstream.server import Connection, Service
 from app.cli.upstream.stats import Stats
 
-# A thousand clients may connect at the same instant.
-BACKLOG = 4096
 
-
-async def serve(host: str, port: int, pace: Pace, faults: FaultPlan, *, is_tracking: bool) -> None:
+async def serve(
+    host: str, port: int, pace: Pace, faults: FaultPlan, *, is_tracking: bool, tls: ssl.SSLContext | None = None
+) -> None:
     """Serve until SIGTERM or SIGINT, having printed `ready` and the address."""
     loop = asyncio.get_running_loop()
     stopped = asyncio.Event()
     for number in (signal.SIGTERM, signal.SIGINT):
         loop.add_signal_handler(number, stopped.set)
     service = Service(pace, faults, Stats(is_tracking=is_tracking))
-    server = await loop.create_server(lambda: Connection(service), host, port, backlog=BACKLOG)
+    door = service.door = Door(lambda: Connection(service), host, port, tls)
+    await door.open()
     shown = f"[{host}]" if ":" in host else host
-    click.echo(f"ready http://{shown}:{server.sockets[0].getsockname()[1]}/v1")
+    click.echo(f"ready {'https' if tls else 'http'}://{shown}:{door.port}/v1")
     await stopped.wait()
     # Open connections are dropped with the loop: a client that hangs must not keep the process.
-    server.close()
+    door.close()
 
 
-_FAULT_HELP = "Bring a fault on a share of bodies, as in 500:0.1; a status or one of " + "; ".join(
-    f"{kind} ({meaning})" for kind, meaning in KINDS.items()
+_FILE = click.Path(exists=True, dir_okay=False)
+_FAULT_HELP = (
+    "Bring a fault on a share of bodies, as in 500:0.1. A status, with -SECONDS, -date or -none for its Retry-After, "
+    "or one of " + "; ".join(f"{kind} ({meaning})" for kind, meaning in KINDS.items())
 )
 
 
@@ -49,6 +53,8 @@ _FAULT_HELP = "Bring a fault on a share of bodies, as in 500:0.1; a status or on
     help="What becomes of requests over the capacity: they wait their turn, or get 429 and Retry-After.",
 )
 @click.option("--fail", "fails", multiple=True, metavar="FAULT[:SHARE]", help=_FAULT_HELP + ". May be repeated.")
+@click.option("--certificate", type=_FILE, help="Speak TLS, with this certificate in PEM; needs --key.")
+@click.option("--key", type=_FILE, help="The certificate's private key, in PEM.")
 @click.option("--track", is_flag=True, help="Count bodies that come more than once, as `repeats` in /stats.")
 def upstream(
     host: str,
@@ -58,20 +64,36 @@ def upstream(
     capacity: int | None,
     overload: str,
     fails: tuple[str, ...],
+    certificate: str | None,
+    key: str | None,
     track: bool,
 ) -> None:
     """Run a stand-in for an OpenAI-compatible model server that echoes what it is asked.
 
     For demos, tests and trying a deployment out. A message that contains [[fail:500]], [[fail:500x2]] (twice, then
-    it works), [[fail:429x1]], [[fail:html]], [[fail:cut]], [[fail:reset]], [[fail:hang]], [[fail:huge]],
-    [[fail:slow]] or [[sleep:2000]] (milliseconds) brings that on itself. GET /stats says what was done.
+    it works), [[fail:429-30]] (Retry-After: 30), [[fail:hang]] or any other fault of --fail, or [[sleep:2000]]
+    (milliseconds), brings that on itself. GET /stats says what was done.
     """
     try:
         faults = FaultPlan([parse_share(text) for text in fails])
     except ValueError as fault:
         raise click.BadParameter(str(fault), param_hint="--fail") from None
+    tls = _tls_of(certificate, key)
     pace = Pace(latency_ms / 1000, jitter_ms / 1000, capacity, overload == "queue")
     try:
-        uvloop.run(serve(host, port, pace, faults, is_tracking=track))
+        uvloop.run(serve(host, port, pace, faults, is_tracking=track, tls=tls))
     except OSError as fault:
         raise click.ClickException(f"Can't listen on {host}:{port}: {fault.strerror or fault}.") from None
+
+
+def _tls_of(certificate: str | None, key: str | None) -> ssl.SSLContext | None:
+    if not certificate and not key:
+        return None
+    if not certificate or not key:
+        raise click.UsageError("--certificate and --key go together.")
+    context = ssl.SSLContext(ssl.PROTOCOL_TLS_SERVER)
+    try:
+        context.load_cert_chain(certificate, key)
+    except (ssl.SSLError, OSError) as fault:
+        raise click.ClickException(f"Can't use {certificate} with {key}: {fault}.") from None
+    return context

@@ -1,8 +1,10 @@
 """What may go wrong with an answer of the stand-in, and how a setting or a request asks for it.
 
 A fault is `KIND` or `KINDxN`: an HTTP status from 400 to 599, or one of the kinds below; with `xN` it happens to
-a body the first N times only. `--fail 500:0.1` brings it on a tenth of the bodies, chosen by their hash;
-`[[fail:500x2]]` within a body brings it on that one, and `[[sleep:2000]]` makes its answer take 2,000 ms longer.
+a body the first N times only. A status may say when to come back: `429-5` has `Retry-After: 5`, `429-date` names a
+moment two seconds away, `429-none` says nothing. `--fail 500:0.1` brings a fault on a tenth of the bodies, chosen by
+their hash; `[[fail:500x2]]` within a body brings it on that one, and `[[sleep:2000]]` makes its answer take 2,000 ms
+longer.
 """
 
 import hashlib
@@ -13,28 +15,46 @@ from typing import NamedTuple
 
 # What each kind does; the first word of a fault that is no status.
 KINDS = {
+    "down": "drops every connection and refuses new ones for two seconds",
     "hang": "never answers",
+    "stall": "sends half of the answer, then nothing more",
     "reset": "closes the connection with a reset, without an answer",
+    "close": "closes the connection politely, without an answer",
     "cut": "sends half of the body, then closes the connection",
+    "half": "answers 200 with half of the JSON as if that were all",
     "html": "answers 200 with a page of HTML",
-    "slow": "sends the body in ten pieces over two seconds",
-    "huge": "answers 200 with 20 MiB of JSON",
+    "null": "answers 200 with null",
+    "redirect": "answers 307 and points elsewhere",
+    "slow": "sends the answer in ten pieces over two seconds",
+    "drip": "sends a byte of the answer every 0.2 s",
+    "huge": "answers 200 with 100 MiB of JSON",
+    "flood": "the same in chunks, without saying how much it is",
 }
-_FAULT = re.compile(r"(?P<kind>[a-z]+|[45]\d\d)(?:x(?P<times>[1-9]\d{0,8}))?")
-_MARKS = re.compile(rb"\[\[(fail|sleep):([a-z0-9]+)\]\]")
+_FAULT = re.compile(
+    r"(?:(?P<kind>[a-z]+)|(?P<status>[45]\d\d)(?:-(?P<later>none|date|\d{1,12}))?)(?:x(?P<times>[1-9]\d{0,8}))?"
+)
+_MARKS = re.compile(rb"\[\[(fail|sleep):([a-z0-9-]+)\]\]")
 MARK = b"[["
 
 
 class Fault(NamedTuple):
-    """One way to go wrong; `times` None is always, else so many times a body."""
+    """One way to go wrong; `times` None is always, else so many times a body.
+
+    `later` is what a status says of when to come back: seconds, `date`, `none`, or None for the usual.
+    """
 
     kind: str
     times: int | None = None
+    later: str | None = None
 
     @property
     def status(self) -> int | None:
         """The HTTP status, None for a kind that is no status."""
         return int(self.kind) if self.kind.isdecimal() else None
+
+    def __str__(self) -> str:
+        later = f"-{self.later}" if self.later else ""
+        return f"{self.kind}{later}{f'x{self.times}' if self.times else ''}"
 
 
 class Share(NamedTuple):
@@ -47,9 +67,9 @@ class Share(NamedTuple):
 def parse_fault(text: str) -> Fault:
     """Read `KIND` or `KINDxN`; ValueError says what would fit."""
     match = _FAULT.fullmatch(text)
-    if match is None or not (match["kind"].isdecimal() or match["kind"] in KINDS):
+    if match is None or not (match["status"] or match["kind"] in KINDS):
         raise ValueError(f"{text!r} is no fault: give a status from 400 to 599 or one of {', '.join(KINDS)}")
-    return Fault(match["kind"], int(match["times"]) if match["times"] else None)
+    return Fault(match["status"] or match["kind"], int(match["times"]) if match["times"] else None, match["later"])
 
 
 def parse_share(text: str) -> Share:
@@ -72,6 +92,8 @@ class FaultPlan:
             raise ValueError("the shares of all faults add up to more than 1")
         self._shares = tuple(shares)
         self._happened: Counter[tuple[bytes, Fault]] = Counter()
+        # Requests by the fault they were meant to get, whether it still happened to them or not.
+        self.asked: Counter[str] = Counter()
 
     @property
     def is_empty(self) -> bool:
@@ -83,13 +105,16 @@ class FaultPlan:
         fault, sleep_s = _marked(body) if MARK in body else (None, 0.0)
         if fault is None and self._shares:
             fault = self._shared(body)
-        if fault is not None and fault.times is not None and not self._may_happen(body, fault, fault.times):
-            fault = None
+        if fault is not None:
+            self.asked[str(fault)] += 1
+            if fault.times is not None and not self._may_happen(body, fault, fault.times):
+                fault = None
         return fault, sleep_s
 
     def forget(self) -> None:
-        """Start to count anew how often a fault happened."""
+        """Start to count anew how often a fault was asked for and happened."""
         self._happened.clear()
+        self.asked.clear()
 
     def _shared(self, body: bytes) -> Fault | None:
         point = int.from_bytes(_digest(body), "big") / 2**64

@@ -5,28 +5,32 @@ import json
 import socket
 import struct
 from collections import deque
+from collections.abc import Iterator
 from typing import NamedTuple, cast
 
 import httptools
 
-from app.cli.upstream import replies
+from app.cli.upstream import pieces, replies
 from app.cli.upstream.answers import ENDPOINTS, RequestInvalid, error_body, list_models
 from app.cli.upstream.desk import Desk, Pace, Visit
+from app.cli.upstream.door import Door
 from app.cli.upstream.faults import MARK, Fault, FaultPlan
-from app.cli.upstream.replies import Reply
+from app.cli.upstream.replies import SENSELESS, Reply
 from app.cli.upstream.stats import Stats
 
-MIB = 1024 * 1024
-# More than a client should take for one answer.
-HUGE_MIB = 20
 SLOW_PIECES = 10
 SLOW_PAUSE_S = 0.2
+# How long the door is shut by the fault `down`.
+DOWN_S = 2.0
 # Closing a socket that lingers for 0 s sends a reset in place of a polite end.
 _RESET_ON_CLOSE = struct.pack("ii", 1, 0)
 
 
 class Service:
     """What all connections share."""
+
+    # Where they come in; set before the first one does.
+    door: Door
 
     def __init__(self, pace: Pace, faults: FaultPlan, stats: Stats) -> None:
         self.stats = stats
@@ -47,7 +51,8 @@ class Service:
         if method == b"GET" and url == b"/v1/models":
             return replies.ok(list_models())
         if method == b"GET" and url == b"/stats":
-            return replies.ok(json.dumps(self.stats.report(self.desk.queued, self.pace.capacity)).encode())
+            report = self.stats.report(self.desk.queued, self.pace.capacity)
+            return replies.ok(json.dumps({**report, "by_fault": dict(self.faults.asked)}).encode())
         if method == b"POST" and url == b"/stats/reset":
             self.stats.reset()
             self.faults.forget()
@@ -84,10 +89,12 @@ class Connection(asyncio.Protocol):
     def connection_made(self, transport: asyncio.BaseTransport) -> None:
         # A server's connections can be written to; uvloop's are no subclass of asyncio's.
         self._transport = cast(asyncio.Transport, transport)
+        self._service.door.came_in(self._transport)
         self._is_open = True
 
     def connection_lost(self, exc: Exception | None) -> None:
         self._is_open = False
+        self._service.door.went_out(self._transport)
         self._waiting.clear()
         if self._sending is not None:
             self._sending.cancel()
@@ -144,18 +151,17 @@ class Connection(asyncio.Protocol):
         if fault is None:
             self._finish(self._service.answer(asked.url, asked.body), asked)
         elif fault.status is not None:
-            self._finish(replies.failed(fault.status), asked)
-        elif fault.kind == "html":
-            self._finish(replies.html_page(), asked)
-        elif fault.kind == "cut":
-            self._cut(self._service.answer(asked.url, asked.body), asked)
-        elif fault.kind == "huge":
-            self._send_huge(asked)
-        elif fault.kind == "slow":
-            self._send_slowly(self._service.answer(asked.url, asked.body), asked)
-        elif fault.kind == "reset":
-            self._reset()
-        # What is left is `hang`: the slot stays taken until the client gives up.
+            self._finish(replies.failed(fault.status, fault.later), asked)
+        elif fault.kind in SENSELESS:
+            body = self._service.answer(asked.url, asked.body).data.partition(b"\r\n\r\n")[2]
+            self._finish(SENSELESS[fault.kind](body), asked)
+        elif fault.kind in ("slow", "drip", "cut", "stall"):
+            self._send_part(self._service.answer(asked.url, asked.body).data, fault.kind, asked)
+        elif fault.kind in ("huge", "flood"):
+            self._send_huge(fault.kind, asked)
+        elif fault.kind != "hang":
+            self._break_off(fault.kind)
+        # A `hang` keeps its slot until the client gives up.
 
     def _finish(self, reply: Reply, asked: Asked) -> None:
         self._free_slot()
@@ -179,45 +185,51 @@ class Connection(asyncio.Protocol):
         elif self._waiting:
             self._take(self._waiting.popleft())
 
-    def _cut(self, reply: Reply, asked: Asked) -> None:
-        self._service.stats.by_status["cut"] += 1
-        body_at = reply.data.index(b"\r\n\r\n") + 4
-        self._free_slot()
-        self._write(reply.data[: (body_at + len(reply.data)) // 2], asked._replace(is_last=True))
-
-    def _send_huge(self, asked: Asked) -> None:
-        opening, closing = b'{"choices":[{"message":{"role":"assistant","content":"', b'"}}]}'
-        self._free_slot()
-        self._service.stats.by_status["huge"] += 1
-        self._transport.write(replies.head(200, len(opening) + HUGE_MIB * MIB + len(closing)) + opening)
-        for _ in range(HUGE_MIB):
-            # The same bytes each time: the transport keeps references, not copies.
-            self._transport.write(_ONE_MIB)
-        self._write(closing, asked)
-
-    def _send_slowly(self, reply: Reply, asked: Asked) -> None:
-        self._sending = None
-        size = -(-len(reply.data) // SLOW_PIECES)
-        self._send_piece(reply.data[:size], reply.data[size:], size, asked)
-
-    def _send_piece(self, piece: bytes, rest: bytes, size: int, asked: Asked) -> None:
-        if not rest:
-            self._sending = None
+    def _send_part(self, data: bytes, kind: str, asked: Asked) -> None:
+        if kind == "slow":
+            self._send_slowly(pieces.slices(data, -(-len(data) // SLOW_PIECES)), kind, asked)
+        elif kind == "drip":
+            self._send_slowly(pieces.slices(data, 1), kind, asked)
+        elif kind == "stall":
+            # The slot stays taken until the client gives up.
+            self._transport.write(pieces.half_of(data))
+        else:
+            self._service.stats.by_status[kind] += 1
             self._free_slot()
-            self._service.stats.by_status["slow"] += 1
-            self._write(piece, asked)
+            self._write(pieces.half_of(data), asked._replace(is_last=True))
+
+    def _send_huge(self, kind: str, asked: Asked) -> None:
+        self._free_slot()
+        self._service.stats.by_status[kind] += 1
+        *most, last = pieces.huge() if kind == "huge" else pieces.flood()
+        for piece in most:
+            self._transport.write(piece)
+        self._write(last, asked)
+
+    def _send_slowly(self, rest: Iterator[bytes], kind: str, asked: Asked) -> None:
+        self._sending = None
+        piece = next(rest, None)
+        if piece is None:
+            self._free_slot()
+            self._service.stats.by_status[kind] += 1
+            self._write(b"", asked)
             return
         self._transport.write(piece)
         loop = asyncio.get_running_loop()
-        self._sending = loop.call_later(SLOW_PAUSE_S, self._send_piece, rest[:size], rest[size:], size, asked)
+        self._sending = loop.call_later(SLOW_PAUSE_S, self._send_slowly, rest, kind, asked)
 
-    def _reset(self) -> None:
-        self._service.stats.by_status["reset"] += 1
-        self._transport.get_extra_info("socket").setsockopt(socket.SOL_SOCKET, socket.SO_LINGER, _RESET_ON_CLOSE)
-        self._transport.abort()
+    def _break_off(self, kind: str) -> None:
+        self._service.stats.by_status[kind] += 1
+        if kind == "down":
+            self._service.door.shut_for(DOWN_S)
+        elif kind == "close":
+            self._transport.close()
+        else:
+            linger = self._transport.get_extra_info("socket")
+            linger.setsockopt(socket.SOL_SOCKET, socket.SO_LINGER, _RESET_ON_CLOSE)
+            self._transport.abort()
 
 
-_ONE_MIB = b"x" * MIB
 _STATUS_NAMES = {status: str(status) for status in range(200, 600)}
 
 

@@ -161,8 +161,8 @@ def test_a_redirect_is_recorded_and_not_followed():
     assert "http://127.0.0.1:9/elsewhere" in json.loads(said.body)["error"]["message"]
 
 
-@pytest.mark.parametrize("body", [b"null", b"[]", b'"text"', b" {} \n", '{"a":"é"}'.encode()])
-def test_any_json_is_an_answer(body):
+@pytest.mark.parametrize("body", [b"{}", b"[]", b" {} \n", b"\n[1]", '{"a":"é"}'.encode()])
+def test_any_json_object_or_list_is_an_answer(body):
     said = call(once(answer(body)))
 
     assert (said.trouble, said.body) == (Trouble.NONE, body)
@@ -177,6 +177,20 @@ def test_a_good_status_with_a_body_that_is_not_json_is_flaky(body):
     said = call(once(answer(body)))
 
     assert (said.trouble, said.status, said.error[0]) == (Trouble.FLAKY, 0, "invalid_response")
+
+
+@pytest.mark.parametrize("body", [b"null", b" null\n", b"true", b"7", b'"text"'])
+def test_a_good_status_with_json_that_holds_nothing_is_flaky(body):
+    said = call(once(answer(body)))
+
+    assert (said.trouble, said.error[0]) == (Trouble.FLAKY, "invalid_response")
+    assert said.error[1].endswith(body.decode().replace("\n", " "))
+
+
+def test_an_error_that_is_json_without_an_object_is_wrapped():
+    said = call(once(answer(b"null", status="500 Internal Server Error")))
+
+    assert json.loads(said.body)["error"]["message"] == "null"
 
 
 def test_the_error_for_what_is_not_json_shows_what_it_was():

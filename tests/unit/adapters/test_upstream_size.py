@@ -18,7 +18,7 @@ def is_too_large(said: Answer) -> bool:
 
 def text_of(size: int) -> bytes:
     """Return a JSON text of this many bytes."""
-    return b'"%b"' % (b"x" * (size - 2))
+    return b'["%b"]' % (b"x" * (size - 4))
 
 
 def endless(first: bytes, piece: bytes) -> Handler:

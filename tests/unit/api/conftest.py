@@ -15,9 +15,11 @@ from app.domain.ids import hash_api_key
 from app.services.batches import BatchService
 from app.services.files import FileService
 from app.services.keys import KeyService
+from tests.fakes.broker import RecordingQueue
 from tests.fakes.database import MemoryDatabase
-from tests.fakes.outside import FakeClock, MemoryBlobs, RecordingQueue
-from tests.fakes.stores import MemoryBatchStore, MemoryFileStore, MemoryIdempotencyStore, MemoryKeyStore
+from tests.fakes.keys import MemoryIdempotencyStore, MemoryKeyStore
+from tests.fakes.outside import FakeClock, MemoryBlobs
+from tests.fakes.stores import MemoryBatchStore, MemoryFileStore
 
 KEY = "wy-one"
 OTHER_KEY = "wy-two"
@@ -45,6 +47,8 @@ class World:
     queue: RecordingQueue = field(default_factory=RecordingQueue)
     catalog: Catalog = field(default_factory=Catalog)
     key_store: MemoryKeyStore = field(default_factory=MemoryKeyStore)
+    endpoints: tuple[str, ...] = ("/v1/chat/completions", "/v1/embeddings")
+    windows: tuple[str, ...] = ("24h",)
     readiness: Mapping[str, Callable[[], None]] = field(default_factory=dict)
 
     def __post_init__(self) -> None:
@@ -57,8 +61,8 @@ class World:
             self.queue,
             self.clock,
             idempotency,
-            endpoints=("/v1/chat/completions", "/v1/embeddings"),
-            windows=("24h",),
+            endpoints=self.endpoints,
+            windows=self.windows,
         )
         self.keys = KeyService(self.key_store, self.clock)
         self.keys.ensure(KEY)

@@ -201,3 +201,22 @@ def test_an_upload_over_every_limit_is_refused_by_its_length(client: FlaskClient
 
     assert "512 MiB" in error_of(response, 413)["message"]
     assert world.is_empty
+
+
+@pytest.mark.parametrize("line_break", [b"\r\n", b"\n"])
+@pytest.mark.parametrize("padding", [b"", b" \t"])
+@pytest.mark.parametrize("form", [FILE + PURPOSE + END, PURPOSE + FILE + END])
+def test_where_a_piece_ends_changes_nothing(
+    client: FlaskClient, world: World, form: bytes, line_break: bytes, padding: bytes
+) -> None:
+    # One piece of a body ends at 256 KiB: the boundary behind the file is moved over that place.
+    piece_bytes = MIB // 4
+    body = form.replace(b"--b\r\n", b"--b" + padding + b"\r\n").replace(b"\r\n", line_break)
+    start, end = body.split(b"{}")
+
+    for behind in range(-1, 12):
+        content = b"x" * (piece_bytes - len(start) - behind)
+        response = send(client, start + content + end)
+
+        assert response.status_code == 200, behind
+        assert list(world.blobs.stored.values())[-1] == content, behind

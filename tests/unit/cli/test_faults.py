@@ -11,13 +11,20 @@ from app.cli.upstream.faults import Fault, FaultPlan, Share, parse_fault, parse_
         ("500x12", Fault("500", 12)),
         ("hang", Fault("hang")),
         ("cutx2", Fault("cut", 2)),
+        ("429-none", Fault("429", later="none")),
+        ("429-datex3", Fault("429", 3, "date")),
+        ("503-99999999999x1", Fault("503", 1, "99999999999")),
     ],
 )
 def test_a_fault_is_a_status_or_a_kind_and_may_be_counted(text: str, fault: Fault) -> None:
     assert parse_fault(text) == fault
+    assert str(fault) == text
 
 
-@pytest.mark.parametrize("text", ["", "200", "600", "50", "explode", "500x", "500x0", "x2", "500 ", "HANG"])
+@pytest.mark.parametrize(
+    "text",
+    ["", "200", "600", "50", "explode", "500x", "500x0", "x2", "500 ", "HANG", "429-", "429-soon", "hang-5", "429-5-5"],
+)
 def test_what_is_no_fault_is_refused(text: str) -> None:
     with pytest.raises(ValueError, match="is no fault"):
         parse_fault(text)
@@ -55,6 +62,7 @@ def test_a_counted_fault_comes_so_many_times_to_each_body() -> None:
 
     assert [plan.pick(b"a")[0] is not None for _ in range(4)] == [True, True, False, False]
     assert plan.pick(b"b")[0] == Fault("500", 2)
+    assert plan.asked == {"500x2": 5}
     plan.forget()
     assert plan.pick(b"a")[0] == Fault("500", 2)
 

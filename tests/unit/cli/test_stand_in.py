@@ -1,7 +1,12 @@
+import json
+import shutil
 import socket
+import ssl
 import time
 from collections.abc import Callable, Iterator
 from concurrent.futures import ThreadPoolExecutor
+from email.utils import parsedate_to_datetime
+from pathlib import Path
 from typing import Any
 
 import httpx
@@ -10,6 +15,8 @@ from openai.types import CreateEmbeddingResponse
 from openai.types.chat import ChatCompletion
 from openai.types.responses import Response
 
+from tests.integration.processes import until
+from tests.unit.adapters.test_upstream_tls import make_certificate
 from tests.unit.cli.stand_in import CHAT, ask, stand_in
 
 
@@ -101,24 +108,108 @@ def test_a_message_may_fail_twice_and_then_work(upstream: httpx.Client) -> None:
     assert [ask(upstream, "twice [[fail:500x2]]").status_code for _ in range(3)] == [500, 500, 200]
 
 
-def test_an_answer_may_be_html_or_huge(upstream: httpx.Client) -> None:
+@pytest.mark.parametrize(("later", "header"), [("none", None), ("7", "7"), ("99999999999", "99999999999")])
+def test_a_status_may_say_when_to_come_back(upstream: httpx.Client, later: str, header: str | None) -> None:
+    assert ask(upstream, f"[[fail:429-{later}]]").headers.get("retry-after") == header
+
+
+def test_a_status_may_name_the_moment_to_come_back(upstream: httpx.Client) -> None:
+    earliest = time.time()
+
+    later = parsedate_to_datetime(ask(upstream, "[[fail:503-date]]").headers["retry-after"]).timestamp()
+
+    assert earliest + 1 <= later <= time.time() + 2
+
+
+def test_a_good_status_may_come_with_a_body_that_makes_no_sense(upstream: httpx.Client) -> None:
     assert ask(upstream, "[[fail:html]]").text.startswith("<!DOCTYPE html>")
-    assert len(ask(upstream, "[[fail:huge]]").content) > 16 * 1024 * 1024
+    assert ask(upstream, "[[fail:null]]").text == "null"
+    half = ask(upstream, "[[fail:half]]")
+    assert half.status_code == 200
+    assert half.text.startswith('{"id"')
+    assert not half.text.endswith("}")
 
 
-@pytest.mark.parametrize(("kind", "error"), [("cut", httpx.RemoteProtocolError), ("reset", httpx.ReadError)])
+@pytest.mark.parametrize("kind", ["huge", "flood"])
+def test_an_answer_may_be_far_too_large(upstream: httpx.Client, kind: str) -> None:
+    body = {"messages": [{"role": "user", "content": f"[[fail:{kind}]]"}]}
+    with upstream.stream("POST", CHAT, json=body) as answer:
+        size = sum(len(piece) for piece in answer.iter_raw())
+
+    assert 100 * 1024 * 1024 < size < 101 * 1024 * 1024
+    assert ("content-length" in answer.headers) is (kind == "huge")
+
+
+def test_a_request_may_be_pointed_elsewhere(upstream: httpx.Client) -> None:
+    answer = ask(upstream, "[[fail:redirect]]")
+
+    assert (answer.status_code, answer.headers["location"]) == (307, "/elsewhere")
+
+
+@pytest.mark.parametrize(
+    ("kind", "error"),
+    [
+        ("cut", httpx.RemoteProtocolError),
+        ("close", httpx.RemoteProtocolError),
+        ("reset", httpx.ReadError),
+    ],
+)
 def test_an_answer_may_be_cut_off_or_never_come(upstream: httpx.Client, kind: str, error: type[Exception]) -> None:
     with pytest.raises(error):
         ask(upstream, f"[[fail:{kind}]]")
 
 
-def test_a_request_that_hangs_frees_its_slot_when_the_client_leaves() -> None:
+@pytest.mark.parametrize("kind", ["hang", "stall"])
+def test_a_request_that_hangs_frees_its_slot_when_the_client_leaves(kind: str) -> None:
+    body = {"messages": [{"role": "user", "content": f"[[fail:{kind}]]"}]}
     with stand_in("--capacity", "1") as client:
         with pytest.raises(httpx.ReadTimeout):
-            client.post(CHAT, content=b'{"messages":[{"role":"user","content":"[[fail:hang]]"}]}', timeout=0.1)
+            client.post(CHAT, json=body, timeout=0.1)
 
         assert ask(client, "next").status_code == 200
         assert wait_for(client, lambda stats: stats["in_flight"] == 0)["answered"] == 1
+
+
+def test_an_answer_may_drip(upstream: httpx.Client) -> None:
+    body = {"messages": [{"role": "user", "content": "[[fail:drip]]"}]}
+    request = b"POST %b HTTP/1.1\r\nhost: x\r\ncontent-length: %d\r\n\r\n%b"
+    said = json.dumps(body).encode()
+    with socket.create_connection((upstream.base_url.host, upstream.base_url.port or 0), timeout=20) as connection:
+        connection.sendall(request % (CHAT.encode(), len(said), said))
+
+        assert [connection.recv(100) for _ in range(4)] == [b"H", b"T", b"T", b"P"]
+
+
+def test_a_server_that_is_down_drops_all_connections_and_comes_back() -> None:
+    with stand_in() as client, ThreadPoolExecutor(1) as pool:
+        other = pool.submit(ask, client, "[[fail:hang]]")
+        wait_for(client, lambda stats: stats["in_flight"] == 1)
+
+        with pytest.raises(httpx.TransportError):
+            ask(client, "[[fail:downx1]]")
+
+        assert isinstance(other.exception(), httpx.TransportError)
+        with pytest.raises(httpx.ConnectError):
+            ask(client, "refused")
+        until(lambda: is_up(client), 20, "it is back")
+        assert ask(client, "[[fail:downx1]]").status_code == 200
+
+
+def is_up(client: httpx.Client) -> bool:
+    try:
+        return client.get("/stats").is_success
+    except httpx.ConnectError:
+        return False
+
+
+def test_requests_are_counted_by_the_fault_they_ask_for() -> None:
+    with stand_in() as client:
+        for _ in range(3):
+            ask(client, "[[fail:500x2]]")
+        ask(client, "[[fail:429-date]]")
+        ask(client, "none")
+
+        assert client.get("/stats").json()["by_fault"] == {"500x2": 3, "429-date": 1}
 
 
 def test_no_more_than_the_capacity_is_served_at_once_and_the_rest_waits() -> None:
@@ -170,3 +261,15 @@ def test_requests_sent_together_on_one_connection_are_answered_in_order(upstream
 
     assert received.count(b"HTTP/1.1 200 OK") == 3
     assert received.index(b'"n0') < received.index(b'"n1') < received.index(b'"n2')
+
+
+@pytest.mark.skipif(shutil.which("openssl") is None, reason="the openssl command makes the certificate")
+def test_it_may_speak_tls(tmp_path: Path) -> None:
+    certificate, _ = make_certificate(tmp_path, "IP:127.0.0.1")
+    options = ("--certificate", str(certificate), "--key", str(tmp_path / "key.pem"))
+    trust = ssl.create_default_context(cafile=certificate)
+    with stand_in(*options) as plain, httpx.Client(base_url=plain.base_url, verify=trust) as client:
+        assert client.base_url.scheme == "https"
+        assert ask(client, "secret").json()["choices"][0]["message"]["content"] == "secret"
+        with pytest.raises(httpx.TransportError):
+            ask(client, "[[fail:reset]]")

@@ -12,9 +12,11 @@ from app.services.dispatch import DispatchService
 from app.services.finalization import FinalizationService
 from app.services.ports import Planned, WorkerState
 from app.services.upkeep import UpkeepService
+from tests.fakes.broker import MemoryRoster, RecordingQueue
 from tests.fakes.database import MemoryDatabase
-from tests.fakes.outside import FakeClock, MemoryBlobs, MemoryRoster, RecordingQueue
-from tests.fakes.stores import MemoryBatchStore, MemoryFileStore, MemoryIdempotencyStore, MemoryResultStore
+from tests.fakes.keys import MemoryIdempotencyStore
+from tests.fakes.outside import FakeClock, MemoryBlobs
+from tests.fakes.stores import MemoryBatchStore, MemoryFileStore, MemoryResultStore, MemoryTrialStore
 
 NOW = 1_700_000_000.0
 CHAT = "/v1/chat/completions"
@@ -47,16 +49,18 @@ class PipelineHouse:
         self.database = MemoryDatabase()
         self.batches = MemoryBatchStore(self.database)
         self.results = MemoryResultStore(self.database)
+        self.trials = MemoryTrialStore(self.database)
         self.files = MemoryFileStore(self.database)
         self.idempotency = MemoryIdempotencyStore()
         self.blobs = MemoryBlobs(self.clock)
         self.queue = RecordingQueue()
         self.roster = MemoryRoster(self.clock)
-        self.dispatch = DispatchService(self.batches, self.queue, self.roster)
+        self.dispatch = DispatchService(self.batches, self.queue, self.roster, self.clock)
         self.finalization = self.finalization_over(self.results)
         self.upkeep = UpkeepService(
             self.batches,
             self.results,
+            self.trials,
             self.files,
             self.idempotency,
             self.blobs,
@@ -98,6 +102,12 @@ class PipelineHouse:
     def add_worker(self, name: str = "worker-1", concurrency: int = 8, **fields: object) -> None:
         state = WorkerState(name, concurrency, 0.0, ())
         self.roster.report(state._replace(**fields))
+
+    def look_twice(self) -> None:
+        """Repair as often as makes a task lost that nobody has."""
+        self.upkeep.repair()
+        self.clock.advance(5)
+        self.upkeep.repair()
 
     def batch(self, batch_id: str = "batch_1") -> Batch:
         batch = self.batches.find(batch_id)

@@ -8,9 +8,11 @@ from app.domain.errors import Conflict, InvalidRequest, NotFound, StateConflict,
 from app.domain.file import File
 from app.domain.lifecycle import CANCEL_ACKNOWLEDGED, TERMINAL, TRANSITIONS, Event, Status
 from app.services.batches import BatchRequest, BatchService
+from tests.fakes.broker import RecordingQueue
 from tests.fakes.database import MemoryDatabase
-from tests.fakes.outside import FakeClock, RecordingQueue
-from tests.fakes.stores import MemoryBatchStore, MemoryFileStore, MemoryIdempotencyStore
+from tests.fakes.keys import MemoryIdempotencyStore
+from tests.fakes.outside import FakeClock
+from tests.fakes.stores import MemoryBatchStore, MemoryFileStore
 
 TENANT = "tenant"
 

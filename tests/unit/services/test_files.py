@@ -5,8 +5,9 @@ from app.domain.file import File
 from app.domain.limits import MAX_BATCH_FILE_BYTES, MAX_FILE_LIFETIME_S, MIB
 from app.services.files import FileService, Upload, label
 from app.services.idempotency import TwinUnfinished
+from tests.fakes.keys import MemoryIdempotencyStore
 from tests.fakes.outside import FakeClock, MemoryBlobs
-from tests.fakes.stores import MemoryFileStore, MemoryIdempotencyStore
+from tests.fakes.stores import MemoryFileStore
 
 TENANT = "tenant"
 

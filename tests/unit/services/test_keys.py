@@ -2,8 +2,8 @@ import pytest
 
 from app.domain.errors import NotAuthorized
 from app.services.keys import KeyService
+from tests.fakes.keys import MemoryKeyStore
 from tests.fakes.outside import FakeClock
-from tests.fakes.stores import MemoryKeyStore
 
 
 @pytest.fixture

@@ -2,6 +2,7 @@ import pytest
 
 from app.domain.ids import task_id
 from app.domain.lifecycle import Event, Status
+from app.services.ports import REPORT_LIFETIME_S, Unacked
 from tests.unit.services.pipeline_house import (
     CANCEL_GRACE_S,
     FINALIZE_MAX_TRIES,
@@ -23,23 +24,39 @@ def arrange_sent(house: PipelineHouse, total: int = 4, *, lines_per_task: int = 
     house.queue.waiting.clear()
 
 
-def test_a_task_is_lost_only_at_the_second_look(house: PipelineHouse) -> None:
+def test_a_task_is_lost_once_it_has_been_missing_for_seconds(house: PipelineHouse) -> None:
     arrange_sent(house)
     house.record(1)
+    for _ in range(5):
+        house.upkeep.repair()
+    house.clock.advance(4)
     house.upkeep.repair()
     at_first = house.repeated()
 
+    house.clock.advance(1)
     house.upkeep.repair()
 
     assert at_first == []
     assert house.repeated() == [0, 2, 3]
 
 
+def test_a_task_that_was_sent_again_has_as_much_time_as_at_first(house: PipelineHouse) -> None:
+    arrange_sent(house)
+    house.look_twice()
+    house.queue.waiting.clear()
+    before = list(house.repeated())
+
+    house.clock.advance(4)
+    house.upkeep.repair()
+
+    assert before
+    assert house.repeated() == before
+
+
 def test_what_is_lost_counts_for_the_same_chord(house: PipelineHouse) -> None:
     arrange_sent(house)
 
-    house.upkeep.repair()
-    house.upkeep.repair()
+    house.look_twice()
 
     assert house.queue.opened_chords == [("batch_1", 4)] * 2
 
@@ -48,8 +65,7 @@ def test_a_task_that_waits_in_the_queue_is_not_lost(house: PipelineHouse) -> Non
     arrange_sent(house)
     house.queue.waiting = {task_id("batch_1", 2)}
 
-    house.upkeep.repair()
-    house.upkeep.repair()
+    house.look_twice()
 
     assert house.repeated() == [0, 1, 3]
 
@@ -58,8 +74,7 @@ def test_a_task_that_a_live_worker_holds_is_not_lost(house: PipelineHouse) -> No
     arrange_sent(house)
     house.add_worker(held_tasks=(task_id("batch_1", 0), task_id("batch_1", 1)))
 
-    house.upkeep.repair()
-    house.upkeep.repair()
+    house.look_twice()
 
     assert house.repeated() == [2, 3]
 
@@ -69,9 +84,8 @@ def test_what_a_dead_worker_held_is_lost(house: PipelineHouse) -> None:
     house.add_worker(held_tasks=tuple(task_id("batch_1", number) for number in range(4)))
     house.upkeep.repair()
 
-    house.clock.advance(house.roster.BELIEVED_S + 1)
-    house.upkeep.repair()
-    house.upkeep.repair()
+    house.clock.advance(REPORT_LIFETIME_S + 1)
+    house.look_twice()
 
     assert house.repeated() == [0, 1, 2, 3]
 
@@ -80,8 +94,7 @@ def test_a_task_with_some_lines_recorded_is_sent_for_the_rest(house: PipelineHou
     arrange_sent(house, 10, lines_per_task=4)
     house.record(0, 1, 2, 3, 4, 8, 9)
 
-    house.upkeep.repair()
-    house.upkeep.repair()
+    house.look_twice()
 
     assert house.repeated() == [1]
 
@@ -104,8 +117,7 @@ def test_tasks_that_were_never_dispatched_are_not_lost(house: PipelineHouse) -> 
     house.dispatch.refill()
     house.queue.waiting.clear()
 
-    house.upkeep.repair()
-    house.upkeep.repair()
+    house.look_twice()
 
     assert house.repeated() == [0, 1, 2, 3]
 
@@ -238,3 +250,43 @@ def test_ticks_that_come_twice_do_no_harm(house: PipelineHouse) -> None:
     house.upkeep.expire()
 
     assert house.queue.closed_chords == [("batch_1", 4, 4)]
+
+
+def lose_with_its_worker(house: PipelineHouse, number: int) -> None:
+    """Have a worker take the task and die."""
+    task = task_id("batch_1", number)
+    house.queue.waiting.discard(task)
+    house.queue.taken.append((house.clock.now(), Unacked(f"tag-{number}", task, is_lines=True, batch_id=None)))
+    house.look_twice()
+
+
+def test_a_task_that_was_lost_with_three_workers_is_sent_alone(house: PipelineHouse) -> None:
+    arrange_sent(house)
+    house.look_twice()
+
+    for _ in range(3):
+        lose_with_its_worker(house, 1)
+
+    assert house.repeated() == [0, 1, 2, 3, 1, 1]
+    assert house.queue.alone == [("batch_1", 1)]
+    assert house.queue.taken == []
+
+
+def test_messages_that_were_merely_lost_are_no_sign_against_their_lines(house: PipelineHouse) -> None:
+    arrange_sent(house)
+
+    for _ in range(5):
+        house.queue.waiting.clear()
+        house.look_twice()
+
+    assert house.queue.alone == []
+    assert len(house.repeated()) == 5 * 4
+
+
+@pytest.mark.parametrize("skew_s", [-3_600, 3_600])
+def test_a_clock_that_is_off_does_not_put_off_a_lost_validation(house: PipelineHouse, skew_s: float) -> None:
+    house.batches.add(new_batch(created_at=house.clock.now() + skew_s))
+
+    house.upkeep.repair()
+
+    assert house.queue.validated == ["batch_1"]

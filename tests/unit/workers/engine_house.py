@@ -9,10 +9,13 @@ from app.domain.retry import RetryPolicy
 from app.services.execution import ExecutionService
 from app.services.ports import Answer
 from tests.fakes.outside import FakeClock, good_answer
+from tests.fakes.stores import MemoryTrialStore
 from tests.unit.workers.waiting import WITHIN_S, batch_in_hand, until
 from workers.batches_in_hand import BatchInHand
 from workers.engine import LineEngine
+from workers.lease import Lease
 from workers.line_run import Line, LineRun
+from workers.quarantine import Quarantine
 from workers.taken import Taken
 from workers.writer import ResultWriter
 
@@ -68,6 +71,10 @@ class EngineHouse:
         self.upstream = HeldUpstream(script)
         self.clock = FakeClock()
         self.taken = Taken(CONCURRENCY)
+        self.trials = MemoryTrialStore()
+        # A minute ahead, so that it runs for as long as a test.
+        self.lease = Lease()
+        self.lease.extend(self.lease.now() + 60)
         self.records: list[Result] = []
         self.writer = ResultWriter(self._record, lambda progress: None)
         self.engine = LineEngine(
@@ -76,6 +83,8 @@ class EngineHouse:
             ),
             self.writer,
             self.taken,
+            self.lease,
+            Quarantine(self.trials),
             concurrency=CONCURRENCY,
             read_line=read_line,
             close_upstream=self.upstream.close,
@@ -83,9 +92,11 @@ class EngineHouse:
         self.writer.start()
         self.engine.start()
 
-    def submit(self, lines: int, batch: BatchInHand | None = None, *, is_read: bool = True) -> LineRun:
+    def submit(
+        self, lines: int, batch: BatchInHand | None = None, *, is_read: bool = True, is_alone: bool = False
+    ) -> LineRun:
         """Give the engine a task of so many lines."""
-        run = LineRun(batch or batch_in_hand(), lines)
+        run = LineRun(batch or batch_in_hand(), lines, self.lease.term, is_alone=is_alone)
         self.taken.add(f"task-{id(run)}", lines)
         self.engine.submit(
             [Line(run, position, 0, 10, request_line(position) if is_read else None) for position in range(lines)]

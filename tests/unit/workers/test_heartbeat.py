@@ -3,12 +3,14 @@ from types import SimpleNamespace
 import pytest
 
 from app.domain.lifecycle import Event
-from app.services.ports import Planned, WorkerState
-from tests.fakes.outside import FakeClock, MemoryRoster
+from app.services.ports import REPORT_LIFETIME_S, Planned, WorkerState
+from tests.fakes.broker import MemoryRoster
+from tests.fakes.outside import FakeClock
 from tests.fakes.stores import MemoryBatchStore
 from tests.unit.services.pipeline_house import NOW, new_batch
 from workers.batches_in_hand import BatchesInHand, BatchInHand
 from workers.heartbeat import Heartbeat
+from workers.lease import Lease
 from workers.taken import Taken
 
 GRACE_S = 30.0
@@ -19,8 +21,13 @@ class RecordingEngine:
 
     def __init__(self) -> None:
         self.answered = 0
+        self.lines_paused = 0
         self.stopped: list[str] = []
         self.aborted: list[str] = []
+        self.lapses = 0
+
+    def let_go(self) -> None:
+        self.lapses += 1
 
     def stop_batch(self, batch: BatchInHand) -> None:
         batch.is_stopped = True
@@ -40,6 +47,7 @@ class House:
         self.batches = BatchesInHand(self.store)
         self.engine = RecordingEngine()
         self.taken = Taken(4)
+        self.lease = Lease(self.clock.now)
         self.heartbeat = Heartbeat(
             "worker-1",
             4,
@@ -48,6 +56,7 @@ class House:
             self.taken,
             self.engine,
             self.batches,
+            self.lease,
             cancel_grace_s=GRACE_S,
         )
 
@@ -140,3 +149,36 @@ def test_stopping_leaves_the_roster(house: House) -> None:
     house.heartbeat.stop()
 
     assert house.roster.workers() == []
+
+
+def test_each_report_extends_the_lease(house: House) -> None:
+    house.beat()
+    house.clock.advance(REPORT_LIFETIME_S - 1)
+    house.beat()
+    house.clock.advance(REPORT_LIFETIME_S - 1)
+
+    assert house.lease.is_held()
+    # The first report of all ends the time in which nothing was held.
+    assert house.engine.lapses == 1
+
+
+def test_a_report_after_a_standstill_lets_go_of_what_is_held(house: House) -> None:
+    house.beat()
+    house.clock.advance(60)
+
+    house.beat()
+
+    assert house.engine.lapses == 2
+
+
+def test_reports_that_do_not_arrive_let_the_lease_lapse(house: House) -> None:
+    def fail(state: WorkerState) -> None:
+        raise ConnectionError("The broker is away.")
+
+    house.beat()
+    house.roster.report = fail
+    for _ in range(int(REPORT_LIFETIME_S)):
+        house.clock.advance(1)
+        house.beat()
+
+    assert not house.lease.is_held()

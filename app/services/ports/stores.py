@@ -1,24 +1,12 @@
-"""What the use cases need from outside, as Protocols; the adapters have the real things, the tests the fakes.
-
-Instants are seconds since 1970, UTC. A store's method is one transaction, committed when it returns.
-"""
+"""The database, as the use cases see it. A method is one transaction, committed when it returns."""
 
 from collections.abc import Collection, Iterator, Sequence
-from contextlib import AbstractContextManager
 from typing import NamedTuple, Protocol
 
 from app.domain.batch import Batch, LineError, Usage
 from app.domain.file import File
 from app.domain.lifecycle import ACTIVE, Event, Status
 from app.domain.result import Result
-from app.domain.retry import Trouble
-
-
-class Clock(Protocol):
-    """The time of day."""
-
-    def now(self) -> float:
-        """Return the seconds since 1970, UTC."""
 
 
 class FileStore(Protocol):
@@ -104,6 +92,9 @@ class BatchStore(Protocol):
         StateConflict where the batch is in_progress with lines missing, or the lease is no longer `token`'s.
         """
 
+    def excuse_try(self, batch_id: str, token: str) -> None:
+        """Take back a try that `seal` counted, while the lease is `token`'s: the fault is not the batch's."""
+
     def lease(self, batch_id: str, token: str, now: float, seconds: float) -> bool:
         """Take or extend the one lease to validate or finalize the batch; False where another holds it."""
 
@@ -142,6 +133,19 @@ class ResultStore(Protocol):
         """Delete up to `limit` results of batches that have ended with their files; 0 where none is left."""
 
 
+class TrialStore(Protocol):
+    """Lines under way whose task lost worker after worker: what is found here was going on when its process died."""
+
+    def begin(self, batch_id: str, position: int) -> int:
+        """Note that the line starts; return how often it had started before without an end."""
+
+    def end(self, batch_id: str, position: int) -> None:
+        """Forget the line: whatever it came to, its process lives."""
+
+    def clear(self) -> int:
+        """Forget the lines of batches that have ended; return how many."""
+
+
 class KeyStore(Protocol):
     """API keys, kept as hashes."""
 
@@ -167,132 +171,3 @@ class IdempotencyStore(Protocol):
 
     def clear(self, before: float) -> int:
         """Forget keys claimed before this instant."""
-
-
-class BlobWriter(Protocol):
-    """A blob being written: it exists under its key only once `commit` returned."""
-
-    def write(self, data: bytes) -> int:
-        """Append; StorageFull where there is no room."""
-
-    def commit(self) -> None: ...
-
-    def discard(self) -> None:
-        """Leave nothing behind; after a commit it does nothing."""
-
-
-class Blobs(Protocol):
-    """Byte strings by key; a key is `name/name`, written once."""
-
-    def create(self, key: str) -> BlobWriter: ...
-
-    def size(self, key: str) -> int:
-        """Return the number of bytes; BlobMissing."""
-
-    def read(self, key: str, offset: int, length: int) -> bytes:
-        """Return the bytes from `offset` on, fewer than `length` at the end; BlobMissing."""
-
-    def stream(self, key: str, offset: int = 0, length: int | None = None) -> Iterator[bytes]:
-        """Yield the bytes in pieces of up to 1 MiB; BlobMissing."""
-
-    def delete(self, key: str) -> None:
-        """Delete the blob if it is there."""
-
-    def stale(self, before: float) -> Iterator[str]:
-        """Yield the keys of blobs last written before this instant, unfinished ones included."""
-
-
-class Answer(NamedTuple):
-    """What a call to an upstream came to.
-
-    With an HTTP answer: `status`, `request_id` and `body`, which is JSON. Without one: `error`, a code and a message.
-    """
-
-    trouble: Trouble
-    status: int = 0
-    request_id: str = ""
-    body: bytes = b""
-    usage: Usage = Usage()
-    retry_after_s: float | None = None
-    error: tuple[str, str] | None = None
-
-
-class Upstream(Protocol):
-    """The model servers."""
-
-    async def call(self, endpoint: str, body: bytes, timeout_s: float) -> Answer:
-        """Post `body` to the endpoint; never raises but for cancellation."""
-
-
-class ModelCatalog(Protocol):
-    """What the upstreams serve."""
-
-    def models(self) -> list[dict[str, object]]:
-        """Return the upstream's model objects, each with an `id`; Unavailable."""
-
-
-class LineTask(NamedTuple):
-    """One Celery task of a batch: its number, and the positions from `first` up to and without `end`."""
-
-    number: int
-    first: int
-    end: int
-
-
-class Queue(Protocol):
-    """Messages to the other processes: ids only, each safe to deliver twice."""
-
-    def validate(self, batch_id: str) -> None: ...
-
-    def refill(self) -> None: ...
-
-    def close(self, batch_id: str) -> None:
-        """Ask control to send nothing more of a batch that was cancelled or has expired, and to end it."""
-
-    def finalize(self, batch_id: str) -> None: ...
-
-    def open_chord(self, batch_id: str, tasks: int) -> None:
-        """Fix how many line tasks must return before the chord's callback finalizes the batch."""
-
-    def close_chord(self, batch_id: str, dispatched: int, tasks: int) -> None:
-        """Lower that number to the tasks already sent, and send one that returns at once."""
-
-    def publish_lines(self, batch_id: str, tasks: Sequence[LineTask], *, is_repeat: bool) -> None:
-        """Send line tasks; with `is_repeat` their worker looks first which lines have a result."""
-
-    def queued_tasks(self) -> set[str]:
-        """Return the ids of the line tasks that wait in the queue."""
-
-    def forget(self, batch_id: str) -> None:
-        """Drop what the broker keeps for the batch's chord."""
-
-
-class WorkerState(NamedTuple):
-    """What a live worker says of itself each second."""
-
-    name: str
-    concurrency: int
-    lines_per_s: float
-    held_tasks: tuple[str, ...]
-
-
-class Roster(Protocol):
-    """Who is alive, and what only lives as long as the broker does."""
-
-    def report(self, state: WorkerState) -> None:
-        """Say that this worker lives; believed for a few seconds."""
-
-    def leave(self, name: str) -> None:
-        """Say that this worker ends: what it held is free."""
-
-    def workers(self) -> list[WorkerState]:
-        """Return the workers that reported lately."""
-
-    def swap_suspects(self, batch_id: str, task_numbers: Sequence[int]) -> set[int]:
-        """Store the tasks that seem lost now; return those that seemed so the last time too."""
-
-    def lock(self, name: str, seconds: float) -> AbstractContextManager[bool]:
-        """Hold a lock that ends by itself after `seconds`; yields False where another has it."""
-
-    def is_first(self, name: str, seconds: float) -> bool:
-        """Return True to one caller in each span of `seconds`."""

@@ -1,0 +1,45 @@
+"""What the use cases need from outside, as Protocols; the adapters have the real things, the tests the fakes.
+
+Instants are seconds since 1970, UTC.
+"""
+
+from app.services.ports.blobs import Blobs, BlobWriter
+from app.services.ports.broker import REPORT_LIFETIME_S, Delivery, LineTask, Queue, Roster, Unacked, WorkerState
+from app.services.ports.clock import Clock
+from app.services.ports.models import Answer, ModelCatalog, Upstream
+from app.services.ports.stores import (
+    BatchStore,
+    FileStore,
+    IdempotencyStore,
+    KeyStore,
+    Planned,
+    Progress,
+    ResultStore,
+    TrialStore,
+    Written,
+)
+
+__all__ = [
+    "REPORT_LIFETIME_S",
+    "Answer",
+    "BatchStore",
+    "BlobWriter",
+    "Blobs",
+    "Clock",
+    "Delivery",
+    "FileStore",
+    "IdempotencyStore",
+    "KeyStore",
+    "LineTask",
+    "ModelCatalog",
+    "Planned",
+    "Progress",
+    "Queue",
+    "ResultStore",
+    "Roster",
+    "TrialStore",
+    "Unacked",
+    "Upstream",
+    "WorkerState",
+    "Written",
+]

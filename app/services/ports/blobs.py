@@ -1,0 +1,37 @@
+"""Byte strings by key, as the use cases see them."""
+
+from collections.abc import Iterator
+from typing import Protocol
+
+
+class BlobWriter(Protocol):
+    """A blob being written: it exists under its key only once `commit` returned."""
+
+    def write(self, data: bytes) -> int:
+        """Append; StorageFull where there is no room."""
+
+    def commit(self) -> None: ...
+
+    def discard(self) -> None:
+        """Leave nothing behind; after a commit it does nothing."""
+
+
+class Blobs(Protocol):
+    """Byte strings by key; a key is `name/name`, written once."""
+
+    def create(self, key: str) -> BlobWriter: ...
+
+    def size(self, key: str) -> int:
+        """Return the number of bytes; BlobMissing."""
+
+    def read(self, key: str, offset: int, length: int) -> bytes:
+        """Return the bytes from `offset` on, fewer than `length` at the end; BlobMissing."""
+
+    def stream(self, key: str, offset: int = 0, length: int | None = None) -> Iterator[bytes]:
+        """Yield the bytes in pieces of up to 1 MiB; BlobMissing."""
+
+    def delete(self, key: str) -> None:
+        """Delete the blob if it is there."""
+
+    def stale(self, before: float) -> Iterator[str]:
+        """Yield the keys of blobs last written before this instant, unfinished ones included."""

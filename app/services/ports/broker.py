@@ -1,0 +1,127 @@
+"""The other processes, as the use cases see them: messages to them, and who of them is alive."""
+
+from collections.abc import Collection, Sequence
+from contextlib import AbstractContextManager
+from enum import StrEnum
+from typing import NamedTuple, Protocol
+
+# A worker that has been silent for this long is taken for dead, and by then takes itself for dead: what it held is
+# others' to run.
+REPORT_LIFETIME_S = 6.0
+
+
+class LineTask(NamedTuple):
+    """One Celery task of a batch: its number, and the positions from `first` up to and without `end`."""
+
+    number: int
+    first: int
+    end: int
+
+
+class Delivery(StrEnum):
+    """How a line task is sent."""
+
+    # Its lines have never run, as far as the sender knows.
+    FIRST = "first"
+    # It was lost: its worker looks first which lines have a result.
+    AGAIN = "again"
+    # Its workers died again and again: its lines run one at a time, and those that end a worker are counted.
+    ALONE = "alone"
+
+
+class Unacked(NamedTuple):
+    """A message that a worker took and has not acknowledged."""
+
+    tag: str
+    task_id: str
+    is_lines: bool
+    # The batch that a message of control is about; None for line tasks, refills and ticks.
+    batch_id: str | None
+
+
+class Queue(Protocol):
+    """Messages to the other processes: ids only, each safe to deliver twice."""
+
+    def validate(self, batch_id: str) -> None: ...
+
+    def refill(self) -> None: ...
+
+    def close(self, batch_id: str) -> None:
+        """Ask control to send nothing more of a batch that was cancelled or has expired, and to end it."""
+
+    def finalize(self, batch_id: str) -> None: ...
+
+    def open_chord(self, batch_id: str, tasks: int) -> None:
+        """Fix how many line tasks must return before the chord's callback finalizes the batch."""
+
+    def close_chord(self, batch_id: str, dispatched: int, tasks: int) -> None:
+        """Lower that number to the tasks already sent, and send one that returns at once."""
+
+    def publish_lines(self, batch_id: str, tasks: Sequence[LineTask], delivery: Delivery, decided_at: float) -> None:
+        """Send line tasks; `decided_at` is when nobody else had been told to send them."""
+
+    def queued_tasks(self) -> set[str]:
+        """Return the ids of the line tasks that wait in the queue."""
+
+    def forget(self, batch_id: str) -> None:
+        """Drop what the broker keeps for the batch's chord."""
+
+    def chords(self) -> set[str]:
+        """Return the group ids of all chords that the broker keeps something for."""
+
+    def drop_chords(self, group_ids: Collection[str]) -> None:
+        """Drop what the broker keeps for these chords."""
+
+    def unacked(self, limit: int, before: float | None = None) -> list[Unacked]:
+        """Return up to `limit` messages that were taken, before an instant, and not acknowledged; the oldest first."""
+
+    def drop_unacked(self, tags: Sequence[str]) -> None:
+        """Delete messages that nobody will acknowledge."""
+
+
+class WorkerState(NamedTuple):
+    """What a live worker says of itself each second."""
+
+    name: str
+    concurrency: int
+    lines_per_s: float
+    held_tasks: tuple[str, ...]
+    # Lines that wait to be tried again: they are in its hands and keep nothing busy.
+    lines_paused: int = 0
+
+
+class Roster(Protocol):
+    """Who is alive, and what only lives as long as the broker does."""
+
+    def report(self, state: WorkerState) -> None:
+        """Say that this worker lives; believed for a few seconds."""
+
+    def leave(self, name: str) -> None:
+        """Say that this worker ends: what it held is free."""
+
+    def count_losses(self, batch_id: str, task_numbers: Sequence[int]) -> None:
+        """Count for each task that it was lost with a worker that had taken it; forgotten after an hour without one."""
+
+    def losses(self, batch_id: str) -> dict[int, int]:
+        """Return how often each task of the batch was counted, those that never were left out."""
+
+    def batches_with_losses(self) -> set[str]:
+        """Return the ids of the batches for which losses are kept."""
+
+    def forget_losses(self, batch_id: str) -> None:
+        """Drop the counts of a batch that has ended."""
+
+    def workers(self) -> list[WorkerState]:
+        """Return the workers that reported lately."""
+
+    def lost_tasks(self, batch_id: str, missing: Sequence[int], after_s: float) -> set[int]:
+        """Return those of the tasks that have been missing at each look for so long; for them the time starts anew.
+
+        The time is the roster's own, which is one for all processes.
+        """
+
+    def lock(self, name: str, seconds: float) -> AbstractContextManager[bool]:
+        """Hold a lock that ends by itself after `seconds`; yields False where another has it."""
+
+    def is_first(self, name: str, seconds: float) -> bool:
+        """Return True to one caller in each span of `seconds`."""

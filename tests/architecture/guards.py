@@ -1,0 +1,184 @@
+"""Take each guard out of a copy of the project, one at a time, and see the test that is named for it fail.
+
+`python -m tests.architecture.guards` prints a table; it exits with 1 where a guard goes and no test says so.
+"""
+
+import os
+import shutil
+import subprocess
+import sys
+import tempfile
+from collections.abc import Iterator
+from contextlib import contextmanager
+from pathlib import Path
+from typing import NamedTuple
+
+from tests.architecture.source import ROOT
+
+_RUN_S = 180.0
+_PASSED, _FAILED = 0, 1
+_BATCH_STORE = "app/adapters/db/batch_store.py"
+_RESULT_STORE = "app/adapters/db/result_store.py"
+
+
+class Guard(NamedTuple):
+    """A few characters that keep two processes from spoiling each other's work; `without` is the code without them."""
+
+    name: str
+    file: str
+    text: str
+    without: str
+    test: str
+
+
+GUARDS = (
+    Guard(
+        "insert-once key",
+        _RESULT_STORE,
+        "ON CONFLICT DO NOTHING",
+        "ON CONFLICT (batch_id, position) DO UPDATE SET payload = excluded.payload",
+        "tests/races/test_duplicate_records.py::test_of_two_results_of_a_line_the_first_stays_and_counts_once[sqlite]",
+    ),
+    Guard(
+        "status guard: a move from the status that was read",
+        _BATCH_STORE,
+        "where(batches.c.id == batch_id, batches.c.status == read)",
+        "where(batches.c.id == batch_id)",
+        "tests/races/test_cancel_and_expiry.py::test_of_two_that_read_the_same_status_one_moves_it[postgresql-True]",
+    ),
+    Guard(
+        "status guard: no result after the seal",
+        _BATCH_STORE,
+        "and_(batches.c.status.in_(sorted(RECORDING)), batches.c.sealed_at.is_(None))",
+        "batches.c.status.in_(sorted(RECORDING))",
+        "tests/races/test_record_and_seal.py::test_a_result_behind_the_seal_waits_and_is_dropped[sqlite]",
+    ),
+    Guard(
+        "status guard: no result but of a batch that runs",
+        _BATCH_STORE,
+        "and_(batches.c.status.in_(sorted(RECORDING)), batches.c.sealed_at.is_(None))",
+        "batches.c.sealed_at.is_(None)",
+        "tests/races/test_record_and_seal.py::test_a_result_of_a_batch_that_was_not_accepted_is_dropped[sqlite]",
+    ),
+    Guard(
+        "the lock of the row while results are inserted",
+        _RESULT_STORE,
+        ".with_for_update()",
+        "",
+        "tests/races/test_record_and_seal.py::test_a_seal_amid_a_record_waits_and_counts_its_result[postgresql]",
+    ),
+    Guard(
+        "lease check: a worker that stood still starts nothing it holds",
+        "workers/engine.py",
+        " or not self._lease.covers(line.run.term)",
+        "",
+        "tests/unit/workers/test_engine_leases.py::test_no_line_is_started_once_the_lease_has_lapsed",
+    ),
+    Guard(
+        "repair looks first which lines have a result",
+        "app/services/upkeep.py",
+        "(again, Delivery.AGAIN)",
+        "(again, Delivery.FIRST)",
+        "tests/unit/services/test_upkeep.py::test_what_a_dead_worker_held_is_lost",
+    ),
+    Guard(
+        "finalize lease: one holder",
+        _BATCH_STORE,
+        ".where(batches.c.id == batch_id, is_free)",
+        ".where(batches.c.id == batch_id)",
+        "tests/races/test_two_finalizers.py::test_of_two_that_lease_a_batch_the_second_waits_and_gets_none[sqlite]",
+    ),
+    Guard(
+        "finalize lease: the holder seals",
+        _BATCH_STORE,
+        "held = batches.c.lease_owner == token",
+        "held = batches.c.id == batch_id",
+        "tests/races/test_two_finalizers.py::test_only_the_holder_of_the_lease_seals[sqlite]",
+    ),
+    Guard(
+        "finalize lease: the holder finishes",
+        _BATCH_STORE,
+        "now, values, batches.c.lease_owner == token)",
+        "now, values)",
+        "tests/races/test_two_finalizers.py::test_only_the_holder_of_the_lease_finishes[sqlite]",
+    ),
+    Guard(
+        "cursor: moved from where it was read",
+        _BATCH_STORE,
+        "batches.c.tasks_dispatched == from_task,",
+        "",
+        "tests/races/test_two_dispatchers.py::test_of_two_that_move_the_cursor_the_second_waits_and_does_not[sqlite]",
+    ),
+    Guard(
+        "cursor: of a batch that runs",
+        _BATCH_STORE,
+        "batches.c.status == Status.IN_PROGRESS,\n                    batches.c.tasks_dispatched",
+        "batches.c.tasks_dispatched",
+        "tests/races/test_two_dispatchers.py::test_the_cursor_does_not_move_behind_a_cancel[sqlite]",
+    ),
+)
+
+
+def main() -> int:
+    """Try all guards; return the exit code."""
+    with tempfile.TemporaryDirectory(prefix="guards-") as folder:
+        copy = Path(folder).resolve()
+        _copy_project(copy)
+        if run_tests(copy, sorted({guard.test for guard in GUARDS})) != _PASSED:
+            _say("The named tests don't pass with all guards in place.")
+            return 1
+        unnoticed = 0
+        for guard in GUARDS:
+            with _taken_out(guard, copy):
+                is_noticed = run_tests(copy, [guard.test]) == _FAILED
+            unnoticed += not is_noticed
+            _say(f"{'noticed' if is_noticed else 'UNNOTICED':<10} {guard.name:<52} {guard.test.partition('::')[2]}")
+    _say(f"{len(GUARDS)} guards, {unnoticed} gone unnoticed")
+    return 1 if unnoticed else 0
+
+
+def run_tests(copy: Path, tests: list[str]) -> int:
+    """Run tests in a copy of the project; return pytest's exit code, which is 1 only where a test failed."""
+    environment = os.environ | {"PYTHONPATH": str(copy), "PYTHONDONTWRITEBYTECODE": "1"}
+    # An editable install would bring in the project itself, with all its guards.
+    imported = _run(["-c", "import app; print(app.__file__)"], copy, environment)
+    if not imported.stdout.startswith(str(copy)):
+        raise RuntimeError(f"the copy in {copy} is not what is imported: {imported.stdout}{imported.stderr}")
+    return _run(["-m", "pytest", "-q", "-x", "-p", "no:cacheprovider", *tests], copy, environment).returncode
+
+
+def _run(arguments: list[str], copy: Path, environment: dict[str, str]) -> subprocess.CompletedProcess[str]:
+    command = [sys.executable, *arguments]
+    return subprocess.run(command, cwd=copy, env=environment, capture_output=True, text=True, timeout=_RUN_S)
+
+
+def _copy_project(copy: Path) -> None:
+    """Copy what git knows, and what it would be told of."""
+    command = ["git", "ls-files", "-z", "--cached", "--others", "--exclude-standard"]
+    listed = subprocess.run(command, cwd=ROOT, check=True, capture_output=True, text=True)
+    for name in filter(None, listed.stdout.split("\0")):
+        if (ROOT / name).is_file():
+            (copy / name).parent.mkdir(parents=True, exist_ok=True)
+            shutil.copyfile(ROOT / name, copy / name)
+
+
+@contextmanager
+def _taken_out(guard: Guard, copy: Path) -> Iterator[None]:
+    path = copy / guard.file
+    whole = path.read_text("utf-8")
+    if whole.count(guard.text) != 1:
+        raise RuntimeError(f"{guard.name}: its text is in {guard.file} {whole.count(guard.text)} times")
+    path.write_text(whole.replace(guard.text, guard.without), "utf-8")
+    try:
+        yield
+    finally:
+        path.write_text(whole, "utf-8")
+
+
+def _say(line: str) -> None:
+    sys.stdout.write(f"{line}\n")
+    sys.stdout.flush()
+
+
+if __name__ == "__main__":
+    sys.exit(main())

@@ -1,0 +1,159 @@
+"""The queue and the roster in memory."""
+
+from collections import Counter
+from collections.abc import Collection, Iterator, Sequence
+from contextlib import contextmanager
+from dataclasses import dataclass, field
+
+from app.domain.errors import Unavailable
+from app.domain.ids import task_id
+from app.services.ports import REPORT_LIFETIME_S, Delivery, LineTask, Unacked, WorkerState
+from tests.fakes.outside import FakeClock
+
+
+@dataclass
+class RecordingQueue:
+    """A queue that keeps what it was sent; with `failure` set it raises that instead."""
+
+    validated: list[str] = field(default_factory=list)
+    refills: int = 0
+    closed: list[str] = field(default_factory=list)
+    finalized: list[str] = field(default_factory=list)
+    opened_chords: list[tuple[str, int]] = field(default_factory=list)
+    closed_chords: list[tuple[str, int, int]] = field(default_factory=list)
+    published: list[tuple[str, int]] = field(default_factory=list)
+    repeated: list[tuple[str, int]] = field(default_factory=list)
+    alone: list[tuple[str, int]] = field(default_factory=list)
+    # What was published, first time or again, by batch and number.
+    tasks: dict[tuple[str, int], LineTask] = field(default_factory=dict)
+    forgotten: list[str] = field(default_factory=list)
+    # The group ids of chords that the broker keeps, and what was taken when.
+    kept_chords: set[str] = field(default_factory=set)
+    taken: list[tuple[float, Unacked]] = field(default_factory=list)
+    # The line tasks that wait; publishing adds to them, a test takes away from them.
+    waiting: set[str] = field(default_factory=set)
+    failure: Exception | None = None
+
+    def fail(self, message: str = "The broker does not answer.") -> None:
+        """Let every call from now on raise Unavailable."""
+        self.failure = Unavailable(message)
+
+    def validate(self, batch_id: str) -> None:
+        self._check()
+        self.validated.append(batch_id)
+
+    def refill(self) -> None:
+        self._check()
+        self.refills += 1
+
+    def close(self, batch_id: str) -> None:
+        self._check()
+        self.closed.append(batch_id)
+
+    def finalize(self, batch_id: str) -> None:
+        self._check()
+        self.finalized.append(batch_id)
+
+    def open_chord(self, batch_id: str, tasks: int) -> None:
+        self._check()
+        self.opened_chords.append((batch_id, tasks))
+
+    def close_chord(self, batch_id: str, dispatched: int, tasks: int) -> None:
+        self._check()
+        self.closed_chords.append((batch_id, dispatched, tasks))
+
+    def publish_lines(self, batch_id: str, tasks: Sequence[LineTask], delivery: Delivery, decided_at: float) -> None:
+        self._check()
+        sent = {Delivery.FIRST: self.published, Delivery.AGAIN: self.repeated, Delivery.ALONE: self.alone}[delivery]
+        sent.extend((batch_id, task.number) for task in tasks)
+        self.tasks.update({(batch_id, task.number): task for task in tasks})
+        self.waiting.update(task_id(batch_id, task.number) for task in tasks)
+
+    def queued_tasks(self) -> set[str]:
+        self._check()
+        return set(self.waiting)
+
+    def forget(self, batch_id: str) -> None:
+        self._check()
+        self.forgotten.append(batch_id)
+
+    def chords(self) -> set[str]:
+        self._check()
+        return set(self.kept_chords)
+
+    def drop_chords(self, group_ids: Collection[str]) -> None:
+        self._check()
+        self.kept_chords -= set(group_ids)
+
+    def unacked(self, limit: int, before: float | None = None) -> list[Unacked]:
+        self._check()
+        return [message for taken_at, message in self.taken if before is None or taken_at < before][:limit]
+
+    def drop_unacked(self, tags: Sequence[str]) -> None:
+        self._check()
+        self.taken = [entry for entry in self.taken if entry[1].tag not in tags]
+
+    def _check(self) -> None:
+        if self.failure is not None:
+            raise self.failure
+
+
+class MemoryRoster:
+    """Workers, suspects and locks in dictionaries, by a clock that a test moves."""
+
+    def __init__(self, clock: FakeClock | None = None) -> None:
+        self._clock = clock or FakeClock()
+        self._reports: dict[str, tuple[float, WorkerState]] = {}
+        self._losses: dict[str, Counter[int]] = {}
+        self._missing: dict[str, dict[int, float]] = {}
+        self._locked_until: dict[str, float] = {}
+        self._first_until: dict[str, float] = {}
+
+    def report(self, state: WorkerState) -> None:
+        self._reports[state.name] = (self._clock.now(), state)
+
+    def leave(self, name: str) -> None:
+        self._reports.pop(name, None)
+
+    def count_losses(self, batch_id: str, task_numbers: Sequence[int]) -> None:
+        self._losses.setdefault(batch_id, Counter()).update(task_numbers)
+
+    def losses(self, batch_id: str) -> dict[int, int]:
+        return dict(self._losses.get(batch_id, {}))
+
+    def batches_with_losses(self) -> set[str]:
+        return set(self._losses)
+
+    def forget_losses(self, batch_id: str) -> None:
+        self._losses.pop(batch_id, None)
+
+    def workers(self) -> list[WorkerState]:
+        now = self._clock.now()
+        return [state for reported_at, state in self._reports.values() if now - reported_at < REPORT_LIFETIME_S]
+
+    def lost_tasks(self, batch_id: str, missing: Sequence[int], after_s: float) -> set[int]:
+        now, known = self._clock.now(), self._missing.get(batch_id, {})
+        since = {number: known.get(number, now) for number in missing}
+        lost = {number for number, seen_at in since.items() if now - seen_at >= after_s}
+        self._missing[batch_id] = {number: seen_at for number, seen_at in since.items() if number not in lost}
+        return lost
+
+    @contextmanager
+    def lock(self, name: str, seconds: float) -> Iterator[bool]:
+        now = self._clock.now()
+        if self._locked_until.get(name, 0.0) > now:
+            yield False
+            return
+        mine = self._locked_until[name] = now + seconds
+        try:
+            yield True
+        finally:
+            if self._locked_until.get(name) == mine:
+                del self._locked_until[name]
+
+    def is_first(self, name: str, seconds: float) -> bool:
+        now = self._clock.now()
+        if self._first_until.get(name, 0.0) > now:
+            return False
+        self._first_until[name] = now + seconds
+        return True

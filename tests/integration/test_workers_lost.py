@@ -1,0 +1,155 @@
+"""Workers that are stopped, replaced or ended by what they run."""
+
+import os
+import signal
+import socket
+import sqlite3
+
+import pytest
+
+from app.adapters.roster import RedisRoster
+from app.domain.lifecycle import Status
+from app.domain.result import WORKER_LOST
+from tests.integration.databases import on_sqlite
+from tests.integration.pipeline import CONCURRENCY, TENANT, Pipeline, custom_ids, request_line, request_lines
+from tests.integration.processes import until
+from tests.integration.test_failures import assert_each_line_once, await_in_flight
+
+pytestmark = [pytest.mark.integration, on_sqlite]
+
+
+def worker_name(name: str) -> str:
+    return f"{name}@{socket.gethostname()}"
+
+
+def is_writable(pipeline: Pipeline) -> bool:
+    connection = sqlite3.connect(pipeline.folder / "wylon.db", timeout=0.3, isolation_level=None)
+    try:
+        connection.execute("BEGIN IMMEDIATE")
+    except sqlite3.OperationalError:
+        return False
+    finally:
+        connection.close()
+    return True
+
+
+def stop_between_commits(pipeline: Pipeline, name: str) -> None:
+    """Stop a process while it holds no lock: SQLite can't take one from a process that stands still."""
+
+    def is_stopped_without_a_lock() -> bool:
+        os.kill(pipeline.processes[name].pid, signal.SIGSTOP)
+        if is_writable(pipeline):
+            return True
+        os.kill(pipeline.processes[name].pid, signal.SIGCONT)
+        return False
+
+    until(is_stopped_without_a_lock, 30, f"{name} is stopped between two commits")
+
+
+@pytest.fixture(autouse=True)
+def _control_runs(pipeline: Pipeline) -> None:
+    pipeline.ensure("control", "beat")
+    pipeline.reset_upstream_stats()
+
+
+def test_a_worker_that_stood_still_starts_nothing_that_others_have_run(pipeline: Pipeline) -> None:
+    pipeline.ensure("worker-1", "worker-2")
+    batch_id = pipeline.submit(request_lines(120, "[[sleep:200]]"))
+    pipeline.await_recorded(batch_id, 20)
+    await_in_flight(pipeline, 2 * CONCURRENCY)
+
+    stop_between_commits(pipeline, "worker-1")
+    try:
+        pipeline.await_end(batch_id)
+    finally:
+        os.kill(pipeline.processes["worker-1"].pid, signal.SIGCONT)
+    until(lambda: worker_name("worker-1") in pipeline.workers(), 30, "the worker reports again")
+    until(lambda: pipeline.upstream_stats()["in_flight"] == 0, 30, "no call is in flight")
+
+    assert_each_line_once(pipeline, batch_id, 120)
+    # Lines in flight when it stopped were run again by the other: their calls were open, or answered and not yet
+    # committed. None of as many that waited in its hands was.
+    assert pipeline.upstream_stats()["repeats"] <= CONCURRENCY + CONCURRENCY // 2
+
+
+def test_a_rolling_restart_repeats_no_call(pipeline: Pipeline) -> None:
+    pipeline.ensure("worker-1", "worker-2")
+    batch_id = pipeline.submit(request_lines(400, "[[sleep:300]]"))
+    pipeline.await_recorded(batch_id, 20)
+
+    for name in ("worker-1", "worker-2"):
+        assert pipeline.processes[name].terminate(within_s=20) == 0
+        pipeline.start(name)
+
+    assert_each_line_once(pipeline, batch_id, 400)
+    assert pipeline.upstream_stats()["repeats"] == 0
+
+
+def test_lines_given_back_are_with_another_worker_within_seconds(pipeline: Pipeline) -> None:
+    for name in ("worker-1", "worker-2"):
+        if name in pipeline.processes:
+            pipeline.processes[name].end()
+    pipeline.start("worker-1")
+    lines = CONCURRENCY + CONCURRENCY // 2
+    batch_id = pipeline.submit(request_lines(lines, "[[sleep:40000]]"))
+    await_in_flight(pipeline, CONCURRENCY)
+    held = lambda: sum(len(w.held_tasks) for w in RedisRoster(pipeline.redis).workers())  # noqa: E731
+    until(lambda: held() == lines, 30, "the worker has taken more than it can run")
+    pipeline.start("worker-2")
+
+    os.kill(pipeline.processes["worker-1"].pid, signal.SIGTERM)
+
+    # Its own calls go on while the other has begun what it gave back.
+    until(lambda: pipeline.upstream_stats()["in_flight"] == lines, 5, "the other worker runs the rest")
+    pipeline.batches.cancel(TENANT, batch_id)
+    assert pipeline.processes["worker-1"].terminate(within_s=20) == 0
+    assert pipeline.await_end(batch_id).status is Status.CANCELLED
+
+
+def test_a_task_is_counted_as_lost_with_the_worker_that_had_taken_it(pipeline: Pipeline) -> None:
+    pipeline.ensure("worker-1")
+    if "worker-2" in pipeline.processes:
+        pipeline.processes["worker-2"].end()
+    batch_id = pipeline.submit([request_line("id-0", "[[sleep:3000]]")])
+    await_in_flight(pipeline, 1)
+
+    pipeline.processes["worker-1"].kill()
+    pipeline.start("worker-1")
+
+    roster = RedisRoster(pipeline.redis)
+    until(lambda: roster.losses(batch_id) == {0: 1}, 30, "the task is counted as lost")
+    assert pipeline.await_end(batch_id).status is Status.COMPLETED
+    assert pipeline.queue.unacked(10_000) == []
+
+
+def test_a_line_that_ends_its_worker_each_time_becomes_an_error_and_the_batch_goes_on(pipeline: Pipeline) -> None:
+    pipeline.ensure("worker-1")
+    if "worker-2" in pipeline.processes:
+        pipeline.processes["worker-2"].end()
+    lines = request_lines(20)
+    lines[7] = request_line("id-7", "[[fail:hang]]")
+    batch_id = pipeline.submit(lines)
+    # It takes six deaths: three for the task to be suspected, which are counted here, and three for the line.
+    RedisRoster(pipeline.redis).count_losses(batch_id, [7, 7, 7])
+
+    # Its first run is beside the others, as every line's.
+    for begun in range(4):
+        until(lambda begun=begun: _begun(pipeline, batch_id) == begun, 30, f"the line is noted {begun} times")
+        await_in_flight(pipeline, 1)
+        pipeline.processes["worker-1"].kill()
+        until(lambda: pipeline.upstream_stats()["in_flight"] == 0, 30, "its call is broken off")
+        pipeline.start("worker-1")
+
+    batch = pipeline.await_end(batch_id)
+    (error,) = pipeline.lines_of(batch.error_file_id)
+    assert (batch.status, batch.completed, batch.failed) == (Status.COMPLETED, 19, 1)
+    assert (error["custom_id"], error["error"]["code"]) == ("id-7", WORKER_LOST[0])
+    assert custom_ids(pipeline.lines_of(batch.output_file_id)) == [
+        f"id-{number}" for number in range(20) if number != 7
+    ]
+
+
+def _begun(pipeline: Pipeline, batch_id: str) -> int:
+    with pipeline.stores.engine.begin() as connection:
+        found = connection.exec_driver_sql(f"SELECT max(begun) FROM trials WHERE batch_id = '{batch_id}'").scalar()
+    return found or 0

@@ -1,0 +1,78 @@
+"""The roster over Redis' own commands; a real one is in the integration tests."""
+
+import time
+from collections.abc import Iterator
+
+import fakeredis
+import pytest
+
+from app.adapters.roster import RedisRoster
+from app.services.ports import WorkerState
+
+
+@pytest.fixture
+def roster() -> Iterator[RedisRoster]:
+    client = fakeredis.FakeRedis(server=fakeredis.FakeServer())
+    yield RedisRoster(client)
+    client.close()
+
+
+def await_lost(roster: RedisRoster, missing: list[int], after_s: float) -> set[int]:
+    deadline = time.monotonic() + 10
+    while not (lost := roster.lost_tasks("batch_1", missing, after_s)):
+        assert time.monotonic() < deadline
+    return lost
+
+
+def test_a_task_is_lost_once_it_was_missing_for_so_long(roster: RedisRoster) -> None:
+    assert roster.lost_tasks("batch_1", [3, 5], 0.05) == set()
+
+    assert await_lost(roster, [3, 5], 0.05) == {3, 5}
+
+
+def test_the_time_of_a_task_that_was_seen_between_two_looks_starts_anew(roster: RedisRoster) -> None:
+    roster.lost_tasks("batch_1", [3, 5], 60)
+    roster.lost_tasks("batch_1", [5], 60)
+
+    assert await_lost(roster, [5], 0.05) == {5}
+    assert roster.lost_tasks("batch_1", [3], 0.5) == set()
+
+
+def test_the_time_of_a_task_that_was_found_lost_starts_anew(roster: RedisRoster) -> None:
+    await_lost(roster, [3], 0.05)
+
+    assert roster.lost_tasks("batch_1", [3], 60) == set()
+
+
+def test_batches_are_looked_at_each_for_itself(roster: RedisRoster) -> None:
+    roster.lost_tasks("batch_1", [3], 60)
+
+    assert roster.lost_tasks("batch_2", [3], 0.5) == set()
+
+
+def test_losses_add_up_and_are_forgotten(roster: RedisRoster) -> None:
+    roster.count_losses("batch_1", [1, 2])
+    roster.count_losses("batch_1", [2])
+    roster.count_losses("batch_2", [9])
+
+    assert roster.losses("batch_1") == {1: 1, 2: 2}
+    assert roster.losses("batch_3") == {}
+    assert roster.batches_with_losses() == {"batch_1", "batch_2"}
+    roster.forget_losses("batch_1")
+    assert roster.batches_with_losses() == {"batch_2"}
+
+
+def test_who_reports_is_there_and_who_leaves_is_not(roster: RedisRoster) -> None:
+    state = WorkerState("worker-1", 8, 2.5, ("task-1",), 3)
+    roster.report(state)
+
+    assert roster.workers() == [state]
+    roster.leave("worker-1")
+    assert roster.workers() == []
+
+
+def test_a_lock_is_held_by_one(roster: RedisRoster) -> None:
+    with roster.lock("repair", 10) as first, roster.lock("repair", 10) as second:
+        assert (first, second) == (True, False)
+    with roster.lock("repair", 10) as again:
+        assert again
