@@ -5,7 +5,7 @@ BIN := .venv/bin
 ARGS ?=
 
 .DEFAULT_GOAL := help
-.PHONY: help setup lock demo demo-llm run test lint bench chaos fuzz guards
+.PHONY: help setup lock demo demo-llm run test lint bench chaos fuzz guards audit
 
 help: ## list the targets
 	@awk -F ':.*## ' '/^[a-z-]+:.*## / {printf "  make %-10s %s\n", $$1, $$2}' $(MAKEFILE_LIST)
@@ -52,10 +52,15 @@ chaos: .venv/.ready ## kill everything, again and again, and check that nothing 
 
 fuzz: .venv/.ready ## throw a million inputs at the parsers and thousands of requests at the API (about 15 minutes)
 	$(BIN)/python -m tests.fuzz $(ARGS)
-	$(BIN)/python -m tests.fuzz.api
+	$(BIN)/python -m tests.fuzz.api --requests 5000
 
 guards: .venv/.ready ## take out each guard against a race and see its test fail
 	$(BIN)/python -m tests.architecture.guards
+
+audit: .venv/.ready ## ask the advisories about every pinned dependency, where they can be reached, and check the reviewed list
+	@$(BIN)/python -m pip install -q --disable-pip-version-check pip-audit
+	-$(BIN)/pip-audit --requirement constraints.txt --no-deps --disable-pip
+	$(BIN)/pytest -q tests/architecture/test_dependencies.py
 
 bench: .venv/.ready ## measure throughput and memory on this machine
 	$(BIN)/python -m bench.run $(ARGS)
