@@ -20,7 +20,8 @@ def heal(world: World, workers: list[Worker], last_faults: Sequence[Fault | None
     The first finalizers still meet with faults; what has stalled goes on, one a round.
     """
     faults = iter(last_faults)
-    running = {batch.id for batch in world.ledger.of(Status.IN_PROGRESS)}
+    # What has stalled may be a cancel: then any of them may be cancelled after all.
+    running = set() if world.stalled else {batch.id for batch in world.ledger.of(Status.IN_PROGRESS)}
     for _ in range(_MAX_ROUNDS):
         if world.stalled:
             world.resume(world.stalled[0])

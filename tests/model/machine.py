@@ -6,6 +6,7 @@ from hypothesis import strategies as st
 from hypothesis.stateful import RuleBasedStateMachine, initialize, invariant, precondition, rule
 
 from app.domain.lifecycle import Status
+from app.services.ports import REPORT_LIFETIME_S
 from tests.model.broker import ControlMessage
 from tests.model.healing import heal, sweep_all
 from tests.model.steps import Fault, How
@@ -14,6 +15,8 @@ from tests.model.world import TENANT, TICKS, WINDOW_S, Stores, World
 
 MAX_BATCHES = 3
 MAX_STALLED = 4
+# Longer than a task has to be missing for repair to send it again.
+LOST_AFTER_S = 5.0
 KINDS = ("finalize", "validate", "close", "refill")
 NAMES = ("worker-1", "worker-2")
 # As long as a look, a report's life, each lease, and a drain.
@@ -103,9 +106,9 @@ class BatchMachine(RuleBasedStateMachine):
     @precondition(lambda self: self.world.ledger.of(Status.IN_PROGRESS))
     @rule()
     def look_twice(self) -> None:
-        for _ in range(2):
-            self.world.clock.advance(3.0)
-            self.world.tick("repair")
+        self.world.tick("repair")
+        self.world.clock.advance(LOST_AFTER_S)
+        self.world.tick("repair")
 
     # What becomes of messages.
 
@@ -202,14 +205,18 @@ class BatchMachine(RuleBasedStateMachine):
                 self.world.take(worker, message)
 
     @precondition(lambda self: self.runs(is_todo=True))
-    @rule(name=st.sampled_from(NAMES), is_good=st.booleans())
-    def worker_dies_amid_its_tasks(self, name: str, is_good: bool) -> None:
-        """One line of each task is recorded, and the others are lost."""
+    @rule(name=st.sampled_from(NAMES), is_good=st.booleans(), is_made_good=st.booleans())
+    def worker_dies_amid_its_tasks(self, name: str, is_good: bool, is_made_good: bool) -> None:
+        """One line of each task is recorded, and the others are lost; repair may have them run at once."""
         worker = self.workers[name]
         for run in [run for run in worker.runs if run.todo]:
             self.world.call(worker, run, is_good=is_good)
             self.world.record(worker, run)
         self.worker_dies(name)
+        if is_made_good:
+            self.world.clock.advance(REPORT_LIFETIME_S)
+            self.look_twice()
+            self.worker_does_all(name, None)
 
     @precondition(lambda self: self.runs())
     @rule(data=st.data(), at=st.integers(1, 8), is_good=st.booleans())
