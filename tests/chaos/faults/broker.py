@@ -10,7 +10,7 @@ from tests.chaos.wires import Wire
 
 _ON_POSTGRESQL = frozenset({POSTGRESQL})
 # Until a worker that can be reached again has said what it holds.
-_WAKING_S = 3.0
+_WAKING_S = 0.5
 
 
 @fault("kill-broker", recovery=Recovery.PROGRESS)

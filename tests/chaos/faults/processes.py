@@ -11,8 +11,8 @@ from tests.chaos.faults.registry import FAULTS, Fault, Recovery, fault
 from tests.chaos.model_server import POISON
 from tests.chaos.scene import Scene
 
-# A worker that was stopped goes on with what it holds when it is woken: documented, and counted here.
-_WAKING_S = 3.0
+# A worker that is woken starts nothing that it held: what it is about to send goes out at once.
+_WAKING_S = 0.5
 # Until a drain is over, and the process that comes after it has started.
 _BACK_WITHIN_S = 30.0
 
