@@ -39,7 +39,11 @@ class Hit:
         """Return whether the call was open, or answered and maybe not committed, when its process was hit."""
         is_in_time = call.opened_at <= self.until + _ON_ITS_WAY_S
         is_uncommitted = call.ended_at is None or call.ended_at >= self.since - COMMIT_CYCLE_S
-        return call.pid == self.pid and is_in_time and is_uncommitted
+        return (call.pid == self.pid or self._took_it_along(call)) and is_in_time and is_uncommitted
+
+    def _took_it_along(self, call: Call) -> bool:
+        # Whose a connection is can't be seen any more once its process is dead, which it was before the call was read.
+        return call.pid is None and call.is_broken and abs(call.opened_at - self.since) <= _ON_ITS_WAY_S
 
 
 @dataclass
