@@ -14,6 +14,9 @@ from app.services.ports import Answer, Clock, Upstream
 
 log = structlog.get_logger()
 
+# A timer may fire some milliseconds early, which must not leave the time for one more call.
+_BEHIND_DEADLINE_S = 0.05
+
 
 class Retry(NamedTuple):
     """The call is to be made again after this long, with this count of tries."""
@@ -64,8 +67,9 @@ class ExecutionService:
             status=answer.status or None,
             error=answer.error[1] if answer.error else None,
         )
-        # A wait past the deadline ends with it: the line is not called again.
-        return Retry(min(delay_s, max(deadline - self._clock.now(), 0.0)), tries)
+        # A wait past the deadline ends just behind it, where the line is not called again.
+        left_s = max(deadline - self._clock.now(), 0.0)
+        return Retry(min(delay_s, left_s + _BEHIND_DEADLINE_S), tries)
 
     def _record(self, batch_id: str, position: int, custom_id: str, answer: Answer) -> Result:
         if answer.error is not None:

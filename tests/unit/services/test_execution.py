@@ -112,11 +112,12 @@ def test_a_retry_after_is_the_least_that_is_waited() -> None:
     assert 20.0 <= outcome.delay_s <= 22.0
 
 
-def test_a_wait_that_would_pass_the_deadline_ends_with_it() -> None:
+def test_a_wait_that_would_pass_the_deadline_ends_just_behind_it() -> None:
     outcome = House(status(429, Trouble.AWAY, retry_after_s=20.0)).attempt(left_s=19.0)
 
     assert isinstance(outcome, Retry)
-    assert outcome.delay_s == 19.0
+    # A timer that fires a little early finds no time for a call.
+    assert 19.01 < outcome.delay_s < 19.5
 
 
 def test_past_the_deadline_no_call_is_made() -> None:
