@@ -23,6 +23,8 @@ CLOSE = "control.close"
 FINALIZE = "control.finalize"
 RUN_LINES = "lines.run"
 END_CHORD = "lines.end_chord"
+# How the names of all that control runs begin: what is asked for, and the ticks of beat.
+_CONTROL_TASKS = ("control.", "beat.")
 
 # Messages go out in one round trip for this many: more brings nothing, and each waits in memory.
 _PUBLISH_AT_ONCE = 1_000
@@ -97,7 +99,8 @@ class CeleryQueue:
 
     def queued_tasks(self) -> set[str]:
         with _broker_errors():
-            return {json.loads(message)["headers"]["id"] for message in self._redis.lrange(LINES_QUEUE, 0, -1)}
+            messages: Any = self._redis.lrange(LINES_QUEUE, 0, -1)
+        return {task_id for message in messages if (task_id := _task_id(message))}
 
     def forget(self, batch_id: str) -> None:
         self.drop_chords([ids.group_id(batch_id)])
@@ -120,7 +123,8 @@ class CeleryQueue:
         with _broker_errors():
             tags: Any = self._redis.zrangebyscore(_UNACKED_INDEX, "-inf", until, start=0, num=limit)
             messages: Any = self._redis.hmget(_UNACKED, tags) if tags else []
-        return [_unacked(str(tag, "utf-8"), message) for tag, message in zip(tags, messages, strict=True)]
+        found = (_unacked(str(tag, "utf-8"), message) for tag, message in zip(tags, messages, strict=True))
+        return [message for message in found if message is not None]
 
     def drop_unacked(self, tags: Sequence[str]) -> None:
         if not tags:
@@ -159,16 +163,29 @@ class CeleryQueue:
         )
 
 
-def _unacked(tag: str, message: bytes | None) -> Unacked:
+def _task_id(message: bytes) -> str | None:
+    try:
+        return str(json.loads(message)["headers"]["id"])
+    except (ValueError, TypeError, LookupError):
+        return None
+
+
+def _unacked(tag: str, message: bytes | None) -> Unacked | None:
+    """Return what was taken; None for what no sender of ours has written, which is left where it is."""
     if message is None:
         # Only its instant is left.
         return Unacked(tag, "", is_lines=True, batch_id=None)
-    content = json.loads(message)[0]
-    headers = content["headers"]
-    if headers["task"] in (RUN_LINES, END_CHORD):
-        return Unacked(tag, headers["id"], is_lines=True, batch_id=None)
-    args = json.loads(base64.b64decode(content["body"]))[0]
-    return Unacked(tag, headers["id"], is_lines=False, batch_id=args[0] if args else None)
+    try:
+        content = json.loads(message)[0]
+        task_id, name = str(content["headers"]["id"]), str(content["headers"]["task"])
+        if name in (RUN_LINES, END_CHORD):
+            return Unacked(tag, task_id, is_lines=True, batch_id=None)
+        if not name.startswith(_CONTROL_TASKS):
+            return None
+        args = json.loads(base64.b64decode(content["body"]))[0]
+        return Unacked(tag, task_id, is_lines=False, batch_id=args[0] if args else None)
+    except (ValueError, TypeError, LookupError):
+        return None
 
 
 @contextmanager

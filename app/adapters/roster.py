@@ -77,7 +77,8 @@ class RedisRoster:
         now = seconds + microseconds / 1_000_000
         before = cast("bytes | None", self._redis.get(key))
         known = msgspec.json.decode(before, type=dict[int, float]) if before else {}
-        since = {number: known.get(number, now) for number in missing}
+        # A clock that was set back would have them seen in the future, and never lost.
+        since = {number: min(known.get(number, now), now) for number in missing}
         lost = {number for number, seen_at in since.items() if now - seen_at >= after_s}
         waiting = {number: seen_at for number, seen_at in since.items() if number not in lost}
         self._redis.set(key, msgspec.json.encode(waiting), ex=_MISSING_LIFETIME_S)

@@ -27,7 +27,8 @@ _STREAM_MESSAGE = "Chat Completions: Streaming is not supported in the Batch API
 # The quantifiers are possessive: with others the search notes each character of a string to come back to, which for
 # an inlined image takes seconds and a gigabyte.
 _STRING = re.compile(rb'"[^"\\]*+(?:\\.[^"\\]*+)*+"', re.DOTALL)
-_BRACKETS = re.compile(_STRING.pattern + rb"|[\[\]{}]", re.DOTALL)
+# A string that nothing ends reaches to the end of the line: without that each quote in it would be looked at anew.
+_BRACKETS = re.compile(_STRING.pattern + rb"?|[\[\]{}]", re.DOTALL)
 _MAX_SHOWN_MODEL_CHARS = 200
 _EMBEDDINGS = "/v1/embeddings"
 # OpenAI's limit over a whole embeddings batch.

@@ -54,7 +54,7 @@ class FinalizationService:
             output, errors = files.commit(self._clock.now())
         except BaseException as fault:
             files.discard()
-            if isinstance(fault, (StorageFull, Unavailable, OSError)):
+            if isinstance(fault, (StorageFull, Unavailable)):
                 self._excuse(batch_id, token)
             raise
         try:

@@ -148,11 +148,16 @@ class UpkeepService:
         # The queue is read before the workers: a task that moves from one to the other meanwhile is seen in the first.
         accounted = self._queue.queued_tasks()
         accounted |= self._held_tasks()
-        for batch in self._batches.active(_BATCHES_PER_TICK, {Status.IN_PROGRESS}):
-            if batch.lines_outstanding:
-                self._repair_tasks(batch, accounted)
+        running = self._batches.active(_BATCHES_PER_TICK, {Status.IN_PROGRESS})
+        found = [(batch, self._lost_tasks(batch, accounted)) for batch in running if batch.lines_outstanding]
+        if not any(lost for _, lost in found):
+            return
+        tags = {message.task_id: message.tag for message in self._queue.unacked(_UNACKED_PER_LOOK) if message.is_lines}
+        for batch, lost in found:
+            if lost:
+                self._send_again(batch, lost, tags)
 
-    def _repair_tasks(self, batch: Batch, accounted: set[str]) -> None:
+    def _lost_tasks(self, batch: Batch, accounted: set[str]) -> list[int]:
         counts = self._results.counts_by_task(batch.id, batch.lines_per_task)
         missing = [
             task.number
@@ -160,10 +165,10 @@ class UpkeepService:
             if counts.get(task.number, 0) < task.end - task.first
             and ids.task_id(batch.id, task.number) not in accounted
         ]
-        lost = sorted(self._roster.lost_tasks(batch.id, missing, _LOST_AFTER_S))
-        if not lost:
-            return
-        losses = self._count_losses(batch.id, lost)
+        return sorted(self._roster.lost_tasks(batch.id, missing, _LOST_AFTER_S))
+
+    def _send_again(self, batch: Batch, lost: list[int], tags: dict[str, str]) -> None:
+        losses = self._count_losses(batch.id, lost, tags)
         alone = [number for number in lost if losses.get(number, 0) > _LOSSES_BEFORE_ALONE]
         again = [number for number in lost if losses.get(number, 0) <= _LOSSES_BEFORE_ALONE]
         log.warning("batch.repaired", batch_id=batch.id, tasks=len(again), tasks_alone=len(alone))
@@ -172,15 +177,14 @@ class UpkeepService:
             if numbers:
                 self._queue.publish_lines(batch.id, line_tasks(batch, numbers), delivery, self._clock.now())
 
-    def _count_losses(self, batch_id: str, lost: list[int]) -> dict[int, int]:
+    def _count_losses(self, batch_id: str, lost: list[int], tags: dict[str, str]) -> dict[int, int]:
         """Return how often tasks of the batch were lost with their worker, this time included."""
         # A message that was merely lost is no sign against its lines: one that ended its worker was taken by it.
-        tags = {message.task_id: message.tag for message in self._queue.unacked(_UNACKED_PER_LOOK) if message.is_lines}
         taken = {number: tag for number in lost if (tag := tags.get(ids.task_id(batch_id, number)))}
         if taken:
-            self._roster.count_losses(batch_id, list(taken))
-            # Counted once; and nobody is left to acknowledge it.
+            # Nobody is left to acknowledge it. It goes before it is counted, so that it can't count twice.
             self._queue.drop_unacked(list(taken.values()))
+            self._roster.count_losses(batch_id, list(taken))
         return self._roster.losses(batch_id)
 
     def _held_tasks(self) -> set[str]:

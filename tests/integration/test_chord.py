@@ -190,7 +190,7 @@ def test_chords_are_listed_and_dropped_by_their_group(pipeline: Pipeline, queue:
     assert ids.group_id(kept) in queue.chords()
 
 
-def test_messages_taken_by_nobody_alive_are_found_and_dropped(
+def test_messages_of_ours_taken_by_nobody_alive_are_found_and_dropped(
     pipeline: Pipeline, queue: CeleryQueue, batch_id: str
 ) -> None:
     assert pipeline.processes["worker-1"].terminate(15) == 0
@@ -198,7 +198,13 @@ def test_messages_taken_by_nobody_alive_are_found_and_dropped(
     queue.publish_lines(batch_id, tasks(0, 1), Delivery.FIRST, time.time())
     lines = json.loads(pipeline.redis.rpop(LINES_QUEUE))
     # As kombu writes them: the message with its exchange and routing key, and its instant.
-    for tag, message, taken_at in (("old", lines, time.time() - 100), ("new", lines, time.time())):
+    foreign = lines | {"headers": lines["headers"] | {"task": "somebody.elses"}}
+    for tag, message, taken_at in (
+        ("old", lines, time.time() - 100),
+        ("new", lines, time.time()),
+        ("foreign", foreign, time.time() - 100),
+        ("malformed", {"headers": None}, time.time() - 100),
+    ):
         pipeline.redis.hset("unacked", tag, json.dumps([message, "", LINES_QUEUE]))
         pipeline.redis.zadd("unacked_index", {tag: taken_at})
 
@@ -210,4 +216,6 @@ def test_messages_taken_by_nobody_alive_are_found_and_dropped(
     assert {"old", "new"} <= {message.tag for message in queue.unacked(10_000)}
     queue.drop_unacked(["old", "new"])
     assert {"old", "new"}.isdisjoint({message.tag for message in queue.unacked(10_000)})
+    assert pipeline.redis.hdel("unacked", "foreign", "malformed") == 2
+    pipeline.redis.zrem("unacked_index", "foreign", "malformed")
     pipeline.ensure("worker-1")

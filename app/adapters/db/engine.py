@@ -4,10 +4,10 @@ from collections.abc import Iterator
 from contextlib import contextmanager
 from typing import Any
 
-from psycopg.errors import DiskFull
+from psycopg.errors import DiskFull, IdleInTransactionSessionTimeout
 from sqlalchemy import Connection, Engine, create_engine, event
 from sqlalchemy.engine import make_url
-from sqlalchemy.exc import InterfaceError, OperationalError
+from sqlalchemy.exc import InterfaceError, InternalError, OperationalError
 from sqlalchemy.exc import TimeoutError as PoolTimeout
 
 from app.domain.errors import StorageFull, Unavailable
@@ -103,7 +103,10 @@ def _errors() -> Iterator[None]:
     """Say in our words that the database is full or away."""
     try:
         yield
-    except (OperationalError, InterfaceError, PoolTimeout) as fault:
+    except (OperationalError, InterfaceError, InternalError, PoolTimeout) as fault:
+        # The server ends a transaction that stood still; anything else internal is a fault to be seen.
+        if isinstance(fault, InternalError) and not isinstance(fault.orig, IdleInTransactionSessionTimeout):
+            raise
         if _is_full(fault):
             raise StorageFull("No room is left where the database is kept.") from fault
         raise Unavailable(f"The database does not answer: {fault.args[0] if fault.args else fault}") from fault

@@ -44,6 +44,15 @@ def test_the_time_of_a_task_that_was_found_lost_starts_anew(roster: RedisRoster)
     assert roster.lost_tasks("batch_1", [3], 60) == set()
 
 
+def test_a_task_is_lost_though_the_clock_was_set_back(roster: RedisRoster, monkeypatch: pytest.MonkeyPatch) -> None:
+    seconds = iter([7_200, 3_600, 3_606])
+    monkeypatch.setattr(roster._redis, "time", lambda: (next(seconds), 0))
+    roster.lost_tasks("batch_1", [3], 5)
+
+    assert roster.lost_tasks("batch_1", [3], 5) == set()
+    assert roster.lost_tasks("batch_1", [3], 5) == {3}
+
+
 def test_batches_are_looked_at_each_for_itself(roster: RedisRoster) -> None:
     roster.lost_tasks("batch_1", [3], 60)
 

@@ -54,6 +54,7 @@ BAD_LINES: dict[str, tuple[bytes, tuple[str, str | None, str]]] = {
         line().replace(b'"hi"', b"[" * 200 + b"]" * 200),
         ("invalid_json_line", None, "nested deeper than 100 levels"),
     ),
+    "a string without an end, behind many brackets": (b"[]" * 101 + b'"' + b'\\"' * 500_000, NOT_JSON),
     "nesting without an end": (b"[" * 100_000, ("invalid_json_line", None, "nested deeper")),
     "a line over the limit": (b" " * (MAX_LINE_BYTES + 1), ("line_too_long", None, "longer than 8,388,608 bytes")),
     "no custom_id": (without("custom_id"), ("missing_required_parameter", "custom_id", MISSING.format("custom_id"))),

@@ -1,3 +1,4 @@
+import errno
 import json
 from typing import Any
 
@@ -7,6 +8,7 @@ from app.domain.batch import Usage
 from app.domain.errors import StorageFull, Unavailable
 from app.domain.lifecycle import Event, Status
 from app.domain.limits import MAX_FILE_LIFETIME_S
+from app.services.ports import BlobWriter
 from tests.fakes.outside import FakeClock, MemoryBlobs, MemoryBlobWriter
 from tests.unit.services.pipeline_house import NOW, PipelineHouse, result_of
 
@@ -214,3 +216,17 @@ class _CountingWriter:
 
     def discard(self) -> None:
         self._writer.discard()
+
+
+def test_a_fault_that_is_not_known_to_pass_uses_up_a_try(house: PipelineHouse, monkeypatch: pytest.MonkeyPatch) -> None:
+    house.add_running(total=1)
+    house.record(0)
+
+    def fail(_key: str) -> BlobWriter:
+        raise OSError(errno.EIO, "Input/output error")
+
+    monkeypatch.setattr(house.blobs, "create", fail)
+    with pytest.raises(OSError, match="Input/output error"):
+        house.finalization.finalize("batch_1")
+
+    assert house.batch().finalize_tries == 1
