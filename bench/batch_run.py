@@ -3,7 +3,7 @@
 import json
 import sqlite3
 import time
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Collection, Iterator
 from contextlib import closing
 from dataclasses import dataclass
 from pathlib import Path
@@ -40,7 +40,7 @@ class BatchRun:
         with path.open("rb") as file:
             answer = self._client.post("/files", data={"purpose": "batch"}, files={"file": (path.name, file)})
         self._file_id = _json(answer)["id"]
-        self._id = ""
+        self.id = ""
         self._began_at = 0.0
 
     def __enter__(self) -> "BatchRun":
@@ -53,25 +53,31 @@ class BatchRun:
         """Create the batch."""
         self._began_at = time.time()
         wanted = {"input_file_id": self._file_id, "endpoint": ENDPOINT, "completion_window": "24h"}
-        self._id = _json(self._client.post("/batches", json=wanted))["id"]
+        self.id = _json(self._client.post("/batches", json=wanted))["id"]
 
-    def wait(self, within_s: float, on_poll: Callable[[dict[str, Any]], None] | None = None) -> dict[str, Any]:
-        """Poll until the batch ended and return it; TimeoutError after `within_s`."""
+    def wait(
+        self,
+        within_s: float,
+        on_poll: Callable[[dict[str, Any]], None] | None = None,
+        *,
+        until: Collection[str] = _ENDED,
+    ) -> dict[str, Any]:
+        """Poll until the batch has one of these statuses and return it; TimeoutError after `within_s`."""
         deadline = time.monotonic() + within_s
         while time.monotonic() < deadline:
-            batch = _json(self._client.get(f"/batches/{self._id}"))
+            batch = _json(self._client.get(f"/batches/{self.id}"))
             if on_poll is not None:
                 on_poll(batch)
-            if batch["status"] in _ENDED:
+            if batch["status"] in until:
                 return batch
             time.sleep(_POLL_S)
-        raise TimeoutError(f"The batch did not end within {within_s:g} s: {json.dumps(batch)}")
+        raise TimeoutError(f"The batch did not come so far within {within_s:g} s: {json.dumps(batch)}")
 
     def times(self) -> Times:
         """Return how long a completed batch took; from the database, as the API's instants are whole seconds."""
         with closing(sqlite3.connect(f"file:{self._deployed.data / 'wylon.db'}?mode=ro", uri=True)) as database:
             started, ended, completed = database.execute(
-                "SELECT in_progress_at, finalizing_at, completed_at FROM batches WHERE id = ?", (self._id,)
+                "SELECT in_progress_at, finalizing_at, completed_at FROM batches WHERE id = ?", (self.id,)
             ).fetchone()
         return Times(completed - self._began_at, started - self._began_at, ended - started, completed - ended)
 

@@ -37,6 +37,10 @@ class Deployment:
         except (FileNotFoundError, ValueError):
             return None
 
+    def environ(self) -> dict[str, str]:
+        """Return the variables of its processes."""
+        return psutil.Process(self.pid_of("worker-1")).environ()
+
     def names(self) -> list[str]:
         """Return the names of the processes."""
         return sorted(path.stem for path in (self.data / "run").glob("*.pid"))
