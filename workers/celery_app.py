@@ -2,6 +2,7 @@
 
 from celery import Celery
 from kombu import Queue
+from kombu.transport import TRANSPORT_ALIASES
 
 from app.adapters.queue import CONTROL_QUEUE, LINES_QUEUE
 from app.config import load_settings
@@ -18,14 +19,17 @@ _CHORD_LIFETIME_S = settings.longest_window_s + 2 * _DAY_S
 # A message that was not acknowledged is delivered again after this. It has to be longer than the longest task, which
 # may retry until its batch's deadline; what a dead worker held is sent again by upkeep within seconds instead.
 _VISIBILITY_TIMEOUT_S = settings.longest_window_s + _DAY_S
-# Threads only wait, and are made when they are needed. At one line a task each call in flight has one, and so has each
-# line that pauses: those of a model that is away must leave some to the others.
-_THREADS = 8 * settings.concurrency
-# A connection for each thread that may acknowledge or publish at once, and as many again to reconnect with.
-_MAX_CONNECTIONS = 2 * _THREADS + 32
+# Messages that a worker takes at most. At one line a task each call in flight has one, and so has each line that
+# pauses: those of a model that is away must leave some to the others.
+_MESSAGES = 8 * settings.concurrency
+# The threads of the pool, the loop and upkeep, and as many again to reconnect with.
+_MAX_CONNECTIONS = 64
 
 # A socket of the file system has no keep-alive, and its client refuses the option.
 _HAS_KEEPALIVE = not settings.broker_url.startswith("redis+socket:")
+
+# By the scheme, as it is written in every form of the broker's address.
+TRANSPORT_ALIASES.update(redis="workers.transport:Transport", rediss="workers.transport:Transport")
 
 app = Celery("wylon", include=["workers.control_tasks", "workers.line_tasks", "workers.beat_tasks"])
 app.conf.update(
@@ -39,9 +43,10 @@ app.conf.update(
     task_acks_late=True,
     # Results are rows in the database; a header task counts for its chord all the same.
     task_ignore_result=True,
+    worker_pool="workers.line_pool:LinePool",
     # For a worker of lines; control is given a number of its own.
-    worker_concurrency=_THREADS,
-    # A worker takes no more tasks than it has threads; `workers.intake` bounds it by lines as well.
+    worker_concurrency=_MESSAGES,
+    # A worker takes no more messages than this; `workers.intake` bounds it by lines as well.
     worker_prefetch_multiplier=1,
     # One backend for all threads (265 → 505 chord parts a second): it never waits for a result.
     result_backend_thread_safe=True,

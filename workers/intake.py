@@ -3,7 +3,6 @@
 from contextlib import suppress
 from functools import partial
 from queue import Empty
-from types import MethodType
 from typing import Any
 
 import structlog
@@ -11,6 +10,7 @@ from celery import Celery, bootsteps, signals
 
 from app.adapters.queue import LINES_QUEUE, RUN_LINES
 from app.config import load_settings
+from workers.line_pool import LinePool
 from workers.line_process import LineProcess
 
 log = structlog.get_logger()
@@ -43,19 +43,13 @@ class LineIntake(bootsteps.StartStopStep):
         if LINES_QUEUE not in c.app.amqp.queues.consume_from:
             return
         process = _start(c.app, c.hostname)
-        channel = c.task_consumer.channel
-        # kombu makes a client for each delivery and again for each acknowledgement, which is a third of the work of
-        # its thread; one does for all, since a client only borrows connections from the pool.
-        client = channel._create_client()
-        channel._create_client = lambda asynchronous=False: client
-        qos = channel.qos
-        may_consume = qos.can_consume
-
-        def can_consume(_qos: Any) -> bool:
-            return process.has_room() and bool(may_consume())
-
-        qos.can_consume = MethodType(can_consume, qos)
+        if not isinstance(c.pool, LinePool):
+            raise RuntimeError("A worker of lines has a pool of its own: start it without -P.")
+        c.pool.begin, c.pool.drain_s = process.begin, process.drain_s
+        qos = c.task_consumer.channel.qos
+        qos.wanted = process.wanted
         if c.hub is not None:
+            qos.call_later = c.hub.call_later
             # By itself the hub looks again only when a second is over or a message comes.
             process.taken.on_room(partial(c.hub.call_soon, _look_again))
 
@@ -67,6 +61,8 @@ class LineIntake(bootsteps.StartStopStep):
         if _process is None or not _process.is_draining:
             return
         hub, c.hub = c.hub, None
+        if c.task_consumer:
+            c.task_consumer.channel.qos.stop_gathering()
         # The last request for a message is still open, for up to a second: it would take what is given back.
         pending = [c.task_consumer.cancel, partial(_end_request, c.task_consumer.channel)] if c.task_consumer else []
         for settle in [*pending, *(hub._pop_ready() if hub is not None else ())]:

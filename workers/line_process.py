@@ -1,5 +1,8 @@
 """A worker process: the engine, the writer and the heartbeat, and what a line task does with them."""
 
+from collections.abc import Callable
+from typing import Any
+
 import structlog
 from celery import Celery
 
@@ -28,8 +31,10 @@ _READ_BYTES = 1024 * 1024
 _FRESH_S = 2.0
 # Workers together ask for a refill at most this often.
 _REFILL_EVERY_S = 0.05
-# Past a batch's deadline its calls have ended by themselves; a task waits this much longer for the last commit.
-_COMMIT_SLACK_S = 60.0
+# Past the grace for calls in flight, what came of them has this long to be recorded.
+_COMMIT_SLACK_S = 30.0
+# Set in the request of a task whose message has to go to another worker.
+GIVEN_BACK = "is_given_back"
 
 
 class LineProcess:
@@ -65,6 +70,11 @@ class LineProcess:
             cancel_grace_s=settings.cancel_grace_s,
         )
 
+    @property
+    def drain_s(self) -> float:
+        """How long the tasks in hand may take to settle once the process ends."""
+        return self._settings.drain_grace_s + _COMMIT_SLACK_S
+
     def start(self) -> None:
         """Start the threads."""
         self._writer.start()
@@ -83,34 +93,53 @@ class LineProcess:
         self._heartbeat.stop()
         self._lines.stores.engine.dispose()
 
-    def has_room(self) -> bool:
-        """Return whether another task may be taken."""
-        return self._lease.is_held() and self.taken.has_room()
+    def wanted(self) -> int:
+        """Return how many tasks more may be taken, were each as large as the last one."""
+        return self.taken.room() if self._lease.is_held() else 0
 
     def receive(self, task_id: str, lines: int) -> None:
         """Count a task the moment it comes."""
         self.taken.add(task_id, lines, self._lease.term)
 
-    def run(self, batch_id: str, task: LineTask, delivery: Delivery, decided_at: float) -> bool:
-        """Run a task's lines; False where some were given back and the message has to go to another worker."""
+    def begin(self, request: dict[str, Any], on_settled: Callable[[], None]) -> None:
+        """Begin the task of a request; `on_settled` is called once its lines are recorded, dropped or given back.
+
+        Whether lines were given back is noted in the request as GIVEN_BACK: the message has to go to another worker.
+        """
+        try:
+            run = self._begin(*_read_request(request))
+        except Exception:
+            # Upkeep sees lines without a result that nobody holds, and has them run again.
+            log.exception("task.broke", task_id=request["id"])
+            run = None
+        if run is None:
+            on_settled()
+            return
+
+        def settled() -> None:
+            request[GIVEN_BACK] = run.is_given_back
+            on_settled()
+
+        run.on_settled(settled)
+
+    def _begin(self, batch_id: str, task: LineTask, delivery: Delivery, decided_at: float) -> LineRun | None:
         task_id, lines = ids.task_id(batch_id, task.number), task.end - task.first
         submitted = 0
         try:
             term = self.taken.term_of(task_id)
             if self.taken.is_held_twice(task_id) or not self._lease.covers(term):
-                return True
+                return None
             batch = self._batches.get(batch_id)
             if batch is None:
-                return True
+                return None
             is_fresh = abs(self._lines.stores.clock.now() - decided_at) < _FRESH_S
             may_have_run = delivery is not Delivery.FIRST or not is_fresh
             done = self._lines.stores.results.recorded(batch_id, task.first, task.end) if may_have_run else set()
             if len(done) == lines:
-                return True
+                return None
             run = LineRun(batch, lines - len(done), term, is_alone=delivery is Delivery.ALONE)
             submitted = self._submit(run, task, done)
-            run.done.wait(max(batch.deadline - self._lines.stores.clock.now(), 0) + _COMMIT_SLACK_S)
-            return not run.is_given_back
+            return run
         finally:
             self.taken.lines_skipped(lines - submitted)
 
@@ -145,6 +174,14 @@ class LineProcess:
             and self._lines.roster.is_first("refill", _REFILL_EVERY_S)
         ):
             self._lines.queue.refill()
+
+
+def _read_request(request: dict[str, Any]) -> tuple[str, LineTask, Delivery, float]:
+    batch_id, number, first, end, delivery, decided_at = request["args"]
+    how = Delivery(delivery)
+    if how is Delivery.FIRST and request["delivery_info"].get("redelivered"):
+        how = Delivery.AGAIN
+    return batch_id, LineTask(number, first, end), how, decided_at
 
 
 def _neighbours(lines: list[Line]) -> list[list[Line]]:

@@ -1,6 +1,7 @@
 """The lines of one task while this process runs them."""
 
 import threading
+from collections.abc import Callable
 from dataclasses import dataclass, field
 
 from app.domain.retry import NO_TRIES, Tries
@@ -9,7 +10,7 @@ from workers.batches_in_hand import BatchInHand
 
 @dataclass(eq=False, slots=True)
 class LineRun:
-    """One task's lines; `done` is set when each has its result committed or was dropped."""
+    """One task's lines; it is settled when each has its result committed or was dropped."""
 
     batch: BatchInHand
     left: int
@@ -17,13 +18,24 @@ class LineRun:
     term: int = 0
     is_alone: bool = False
     is_given_back: bool = False
-    done: threading.Event = field(default_factory=threading.Event)
+    _lock: threading.Lock = field(default_factory=threading.Lock)
+    _settled: Callable[[], None] | None = None
+
+    def on_settled(self, tell: Callable[[], None]) -> None:
+        """Have `tell` called once all lines are settled, from any thread; now, where they are."""
+        with self._lock:
+            self._settled = tell
+            is_over = self.left <= 0
+        if is_over:
+            tell()
 
     def settle(self) -> None:
         """Count one line; only the writer's thread does."""
-        self.left -= 1
-        if self.left <= 0:
-            self.done.set()
+        with self._lock:
+            self.left -= 1
+            tell = self._settled if self.left == 0 else None
+        if tell is not None:
+            tell()
 
 
 @dataclass(eq=False, slots=True)

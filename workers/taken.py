@@ -24,6 +24,7 @@ class Taken:
         # The term of the lease in which each was received.
         self._terms: dict[str, int] = {}
         self._lines = 0
+        self._last_lines = 1
         self._wake: Callable[[], None] | None = None
 
     def on_room(self, wake: Callable[[], None] | None) -> None:
@@ -36,6 +37,7 @@ class Taken:
             self._terms.setdefault(task_id, term)
             self._tasks[task_id] = self._tasks.get(task_id, 0) + 1
             self._lines += lines
+            self._last_lines = max(lines, 1)
 
     def term_of(self, task_id: str) -> int:
         """Return the term in which a task that is held was received."""
@@ -81,9 +83,9 @@ class Taken:
         """Adjust the limit to how fast lines get done."""
         self._limit = max(self._floor, int(_LINES_S * lines_per_s))
 
-    def has_room(self) -> bool:
-        """Return whether another task may be taken."""
-        return self._lines < self._limit
+    def room(self) -> int:
+        """Return how many more tasks may be taken, were each as large as the last one."""
+        return -(-(self._limit - self._lines) // self._last_lines)
 
     def task_ids(self) -> tuple[str, ...]:
         """Return the ids of the tasks held."""

@@ -4,12 +4,14 @@ import base64
 import json
 from collections.abc import Collection, Iterator, Sequence
 from contextlib import contextmanager
+from itertools import islice
 from typing import Any
 
 import redis
 from celery import Celery
 from kombu.exceptions import KombuError, OperationalError
 
+from app.adapters.line_messages import LineMessages
 from app.domain import ids
 from app.domain.errors import Unavailable
 from app.services.ports import Delivery, LineTask, Unacked
@@ -26,7 +28,7 @@ END_CHORD = "lines.end_chord"
 # How the names of all that control runs begin: what is asked for, and the ticks of beat.
 _CONTROL_TASKS = ("control.", "beat.")
 
-# Messages go out in one round trip for this many: more brings nothing, and each waits in memory.
+# Messages go out in one command for this many: more brings nothing, and each waits in memory.
 _PUBLISH_AT_ONCE = 1_000
 # What the Redis backend keeps for a group: itself, results, size delta, size, seen parts, claim.
 _GROUP_KEYS = ("", ".j", ".t", ".s", ".d", ".c")
@@ -64,6 +66,7 @@ class CeleryQueue:
     def __init__(self, app: Celery, client: redis.Redis) -> None:
         self._app = app
         self._redis = client
+        self._line_messages = LineMessages(app, RUN_LINES, LINES_QUEUE)
 
     def validate(self, batch_id: str) -> None:
         self._tell(VALIDATE, batch_id)
@@ -85,17 +88,21 @@ class CeleryQueue:
         with _broker_errors():
             self._app.backend.set_chord_size(ids.group_id(batch_id), dispatched + 1)
             # An index past all others: it is no task of the plan, and counts once however often it is sent.
-            self._send_part(END_CHORD, (batch_id,), batch_id, tasks, None)
+            self._app.send_task(
+                END_CHORD,
+                args=(batch_id,),
+                queue=LINES_QUEUE,
+                task_id=ids.task_id(batch_id, tasks),
+                group_index=tasks,
+                **self._part_of(batch_id),
+            )
 
     def publish_lines(self, batch_id: str, tasks: Sequence[LineTask], delivery: Delivery, decided_at: float) -> None:
-        with (
-            _broker_errors(),
-            self._app.producer_or_acquire() as producer,
-            producer.batch(_PUBLISH_AT_ONCE),
-        ):
-            for task in tasks:
-                args = (batch_id, *task, delivery.value, decided_at)
-                self._send_part(RUN_LINES, args, batch_id, task.number, producer)
+        messages = self._line_messages.write(batch_id, tasks, delivery.value, decided_at, self._part_of(batch_id))
+        with _broker_errors():
+            # A list in Redis is there when something is in it.
+            while some := list(islice(messages, _PUBLISH_AT_ONCE)):
+                self._redis.lpush(LINES_QUEUE, *some)
 
     def queued_tasks(self) -> set[str]:
         with _broker_errors():
@@ -143,24 +150,17 @@ class CeleryQueue:
         with _broker_errors():
             self._app.send_task(name, args=args, queue=CONTROL_QUEUE, ignore_result=True)
 
-    def _send_part(self, name: str, args: tuple[object, ...], batch_id: str, index: int, producer: Any) -> None:
+    def _part_of(self, batch_id: str) -> dict[str, Any]:
+        """Return the options that make a task a part of the batch's chord."""
         callback: Any = self._app.signature(FINALIZE, args=(batch_id,), immutable=True, queue=CONTROL_QUEUE)
-        self._app.send_task(
-            name,
-            args=args,
-            queue=LINES_QUEUE,
-            task_id=ids.task_id(batch_id, index),
-            group_id=ids.group_id(batch_id),
-            group_index=index,
-            chord=callback,
-            producer=producer,
-            ignore_result=True,
-            # A list in Redis is there when something is in it: declaring the queue takes a fifth of a publish.
-            declare=[],
-            # Nobody reads them, and making them takes a twelfth of a publish.
-            argsrepr="",
-            kwargsrepr="",
-        )
+        return {
+            "group_id": ids.group_id(batch_id),
+            "chord": callback,
+            "ignore_result": True,
+            # Nobody reads them, and making them takes time.
+            "argsrepr": "",
+            "kwargsrepr": "",
+        }
 
 
 def _task_id(message: bytes) -> str | None:

@@ -62,7 +62,7 @@ def _celery_level(settings: Settings) -> str:
 
 def _worker(queue: str, name: str, settings: Settings, *options: str) -> Sequence[str]:
     return (
-        *("-m", "celery", "-A", "workers.celery_app", "worker", "-P", "threads"),
+        *("-m", "celery", "-A", "workers.celery_app", "worker"),
         *("-Q", queue, *options, "-n", f"{name}@%h", "-l", _celery_level(settings)),
         *_QUIET,
     )

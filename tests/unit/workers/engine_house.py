@@ -10,7 +10,7 @@ from app.services.execution import ExecutionService
 from app.services.ports import Answer
 from tests.fakes.outside import FakeClock, good_answer
 from tests.fakes.stores import MemoryTrialStore
-from tests.unit.workers.waiting import WITHIN_S, batch_in_hand, until
+from tests.unit.workers.waiting import WITHIN_S, batch_in_hand, is_settled, until
 from workers.batches_in_hand import BatchInHand
 from workers.engine import LineEngine
 from workers.lease import Lease
@@ -125,4 +125,4 @@ class EngineHouse:
 
 def finished(run: LineRun) -> bool:
     """Wait until every line of the run is settled."""
-    return run.done.wait(WITHIN_S)
+    return is_settled(run, WITHIN_S)

@@ -19,17 +19,17 @@ def taken(wakes: list[int]) -> Taken:
 
 def test_room_ends_with_two_lines_for_each_slot(taken: Taken) -> None:
     taken.add("a", 3)
-    had_room = taken.has_room()
+    had_room = taken.room() > 0
     taken.add("b", 1)
 
     assert had_room
-    assert not taken.has_room()
+    assert taken.room() <= 0
 
 
 def test_a_task_of_any_size_is_taken_while_there_is_room(taken: Taken) -> None:
     taken.add("a", 500)
 
-    assert not taken.has_room()
+    assert taken.room() <= 0
     assert taken.task_ids() == ("a",)
 
 
@@ -39,7 +39,7 @@ def test_room_that_comes_up_wakes_once(taken: Taken, wakes: list[int]) -> None:
     for _ in range(6):
         taken.line_done()
 
-    assert taken.has_room()
+    assert taken.room() > 0
     assert len(wakes) == 1
 
 
@@ -48,7 +48,7 @@ def test_lines_that_are_not_run_make_room_too(taken: Taken, wakes: list[int]) ->
 
     taken.lines_skipped(9)
 
-    assert taken.has_room()
+    assert taken.room() > 0
     assert len(wakes) == 1
 
 
@@ -57,7 +57,7 @@ def test_skipping_lines_of_a_full_house_that_stays_full_wakes_nobody(taken: Take
 
     taken.lines_skipped(2)
 
-    assert not taken.has_room()
+    assert taken.room() <= 0
     assert wakes == []
 
 
@@ -91,11 +91,11 @@ def test_a_fast_pace_makes_room_and_a_slow_one_keeps_the_floor(taken: Taken) -> 
     taken.add("a", 50)
 
     taken.set_pace(1_000.0)
-    has_room_when_fast = taken.has_room()
+    has_room_when_fast = taken.room() > 0
     taken.set_pace(0.0)
 
     assert has_room_when_fast
-    assert not taken.has_room()
+    assert taken.room() <= 0
 
 
 def test_counts_hold_when_many_threads_count() -> None:
@@ -108,9 +108,9 @@ def test_counts_hold_when_many_threads_count() -> None:
     for thread in threads:
         thread.join()
 
-    assert not taken.has_room()
+    assert taken.room() <= 0
     taken.line_done()
-    assert taken.has_room()
+    assert taken.room() > 0
 
 
 def test_a_line_that_pauses_leaves_its_room_to_others(taken: Taken) -> None:
@@ -118,9 +118,9 @@ def test_a_line_that_pauses_leaves_its_room_to_others(taken: Taken) -> None:
     for _ in range(8):
         taken.line_done()
 
-    has_room = taken.has_room()
+    has_room = taken.room() > 0
     for _ in range(8):
         taken.line_resumed()
 
     assert has_room
-    assert not taken.has_room()
+    assert taken.room() <= 0

@@ -5,7 +5,7 @@ import pytest
 
 from app.domain.result import Result
 from app.services.ports import Progress
-from tests.unit.workers.waiting import WITHIN_S, result, run_of, until
+from tests.unit.workers.waiting import WITHIN_S, is_settled, result, run_of, until
 from workers.writer import ResultWriter
 
 PROGRESS = [Progress("batch_1", is_dispatched_whole=False, is_recorded_whole=False, lines_outstanding=0)]
@@ -63,7 +63,7 @@ def test_results_of_a_moment_are_one_commit(ledger: Ledger, start: Callable[...,
     for position in range(50):
         writer.put(run, result(position))
 
-    assert run.done.wait(WITHIN_S)
+    assert is_settled(run, WITHIN_S)
     assert sorted(one.position for commit in ledger.commits for one in commit) == list(range(50))
     assert len(ledger.commits) < 10
 
@@ -78,7 +78,7 @@ def test_what_comes_in_during_a_commit_is_the_next_one(ledger: Ledger, start: Ca
         writer.put(run, result(position))
     ledger.is_open.set()
 
-    assert run.done.wait(WITHIN_S)
+    assert is_settled(run, WITHIN_S)
     assert [len(commit) for commit in ledger.commits] == [1, 100]
 
 
@@ -92,7 +92,7 @@ def test_a_commit_is_bounded_in_bytes(ledger: Ledger, start: Callable[..., Resul
         writer.put(run, result(position, payload=large))
     ledger.is_open.set()
 
-    assert run.done.wait(WITHIN_S)
+    assert is_settled(run, WITHIN_S)
     assert max(len(commit) for commit in ledger.commits) <= 5
 
 
@@ -105,9 +105,9 @@ def test_a_run_is_settled_only_once_its_results_are_committed(
     writer.put(run, result(0))
 
     until(lambda: ledger.tries == 1)
-    assert not run.done.is_set()
+    assert not is_settled(run)
     ledger.is_open.set()
-    assert run.done.wait(WITHIN_S)
+    assert is_settled(run, WITHIN_S)
     assert len(ledger.commits) == 1
 
 
@@ -118,7 +118,7 @@ def test_results_are_kept_while_the_database_is_away(ledger: Ledger, start: Call
     writer.put(run, result(0))
     writer.put(run, result(1))
 
-    assert run.done.wait(WITHIN_S)
+    assert is_settled(run, WITHIN_S)
     assert ledger.tries >= 3
     assert sorted(one.position for commit in ledger.commits for one in commit) == [0, 1]
 
@@ -129,7 +129,7 @@ def test_a_line_without_a_result_settles_without_a_commit(ledger: Ledger, start:
     writer.put(run, None)
     writer.put(run, None)
 
-    assert run.done.wait(WITHIN_S)
+    assert is_settled(run, WITHIN_S)
     assert ledger.tries == 0
 
 
@@ -141,8 +141,8 @@ def test_runs_of_several_batches_share_a_commit_and_settle_each(
     writer.put(first, result(0, "batch_1"))
     writer.put(second, result(0, "batch_2"))
 
-    assert first.done.wait(WITHIN_S)
-    assert second.done.wait(WITHIN_S)
+    assert is_settled(first, WITHIN_S)
+    assert is_settled(second, WITHIN_S)
 
 
 def test_progress_is_told_after_each_commit(start: Callable[..., ResultWriter], told: list[list[Progress]]) -> None:
@@ -150,7 +150,7 @@ def test_progress_is_told_after_each_commit(start: Callable[..., ResultWriter], 
 
     writer.put(run, result(0))
 
-    assert run.done.wait(WITHIN_S)
+    assert is_settled(run, WITHIN_S)
     assert told == [PROGRESS]
 
 
@@ -162,7 +162,7 @@ def test_a_broker_that_is_away_does_not_hold_results_up(start: Callable[..., Res
 
     writer.put(run, result(0))
 
-    assert run.done.wait(WITHIN_S)
+    assert is_settled(run, WITHIN_S)
 
 
 def test_stopping_records_what_waits(ledger: Ledger, start: Callable[..., ResultWriter]) -> None:
@@ -172,7 +172,7 @@ def test_stopping_records_what_waits(ledger: Ledger, start: Callable[..., Result
 
     writer.stop()
 
-    assert run.done.is_set()
+    assert is_settled(run)
     assert sum(map(len, ledger.commits)) == 20
 
 
@@ -184,5 +184,5 @@ def test_stopping_ends_the_wait_for_a_database_that_is_away(ledger: Ledger, star
 
     writer.stop()
 
-    assert not run.done.is_set()
+    assert not is_settled(run)
     assert ledger.commits == []

@@ -1,5 +1,6 @@
 """Waits with a deadline, and the objects that lines of one batch share."""
 
+import threading
 import time
 from collections.abc import Callable
 
@@ -29,3 +30,10 @@ def run_of(lines: int, batch: BatchInHand | None = None) -> LineRun:
 
 def result(position: int, batch_id: str = "batch_1", payload: bytes = b"{}") -> Result:
     return Result(batch_id, position, True, payload, NO_USAGE)
+
+
+def is_settled(run: LineRun, within_s: float = 0.0) -> bool:
+    """Whether all lines of a run are settled by then."""
+    settled = threading.Event()
+    run.on_settled(settled.set)
+    return settled.wait(within_s)

@@ -1,0 +1,182 @@
+"""Messages that are taken many at a time and acknowledged together, over a real broker."""
+
+import json
+import shutil
+import subprocess
+import tempfile
+from collections.abc import Callable, Iterator
+from pathlib import Path
+from typing import Any
+
+import pytest
+import redis
+from kombu import Connection, Queue
+
+from app.cli.up.broker import embed_broker
+from tests.integration.processes import START_WITHIN_S, until
+from workers.transport import Transport
+
+QUEUE = "some"
+
+
+@pytest.fixture(scope="module")
+def broker() -> Iterator[redis.Redis]:
+    folder = Path(tempfile.mkdtemp(prefix="wylon-"))
+    embedded = embed_broker(folder)
+    process = subprocess.Popen(embedded.command(), stdout=subprocess.DEVNULL)
+    client = redis.Redis(unix_socket_path=str(embedded.socket))
+
+    def answers() -> bool:
+        try:
+            return bool(client.ping())
+        except redis.ConnectionError:
+            return False
+
+    try:
+        until(answers, START_WITHIN_S, "the broker answers")
+        yield client
+    finally:
+        client.close()
+        process.terminate()
+        process.wait(10)
+        shutil.rmtree(folder)
+
+
+class House:
+    """A consumer on one channel, whose loop is a test's own."""
+
+    def __init__(self, broker: redis.Redis, transport: Any) -> None:
+        self.broker = broker
+        broker.flushall()
+        path = broker.connection_pool.connection_kwargs["path"]
+        self.connection = Connection(transport=transport, virtual_host="0", hostname=f"socket://{path}")
+        self.channel: Any = self.connection.channel()
+        self.messages: list[Any] = []
+        self.calls: list[Callable[[], None]] = []
+        self.channel.basic_qos(prefetch_count=1_000)
+
+    def publish(self, messages: int) -> None:
+        producer = self.connection.Producer(serializer="json")
+        for number in range(messages):
+            producer.publish({"number": number}, routing_key=QUEUE)
+
+    def take(self, messages: int, *, wanted: Callable[[], int] | None) -> None:
+        """Consume until there are so many."""
+        self.channel.qos.wanted = wanted
+        consumer = self.connection.Consumer(
+            [Queue(QUEUE, routing_key=QUEUE)], channel=self.channel, on_message=self.messages.append, auto_declare=False
+        )
+        with consumer:
+            while len(self.messages) < messages:
+                self.connection.drain_events(timeout=5)
+
+    def gather(self) -> None:
+        self.channel.qos.call_later = lambda _seconds, call: self.calls.append(call)
+
+    def noted(self) -> dict[str, Any]:
+        return {str(tag, "utf-8"): json.loads(message) for tag, message in self.broker.hgetall("unacked").items()}
+
+
+class CanParse(Transport):
+    """Takes the address of a socket as it is."""
+
+    can_parse_url = True
+
+
+@pytest.fixture
+def house(broker: redis.Redis) -> Iterator[House]:
+    house = House(broker, CanParse)
+    yield house
+    house.connection.release()
+
+
+def test_what_waits_is_taken_in_order_as_far_as_it_is_wanted(house: House) -> None:
+    house.publish(40)
+
+    house.take(11, wanted=lambda: 11 - len(house.messages))
+
+    assert [message.payload["number"] for message in house.messages] == list(range(11))
+    assert house.broker.llen(QUEUE) == 29
+
+
+def test_messages_taken_together_are_noted_as_kombu_notes_one(house: House) -> None:
+    house.publish(3)
+
+    house.take(3, wanted=lambda: 10)
+
+    noted = house.noted()
+    assert noted == {message.delivery_tag: [message._raw, "", QUEUE] for message in house.messages}
+    assert {str(tag, "utf-8") for tag in house.broker.zrange("unacked_index", 0, -1)} == set(noted)
+
+
+def test_without_a_number_that_is_wanted_one_is_taken_at_a_time(house: House) -> None:
+    house.publish(3)
+
+    house.take(1, wanted=None)
+
+    assert len(house.messages) == 1
+
+
+def test_acknowledgements_of_a_moment_go_out_together(house: House) -> None:
+    house.publish(3)
+    house.take(3, wanted=lambda: 10)
+    house.gather()
+
+    for message in house.messages:
+        message.ack()
+
+    assert len(house.noted()) == 3
+    assert len(house.calls) == 1
+    house.calls[0]()
+    assert house.noted() == {}
+    assert house.broker.zcard("unacked_index") == 0
+
+
+def test_many_acknowledgements_do_not_wait(house: House) -> None:
+    house.publish(256)
+    house.take(256, wanted=lambda: 300)
+    house.gather()
+
+    for message in house.messages:
+        message.ack()
+
+    assert house.noted() == {}
+
+
+def test_acknowledgements_that_wait_go_out_when_gathering_ends(house: House) -> None:
+    house.publish(2)
+    house.take(2, wanted=lambda: 10)
+    house.gather()
+    house.messages[0].ack()
+
+    house.channel.qos.stop_gathering()
+
+    assert set(house.noted()) == {house.messages[1].delivery_tag}
+    house.messages[1].ack()
+    assert house.noted() == {}
+
+
+def test_a_message_that_is_given_back_waits_again(house: House) -> None:
+    house.publish(2)
+    house.take(2, wanted=lambda: 10)
+    house.gather()
+
+    house.messages[1].requeue()
+
+    assert set(house.noted()) == {house.messages[0].delivery_tag}
+    assert house.broker.llen(QUEUE) == 1
+
+
+def test_acknowledgements_that_find_no_broker_do_not_stop_the_loop(house: House) -> None:
+    house.publish(1)
+    house.take(1, wanted=lambda: 10)
+    house.gather()
+    house.messages[0].ack()
+
+    def fail(*_: Any, **__: Any) -> Any:
+        raise redis.ConnectionError("gone")
+
+    house.channel.qos.pipe_or_acquire = fail
+    house.calls[0]()
+
+    assert len(house.noted()) == 1

@@ -1,0 +1,82 @@
+"""The messages of line tasks are those that Celery writes, to the last field."""
+
+import base64
+import json
+from typing import Any
+
+import pytest
+from celery import Celery
+from kombu import Connection
+
+from app.adapters.line_messages import LineMessages
+from app.domain import ids
+from app.services.ports import LineTask
+
+NAME, QUEUE, BATCH = "lines.run", "lines", "batch_1"
+
+
+@pytest.fixture
+def app() -> Celery:
+    app = Celery("wylon", broker="memory://", set_as_current=False)
+    app.conf.task_default_queue = QUEUE
+    return app
+
+
+def options(app: Celery) -> dict[str, Any]:
+    chord = app.signature("control.finalize", args=(BATCH,), immutable=True, queue="control")
+    return {"group_id": "group-1", "chord": chord, "ignore_result": True, "argsrepr": "", "kwargsrepr": ""}
+
+
+def written_by_celery(app: Celery, task: LineTask) -> dict[str, Any]:
+    with Connection("memory://") as connection, connection.channel() as opened:
+        channel: Any = opened
+        channel.queue_purge(QUEUE)
+        app.send_task(
+            NAME,
+            args=(BATCH, *task, "first", 12.5),
+            queue=QUEUE,
+            task_id=ids.task_id(BATCH, task.number),
+            group_index=task.number,
+            producer=app.amqp.Producer(channel, auto_declare=False),
+            declare=[],
+            **options(app),
+        )
+        message: dict[str, Any] = channel._get(QUEUE)
+    return readable(message)
+
+
+def readable(message: dict[str, Any]) -> dict[str, Any]:
+    """Return the message with its body decoded, without the tag that is each one's own."""
+    properties = {name: value for name, value in message["properties"].items() if name != "delivery_tag"}
+    return message | {"body": json.loads(base64.b64decode(message["body"])), "properties": properties}
+
+
+def test_each_message_is_what_celery_would_write(app: Celery) -> None:
+    tasks = [LineTask(0, 0, 5), LineTask(7, 35, 40), LineTask(8, 40, 43)]
+
+    written = [
+        readable(json.loads(message))
+        for message in LineMessages(app, NAME, QUEUE).write(BATCH, tasks, "first", 12.5, options(app))
+    ]
+
+    assert written == [written_by_celery(app, task) for task in tasks]
+
+
+def test_each_message_has_a_tag_of_its_own(app: Celery) -> None:
+    tasks = [LineTask(number, number, number + 1) for number in range(20)]
+
+    messages = LineMessages(app, NAME, QUEUE).write(BATCH, tasks, "first", 12.5, options(app))
+
+    assert len({json.loads(message)["properties"]["delivery_tag"] for message in messages}) == 20
+
+
+def test_what_a_writer_that_broke_off_has_left_is_not_taken_for_a_message(app: Celery) -> None:
+    written_by_another = LineMessages(app, NAME, QUEUE)
+    with Connection("memory://") as connection, connection.channel() as opened:
+        channel: Any = opened
+        channel.queue_declare(QUEUE)
+        channel._put(QUEUE, {"body": "of another", "headers": {}, "properties": {}})
+
+    (message,) = written_by_another.write(BATCH, [LineTask(0, 0, 1)], "first", 12.5, options(app))
+
+    assert readable(json.loads(message))["body"][0][0] == BATCH
