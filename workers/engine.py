@@ -137,6 +137,8 @@ class LineEngine:
         assert me is not None  # noqa: S101 - a coroutine that runs is always some task's
         while True:
             line = await waiting.get()
+            if line.run.is_alone:
+                self._taken.line_resumed()
             self._runners[me] = line
             await self._attempt(line)
             self._runners[me] = None
@@ -188,10 +190,22 @@ class LineEngine:
                 # Runners whose calls were broken off are not replaced: nobody might come for it.
                 self._drop(line)
             else:
-                self._queue_of(line).put_nowait(line)
+                self._wait(line)
 
-    def _queue_of(self, line: Line) -> "asyncio.Queue[Line]":
-        return self._waiting_alone if line.run.is_alone else self._waiting
+    def _wait(self, line: Line) -> None:
+        if not line.run.is_alone:
+            self._waiting.put_nowait(line)
+            return
+        # One that waits for its turn alone takes no call from the others, and so no room from theirs.
+        self._taken.line_done()
+        self._waiting_alone.put_nowait(line)
+
+    def _all_from(self, waiting: "asyncio.Queue[Line]") -> list[Line]:
+        lines = [waiting.get_nowait() for _ in range(waiting.qsize())]
+        for line in lines:
+            if line.run.is_alone:
+                self._taken.line_resumed()
+        return lines
 
     def _pause(self, line: Line, seconds: float) -> None:
         self._taken.line_done()
@@ -200,7 +214,7 @@ class LineEngine:
     def _resume(self, line: Line) -> None:
         del self._pauses[line]
         self._taken.line_resumed()
-        self._queue_of(line).put_nowait(line)
+        self._wait(line)
 
     def _drop(self, line: Line) -> None:
         self._taken.line_done()
@@ -211,10 +225,9 @@ class LineEngine:
     def _drop_lapsed(self) -> None:
         self._drop_paused(lambda line: not self._lease.covers(line.run.term))
         for waiting in (self._waiting, self._waiting_alone):
-            lines = [waiting.get_nowait() for _ in range(waiting.qsize())]
-            for line in lines:
+            for line in self._all_from(waiting):
                 if self._lease.covers(line.run.term):
-                    waiting.put_nowait(line)
+                    self._wait(line)
                 else:
                     self._drop(line)
 
@@ -235,6 +248,6 @@ class LineEngine:
         self._is_draining = True
         self._drop_paused(lambda _: True)
         for waiting in (self._waiting, self._waiting_alone):
-            while not waiting.empty():
-                self._drop(waiting.get_nowait())
+            for line in self._all_from(waiting):
+                self._drop(line)
         self._loop.call_later(grace_s, self._abort, None)

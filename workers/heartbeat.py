@@ -1,7 +1,11 @@
-"""Each second: say that this worker lives and what it holds, and learn which of its batches were stopped."""
+"""Each second: say that this worker lives and what it holds, and learn which of its batches were stopped.
+
+Two threads: a database that answers late must not keep the report, and with it the lease, from being renewed.
+"""
 
 import threading
 import time
+from collections.abc import Callable
 
 import structlog
 
@@ -22,7 +26,7 @@ _STOP_WAIT_S = 5.0
 
 
 class Heartbeat:
-    """The thread that keeps the roster's entry of this worker and follows the status of its batches."""
+    """Keeps the roster's entry of this worker and follows the status of its batches."""
 
     def __init__(
         self,
@@ -47,41 +51,35 @@ class Heartbeat:
         self._lease = lease
         self._cancel_grace_s = cancel_grace_s
         self._stopping = threading.Event()
-        self._thread = vital_thread("heartbeat", self._main)
+        self._threads = [
+            vital_thread("heartbeat", lambda: self._repeat(self.report)),
+            vital_thread("follower", lambda: self._repeat(self.follow)),
+        ]
         self._last = (time.monotonic(), 0)
         # The lines that dispatch keeps published, for all workers together.
         self.window = 0
 
     def start(self) -> None:
-        """Report once, then start the thread."""
-        self._beat()
-        self._thread.start()
+        """Report once, then start the threads."""
+        self._attempt(self.report)
+        for thread in self._threads:
+            thread.start()
 
     def stop(self) -> None:
-        """End the thread and leave the roster."""
+        """End the threads and leave the roster."""
         self._stopping.set()
-        if self._thread.is_alive():
-            self._thread.join(_STOP_WAIT_S)
+        for thread in self._threads:
+            if thread.is_alive():
+                thread.join(_STOP_WAIT_S)
         try:
             self._roster.leave(self._name)
         except Exception:
             log.warning("worker.not_left", exc_info=True)
 
-    def _main(self) -> None:
-        while not self._stopping.wait(_BEAT_S):
-            self._beat()
-
-    def _beat(self) -> None:
+    def report(self) -> None:
+        """Say that this worker lives, which extends its lease."""
         lines_per_s = self._pace()
         self._taken.set_pace(lines_per_s)
-        for act in (self._report, self._follow):
-            try:
-                act(lines_per_s)
-            except Exception:
-                # Broker or database are away: calls in flight go on, and the next beat is in a second.
-                log.warning("worker.beat_missed", exc_info=True)
-
-    def _report(self, lines_per_s: float) -> None:
         reported_at = self._lease.now()
         held, paused = self._taken.task_ids(), self._engine.lines_paused
         self._roster.report(WorkerState(self._name, self._concurrency, lines_per_s, held, paused))
@@ -89,7 +87,8 @@ class Heartbeat:
             self._engine.let_go()
         self.window = window_lines(self._roster.workers())
 
-    def _follow(self, _lines_per_s: float) -> None:
+    def follow(self) -> None:
+        """Stop batches that run no more, and break off their calls past the grace."""
         running = [batch.id for batch in self._batches.all() if not batch.is_stopped]
         statuses = self._stores.batches.statuses(running) if running else {}
         now = self._stores.clock.now()
@@ -100,6 +99,17 @@ class Heartbeat:
             elif batch.is_stopped and now >= batch.aborts_at:
                 self._engine.abort_batch(batch)
                 self._batches.forget(batch)
+
+    def _repeat(self, act: Callable[[], None]) -> None:
+        while not self._stopping.wait(_BEAT_S):
+            self._attempt(act)
+
+    def _attempt(self, act: Callable[[], None]) -> None:
+        try:
+            act()
+        except Exception:
+            # Broker or database are away: calls in flight go on, and the next beat is in a second.
+            log.warning("worker.beat_missed", exc_info=True)
 
     def _pace(self) -> float:
         now, answered = time.monotonic(), self._engine.answered

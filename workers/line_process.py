@@ -32,7 +32,7 @@ _FRESH_S = 2.0
 # Workers together ask for a refill at most this often.
 _REFILL_EVERY_S = 0.05
 # Past the grace for calls in flight, what came of them has this long to be recorded.
-_COMMIT_SLACK_S = 30.0
+_COMMIT_SLACK_S = 10.0
 # Set in the request of a task whose message has to go to another worker.
 GIVEN_BACK = "is_given_back"
 

@@ -49,5 +49,5 @@ class Quarantine:
         try:
             await asyncio.get_running_loop().run_in_executor(None, self._trials.end, batch_id, position)
         except Exception:
-            # It then counts as begun once more, which alone makes no line an error.
+            # It then counts as begun and not ended: as often as makes it an error, it would have to fail each time.
             log.warning("trial.not_ended", batch_id=batch_id, position=position, exc_info=True)

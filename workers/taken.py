@@ -7,6 +7,7 @@ from collections.abc import Callable
 _LINES_PER_SLOT = 2
 # A fast upstream answers that many in no time: what it answers in this span may be taken as well.
 _LINES_S = 0.1
+_NO_TERM = -1
 
 
 class Taken:
@@ -40,8 +41,8 @@ class Taken:
             self._last_lines = max(lines, 1)
 
     def term_of(self, task_id: str) -> int:
-        """Return the term in which a task that is held was received."""
-        return self._terms[task_id]
+        """Return the term in which a task was received; one that no lease covers where it is not held."""
+        return self._terms.get(task_id, _NO_TERM)
 
     def is_held_twice(self, task_id: str) -> bool:
         """Return whether the task was delivered again while this process still has it."""

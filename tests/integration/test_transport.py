@@ -99,6 +99,14 @@ def test_what_waits_is_taken_in_order_as_far_as_it_is_wanted(house: House) -> No
     assert house.broker.llen(QUEUE) == 29
 
 
+def test_half_of_what_waits_is_left_to_other_workers(house: House) -> None:
+    house.publish(41)
+
+    house.take(1, wanted=lambda: 100)
+
+    assert len(house.messages) == 21
+
+
 def test_messages_taken_together_are_noted_as_kombu_notes_one(house: House) -> None:
     house.publish(3)
 

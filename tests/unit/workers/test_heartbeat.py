@@ -1,3 +1,4 @@
+import threading
 from types import SimpleNamespace
 
 import pytest
@@ -8,6 +9,7 @@ from tests.fakes.broker import MemoryRoster
 from tests.fakes.outside import FakeClock
 from tests.fakes.stores import MemoryBatchStore
 from tests.unit.services.pipeline_house import NOW, new_batch
+from tests.unit.workers.waiting import WITHIN_S, until
 from workers.batches_in_hand import BatchesInHand, BatchInHand
 from workers.heartbeat import Heartbeat
 from workers.lease import Lease
@@ -66,7 +68,8 @@ class House:
         assert self.batches.get(batch_id) is not None
 
     def beat(self) -> None:
-        self.heartbeat._beat()
+        self.heartbeat._attempt(self.heartbeat.report)
+        self.heartbeat._attempt(self.heartbeat.follow)
 
 
 @pytest.fixture
@@ -182,3 +185,19 @@ def test_reports_that_do_not_arrive_let_the_lease_lapse(house: House) -> None:
         house.beat()
 
     assert not house.lease.is_held()
+
+
+def test_a_database_that_does_not_answer_keeps_no_report_from_going_out(house: House) -> None:
+    is_over = threading.Event()
+    reports: list[WorkerState] = []
+    house.take_up()
+    house.store.statuses = lambda _ids: is_over.wait(WITHIN_S) and {}
+    house.roster.report = reports.append
+
+    house.heartbeat.start()
+
+    try:
+        until(lambda: len(reports) >= 3)
+    finally:
+        is_over.set()
+        house.heartbeat.stop()

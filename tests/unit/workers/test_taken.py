@@ -124,3 +124,7 @@ def test_a_line_that_pauses_leaves_its_room_to_others(taken: Taken) -> None:
 
     assert has_room
     assert taken.room() <= 0
+
+
+def test_a_task_that_is_not_held_is_of_no_term() -> None:
+    assert Taken(4).term_of("task-unknown") == -1
