@@ -1,11 +1,14 @@
 """A connection whose peer has to keep pace: who sends or reads slowly is cut off, and only so many are waited for."""
 
 import errno
+import os
 import select
 import socket
 import threading
 import time
-from typing import Any
+from collections.abc import Callable
+from functools import partial
+from typing import Any, BinaryIO
 
 # A phone on a bad line does better; 200 MiB at this pace take half a day.
 MIN_BYTES_PER_S = 4 * 1024
@@ -13,6 +16,27 @@ MIN_BYTES_PER_S = 4 * 1024
 PATIENCE_S = 20.0
 # Long enough for what is on its way already, such as a body sent behind its head; too short to hold a thread by.
 _BRIEF_S = 0.1
+# Who was fast has no more than this many patiences to be slow in: megabytes in a second would buy hours.
+_MOST_PATIENCES = 3
+# What neither reads nor writes goes to the socket itself. All that does would pass by the bounds.
+_UNBOUNDED = frozenset(
+    {
+        "close",
+        "family",
+        "fileno",
+        "getpeername",
+        "getsockname",
+        "getsockopt",
+        "gettimeout",
+        "proto",
+        "setblocking",
+        "setsockopt",
+        "settimeout",
+        "shutdown",
+        "type",
+    }
+)
+_SENDFILE_BYTES = 1024 * 1024
 
 
 class BodyTooSlow(Exception):
@@ -41,6 +65,8 @@ class PacedSocket:
         self._left_s = patience_s
 
     def __getattr__(self, name: str) -> Any:
+        if name not in _UNBOUNDED:
+            raise AttributeError(f"A paced socket has no {name!r}: what reads or writes has to be bounded here first.")
         return getattr(self._sock, name)
 
     def begin_request(self) -> None:
@@ -56,19 +82,47 @@ class PacedSocket:
                 if not self._wait(select.POLLIN):
                     raise BodyTooSlow from None
                 continue
-            self._left_s += len(data) / MIN_BYTES_PER_S
+            self._earn(len(data))
             return data
 
     def recv_now(self, size: int) -> bytes:
         """Return what has come; BlockingIOError where that is nothing."""
         return self._sock.recv(size, socket.MSG_DONTWAIT)
 
+    def send(self, data: bytes | memoryview, flags: int = 0) -> int:
+        """Send all, as gunicorn takes for granted; with flags what they say, once and at once."""
+        if flags:
+            return self._sock.send(data, flags)
+        self.sendall(data)
+        return len(data)
+
     def sendall(self, data: bytes | memoryview) -> None:
         """Send all; BrokenPipeError, as with a peer that is gone, where it is not taken in time."""
         rest = memoryview(data)
         while rest:
+            rest = rest[self._send_some(partial(self._sock.send, rest, socket.MSG_DONTWAIT)) :]
+
+    def sendfile(self, file: BinaryIO, offset: int = 0, count: int | None = None) -> int:
+        """Send a part of a file, by the kernel; return how many bytes there were. Errors are those of `sendall`."""
+        end = os.fstat(file.fileno()).st_size if count is None else offset + count
+        at = offset
+        # The kernel would wait for a peer in a socket that blocks.
+        self._sock.setblocking(False)
+        try:
+            while at < end:
+                size = min(end - at, _SENDFILE_BYTES)
+                sent = self._send_some(partial(os.sendfile, self._sock.fileno(), file.fileno(), at, size))
+                if not sent:
+                    break
+                at += sent
+        finally:
+            self._sock.setblocking(True)
+        return at - offset
+
+    def _send_some(self, send: Callable[[], int]) -> int:
+        while True:
             try:
-                sent = self._sock.send(rest, socket.MSG_DONTWAIT)
+                sent = send()
             except BlockingIOError:
                 try:
                     is_ready = self._wait(select.POLLOUT)
@@ -77,8 +131,11 @@ class PacedSocket:
                 if not is_ready:
                     raise BrokenPipeError(errno.EPIPE, "the peer reads too slowly") from None
                 continue
-            self._left_s += sent / MIN_BYTES_PER_S
-            rest = rest[sent:]
+            self._earn(sent)
+            return sent
+
+    def _earn(self, size: int) -> None:
+        self._left_s = min(self._left_s + size / MIN_BYTES_PER_S, _MOST_PATIENCES * self._patience_s)
 
     def _wait(self, event: int) -> bool:
         """Wait until the socket is ready; return whether it was in time."""

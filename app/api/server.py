@@ -68,6 +68,15 @@ class GuardedThreads(ThreadWorker):  # type: ignore[misc]  # gunicorn ships no t
         self._waiting: dict[_Connection, None] = {}
         self._looked_at = 0.0
 
+    @classmethod
+    def check_config(cls, cfg: Any, log: Any) -> None:
+        if cfg.is_ssl:
+            raise RuntimeError(
+                "The API does not speak TLS itself: leave out --certfile and --keyfile, and put a proxy in front of it "
+                "that does, such as nginx or Caddy."
+            )
+        super().check_config(cfg, log)
+
     def init_process(self) -> None:
         _, most = resource.getrlimit(resource.RLIMIT_NOFILE)
         files = _WANTED_FILES if most == resource.RLIM_INFINITY else min(most, _WANTED_FILES)
@@ -115,7 +124,9 @@ class GuardedThreads(ThreadWorker):  # type: ignore[misc]  # gunicorn ships no t
             return
         # The start of the next request may have come with the body of this one.
         start = conn.parser.unreader.take_buffered()
-        self._gather(conn, start, HEAD_WITHIN_S if start else self.cfg.keepalive)
+        # While the process ends, a caller has as long to be told so as a closing connection has.
+        keepalive_s = self.cfg.keepalive if self.alive else min(self.cfg.keepalive, _LINGER_S)
+        self._gather(conn, start, HEAD_WITHIN_S if start else keepalive_s)
 
     def murder_pending(self) -> None:
         """Close what has waited for too long."""
@@ -147,6 +158,9 @@ class GuardedThreads(ThreadWorker):  # type: ignore[misc]  # gunicorn ships no t
             self._wait(conn, within_s, self._take_head)
 
     def _take_head(self, conn: _Connection, _sock: object) -> None:
+        if conn not in self._waiting:
+            # Closed, by an event of the same turn, after this one was noticed.
+            return
         data = _receive(conn)
         if data is None:
             return
@@ -188,6 +202,8 @@ class GuardedThreads(ThreadWorker):  # type: ignore[misc]  # gunicorn ships no t
         self._wait(conn, _LINGER_S, self._drain)
 
     def _drain(self, conn: _Connection, _sock: object) -> None:
+        if conn not in self._waiting:
+            return
         data = _receive(conn)
         if data is None:
             return

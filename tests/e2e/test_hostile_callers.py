@@ -173,3 +173,14 @@ def test_callers_that_never_read_leave_the_api_answering(deployed: Deployed, cli
 )
 def test_what_is_no_valid_http_is_refused(deployed: Deployed, head: bytes) -> None:
     assert 400 <= ask(deployed, head)[0] < 500
+
+
+def test_a_caller_who_asks_before_it_sends_its_body_is_told_to_go_on(deployed: Deployed) -> None:
+    head = SLOW_JSON.partition(b"content-length")[0]
+    with connect(deployed) as connection:
+        connection.sendall(head + b"expect: 100-continue\r\ncontent-length: 2\r\n\r\n")
+        assert connection.recv(65_536).startswith(b"HTTP/1.1 100 Continue\r\n")
+
+        connection.sendall(b"{}")
+
+        assert connection.recv(65_536).startswith(b"HTTP/1.1 400 ")
