@@ -62,5 +62,9 @@ audit: .venv/.ready ## ask the advisories about every pinned dependency, where t
 	-$(BIN)/pip-audit --requirement constraints.txt --no-deps --disable-pip
 	$(BIN)/pytest -q tests/architecture/test_dependencies.py
 
-bench: .venv/.ready ## measure throughput and memory on this machine
+.venv/.ready-bench: .venv/.ready
+	$(BIN)/python -m pip install -q --disable-pip-version-check -c constraints.txt -e '.[bench]'
+	@touch $@
+
+bench: .venv/.ready-bench .venv/.ready-llm ## measure throughput and memory on this machine
 	$(BIN)/python -m bench.run $(ARGS)

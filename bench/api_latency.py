@@ -1,4 +1,4 @@
-"""Row g: how long `GET /v1/batches/{id}` takes, idle and while a batch runs as fast as it can."""
+"""Row h: how long `GET /v1/batches/{id}` takes, idle and while a batch runs as fast as it can."""
 
 import statistics
 import threading

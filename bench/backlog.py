@@ -1,4 +1,4 @@
-"""Row i: what Redis holds while a million lines wait."""
+"""Row j: what Redis holds while a million lines wait."""
 
 from pathlib import Path
 from typing import cast

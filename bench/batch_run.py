@@ -73,6 +73,11 @@ class BatchRun:
             time.sleep(_POLL_S)
         raise TimeoutError(f"The batch did not come so far within {within_s:g} s: {json.dumps(batch)}")
 
+    @property
+    def elapsed_s(self) -> float:
+        """Seconds since the batch was created."""
+        return time.time() - self._began_at
+
     def times(self) -> Times:
         """Return how long a completed batch took; from the database, as the API's instants are whole seconds."""
         with closing(sqlite3.connect(f"file:{self._deployed.data / 'wylon.db'}?mode=ro", uri=True)) as database:

@@ -1,4 +1,4 @@
-"""Row d: how much of an upstream of limited capacity is used while lines wait for it."""
+"""Rows d and t: how much of an upstream of limited capacity is used while lines wait for it."""
 
 import threading
 from dataclasses import dataclass
@@ -11,9 +11,7 @@ from bench.processes import deployment, upstream
 from bench.report import Row
 from bench.requests_file import write_requests
 
-CAPACITY = 96
-LATENCY_MS = 250
-MIN_USED = 0.95
+MIN_USED = 0.97
 _SAMPLE_S = 0.1
 _BATCH_WITHIN_S = 300.0
 
@@ -27,28 +25,28 @@ class Sample:
     requests: int
 
 
-def measure(key: str, folder: Path, *, lines: int) -> Row:
-    """Run one batch and sample the upstream meanwhile."""
+def measure(key: str, folder: Path, *, capacity: int, latency_ms: int, concurrency: int, lines: int) -> Row:
+    """Run one batch on two workers of `concurrency` and sample the upstream meanwhile."""
     path = folder / "requests.jsonl"
     write_requests(path, lines)
     with (
-        upstream(folder, "--capacity", str(CAPACITY), "--latency-ms", str(LATENCY_MS)) as url,
-        deployment(folder / "data", url, "--concurrency", "64") as deployed,
+        upstream(folder, "--capacity", str(capacity), "--latency-ms", str(latency_ms)) as url,
+        deployment(folder / "data", url, "--concurrency", str(concurrency)) as deployed,
         BatchRun(deployed, path) as run,
         _Sampler(url) as sampler,
     ):
         run.create()
         require_completed(run.wait(_BATCH_WITHIN_S), lines)
     first, last = between_dispatches(sampler.samples, lines)
-    used = (last.busy_s - first.busy_s) / (CAPACITY * (last.at_s - first.at_s))
+    used = (last.busy_s - first.busy_s) / (capacity * (last.at_s - first.at_s))
     return Row(
         key,
-        f"an upstream serving {CAPACITY} at once at {LATENCY_MS} ms",
+        f"an upstream serving {capacity} at once at {latency_ms} ms",
         f"{used:.3f} of its capacity used",
         f"≥ {MIN_USED:g}",
         used >= MIN_USED,
         [
-            f"{lines:,} lines, two workers of 64; counted from the first request to the last that came in, "
+            f"{lines:,} lines, two workers of {concurrency}; counted from the first request to the last that came in, "
             f"{last.at_s - first.at_s:.1f} s, start-up of the load included: after that nothing is left to send"
         ],
         {"used": used, "seconds": last.at_s - first.at_s, "lines": lines},

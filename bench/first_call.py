@@ -1,4 +1,4 @@
-"""Rows h: from the request that creates a batch to the first call that its upstream gets."""
+"""Row i: from the request that creates a batch to the first call that its upstream gets."""
 
 import statistics
 import time

@@ -1,4 +1,4 @@
-"""Row e: a batch whose workers are killed while it runs."""
+"""Row f: a batch whose workers are killed while it runs."""
 
 import json
 import os

@@ -1,4 +1,4 @@
-"""Row f: the same file through wylon and through Ray Data's HTTP processor, over the same upstream in one run."""
+"""Row g: the same file through wylon and through Ray Data's HTTP processor, over the same upstream in one run."""
 
 import json
 import os

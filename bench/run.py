@@ -7,11 +7,21 @@ from pathlib import Path
 
 from rich.console import Console
 
-from bench import capacity, kills, memory, throughput
+from bench import (
+    api_latency,
+    backlog,
+    capacity,
+    first_call,
+    kills,
+    memory,
+    others,
+    throughput,
+    variants,
+)
 from bench.report import Row, failed_row, print_rows, write_json
 
-MIN_RATIO = 0.6
-MIN_RATIO_ONE_LINE = 0.06
+MIN_RATIO = 0.9
+MIN_RATIO_ONE_LINE = 0.12
 
 
 def main() -> int:
@@ -47,7 +57,7 @@ def _one_line_a_task(folder: Path, given: argparse.Namespace) -> Row:
         "one line a task",
         MIN_RATIO_ONE_LINE,
         folder,
-        lines=2_000 if given.quick else given.lines_one,
+        lines=2_000 if given.quick else given.lines,
         rounds=1,
         settings={"WYLON_LINES_PER_TASK": "1"},
     )
@@ -58,11 +68,37 @@ def _memory(folder: Path, given: argparse.Namespace) -> Row:
 
 
 def _capacity(folder: Path, given: argparse.Namespace) -> Row:
-    return capacity.measure("d", folder, lines=4_000 if given.quick else 12_000)
+    lines = 4_000 if given.quick else 12_000
+    return capacity.measure("d", folder, capacity=96, latency_ms=250, concurrency=64, lines=lines)
+
+
+def _wide_capacity(folder: Path, given: argparse.Namespace) -> Row:
+    lines = 2_560 if given.quick else 15_360
+    return capacity.measure("e", folder, capacity=512, latency_ms=2_000, concurrency=288, lines=lines)
 
 
 def _kills(folder: Path, given: argparse.Namespace) -> Row:
-    return kills.measure("e", folder, lines=2_000 if given.quick else 6_000)
+    return kills.measure("f", folder, lines=2_000 if given.quick else 6_000)
+
+
+def _others(folder: Path, given: argparse.Namespace) -> Row:
+    return others.measure("g", folder, lines=5_000 if given.quick else given.lines)
+
+
+def _api_latency(folder: Path, given: argparse.Namespace) -> Row:
+    return api_latency.measure("h", folder, lines=5_000 if given.quick else given.lines)
+
+
+def _first_call(folder: Path, given: argparse.Namespace) -> Row:
+    return first_call.measure("i", folder, lines=5_000 if given.quick else given.lines)
+
+
+def _backlog(folder: Path, given: argparse.Namespace) -> Row:
+    return backlog.measure("j", folder, lines=100_000 if given.quick else 1_000_000)
+
+
+def _variants(folder: Path, given: argparse.Namespace) -> Row:
+    return variants.measure("z", folder, lines=2_000 if given.quick else 20_000)
 
 
 Measure = Callable[[Path, argparse.Namespace], Row]
@@ -71,16 +107,23 @@ ROWS: dict[str, Measure] = {
     "b": _one_line_a_task,
     "c": _memory,
     "d": _capacity,
-    "e": _kills,
+    "e": _wide_capacity,
+    "f": _kills,
+    "g": _others,
+    "h": _api_latency,
+    "i": _first_call,
+    "j": _backlog,
+    "z": _variants,
 }
 
 
 def _arguments() -> argparse.Namespace:
     parser = argparse.ArgumentParser(prog="python -m bench.run", description=__doc__)
-    parser.add_argument("--only", type=_keys, default=list(ROWS), metavar="a,b", help="rows to measure, of a to e")
+    parser.add_argument(
+        "--only", type=_keys, default=list(ROWS), metavar="a,b", help=f"rows to measure, of {', '.join(ROWS)}"
+    )
     parser.add_argument("--quick", action="store_true", help="small sizes: shows that it works, not how fast it is")
-    parser.add_argument("--lines", type=int, default=50_000, help="lines of row a")
-    parser.add_argument("--lines-one", type=int, default=50_000, help="lines of row b, one line a task")
+    parser.add_argument("--lines", type=int, default=50_000, help="lines of the batches of many lines")
     parser.add_argument("--json", type=Path, metavar="FILE", help="also write all figures there")
     return parser.parse_args()
 

@@ -38,10 +38,10 @@ def measure(
     runs: list[Times] = []
     with upstream(folder) as url, deployment(folder / "data", url, settings=settings) as deployed:
         before = read_footprints(deployed)
-        bare.append(_bare_rate(url, path))
+        bare.append(bare_rate(url, path))
         for _ in range(rounds):
             runs.append(_run_batch(deployed, path, lines))
-            bare.append(_bare_rate(url, path))
+            bare.append(bare_rate(url, path))
         after = read_footprints(deployed)
     rates = [lines / run.total_s for run in runs]
     ratio = statistics.median(rates) / statistics.median(bare)
@@ -77,7 +77,7 @@ def _run_batch(deployed: Deployment, path: Path, lines: int) -> Times:
         return run.times()
 
 
-def _bare_rate(url: str, path: Path) -> float:
+def bare_rate(url: str, path: Path) -> float:
     """Return the lines/s of the bare loop, at the better of its widths."""
     # A process of its own, as a worker is one.
     command = [sys.executable, "-m", "bench.bare_loop", url, str(path)]

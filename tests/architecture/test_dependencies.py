@@ -12,6 +12,7 @@ _REVIEWED = ROOT / "tests" / "architecture" / "reviewed_dependencies.txt"
 # Licences under which a dependency may be used beside our MIT without duties for those who run it. SPDX names.
 ALLOWED = {
     *("MIT", "BSD-2-Clause", "BSD-3-Clause", "Apache-2.0", "PSF-2.0", "ISC", "Unlicense", "MIT-0"),
+    *("0BSD", "CC0-1.0", "MIT-CMU", "Zlib"),
     # Used unchanged, as libraries of their own.
     *("MPL-2.0", "LGPL-3.0-only"),
 }

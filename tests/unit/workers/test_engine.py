@@ -292,28 +292,3 @@ def test_stopping_closes_the_upstream_and_ends_the_thread(house: EngineHouse) ->
     assert house.upstream.is_closed
     assert finished(run)
     assert house.records == []
-
-
-def test_lines_that_wait_for_their_turn_alone_take_no_room_from_others(house: EngineHouse) -> None:
-    house.upstream.is_held = True
-    run = house.submit(50, is_alone=True)
-    until(lambda: house.upstream.in_flight == 1)
-    room = house.taken.room()
-
-    house.upstream.is_held = False
-
-    assert room > 0
-    assert finished(run)
-    assert house.taken._lines == 0
-
-
-def test_lines_that_waited_alone_are_given_back_like_others(house: EngineHouse) -> None:
-    house.upstream.is_held = True
-    run = house.submit(5, is_alone=True)
-    until(lambda: house.upstream.in_flight == 1)
-
-    house.engine.drain(0)
-
-    assert finished(run)
-    assert run.is_given_back
-    assert house.taken._lines == 0

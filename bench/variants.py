@@ -1,0 +1,90 @@
+"""Row z: the same lines in other settings, each a fresh deployment, held against the bare loop of the same run."""
+
+from collections.abc import Iterator, Mapping
+from contextlib import contextmanager
+from dataclasses import dataclass, field
+from pathlib import Path
+
+from bench.batch_run import BatchRun, require_completed
+from bench.footprint import cpu_between, read_footprints
+from bench.processes import deployment, upstream
+from bench.report import Row
+from bench.requests_file import write_requests
+from bench.scaling_postgres import DurablePostgres
+from bench.throughput import bare_rate
+
+_BATCH_WITHIN_S = 600.0
+_MICROS = 1_000_000
+
+
+@dataclass(frozen=True)
+class Variant:
+    """One setting of a deployment; one line a task takes fewer lines to show its pace."""
+
+    name: str
+    settings: Mapping[str, str] = field(default_factory=dict)
+    workers: int = 2
+    on_postgres: bool = False
+    share_of_lines: float = 1.0
+
+
+VARIANTS = (
+    Variant("auto (50 lines a task)"),
+    Variant("1 line a task", {"WYLON_LINES_PER_TASK": "1"}, share_of_lines=0.2),
+    Variant("8 lines a task", {"WYLON_LINES_PER_TASK": "8"}, share_of_lines=0.5),
+    Variant("1 worker", workers=1),
+    Variant("PostgreSQL", on_postgres=True),
+)
+
+
+def measure(key: str, folder: Path, *, lines: int) -> Row:
+    """Run a batch in each variant; nothing is held against a bar."""
+    figures: dict[str, dict[str, float]] = {}
+    with upstream(folder) as url, _postgres_url() as postgres_url:
+        for number, variant in enumerate(VARIANTS):
+            path = folder / f"requests-{number}.jsonl"
+            own_lines = int(lines * variant.share_of_lines)
+            write_requests(path, own_lines)
+            settings = dict(variant.settings) | ({"WYLON_DATABASE_URL": postgres_url} if variant.on_postgres else {})
+            options = ("--workers", str(variant.workers))
+            with deployment(folder / f"data-{number}", url, *options, settings=settings) as deployed:
+                bare = bare_rate(url, path)
+                before = read_footprints(deployed)
+                with BatchRun(deployed, path) as run:
+                    run.create()
+                    batch = run.wait(_BATCH_WITHIN_S)
+                    # As seen from outside, on PostgreSQL as on SQLite: up to a poll too long.
+                    seconds = run.elapsed_s
+                    require_completed(batch, own_lines)
+                spent = cpu_between(before, read_footprints(deployed))
+            rate = own_lines / seconds
+            figures[variant.name] = {
+                "lines_per_s": rate,
+                "ratio": rate / bare,
+                **{f"{name}_us_per_line": cpu_s / own_lines * _MICROS for name, cpu_s in spent.items() if name != "up"},
+            }
+    return Row(
+        key,
+        f"{lines:,} small lines in other settings",
+        "; ".join(f"{name}: {each['ratio']:.2f}" for name, each in figures.items()),
+        "–",
+        True,
+        [f"{name}: {each['lines_per_s']:,.0f} lines/s; {_costs(each)}" for name, each in figures.items()],
+        figures,
+    )
+
+
+def _costs(figures: Mapping[str, float]) -> str:
+    ending = "_us_per_line"
+    costs = sorted((name.removesuffix(ending), value) for name, value in figures.items() if name.endswith(ending))
+    return f"µs of CPU a line: {', '.join(f'{name} {value:.0f}' for name, value in costs)}"
+
+
+@contextmanager
+def _postgres_url() -> Iterator[str]:
+    server = DurablePostgres()
+    try:
+        server.start()
+        yield server.database_url()
+    finally:
+        server.stop()
