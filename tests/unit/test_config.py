@@ -29,6 +29,12 @@ from app.domain.errors import SettingInvalid
         ("CALL_TIMEOUT_S", "inf", "not between"),
         ("CALL_TIMEOUT_S", "soon", "no number of seconds"),
         ("DATA", "~no-such-user/data", "not known"),
+        ("PREFIX_GROUPING", "yes", "neither on nor off"),
+        ("TENANT_WEIGHTS", "acme", "TENANT=WEIGHT"),
+        ("TENANT_WEIGHTS", "acme=0", "TENANT=WEIGHT"),
+        ("TENANT_WEIGHTS", "acme=nan", "TENANT=WEIGHT"),
+        ("DEADLINE_WEIGHT", "much", "no number"),
+        ("DEADLINE_WEIGHT", "11", "not between"),
     ],
 )
 def test_a_value_that_cannot_be_used_is_refused_by_its_variable(name: str, value: str, reason: str) -> None:
@@ -75,3 +81,10 @@ def test_an_unknown_variable_is_warned_of_with_the_nearest_known_one() -> None:
 
     assert "WYLON_WORKER is" in warning
     assert "did you mean WYLON_WORKERS?" in warning
+
+
+def test_weights_are_read_by_tenant() -> None:
+    settings = load_settings({"WYLON_TENANT_WEIGHTS": "acme=3, other=0.5,", "WYLON_DEADLINE_WEIGHT": "0"})
+
+    assert settings.tenant_weights == {"acme": 3.0, "other": 0.5}
+    assert settings.deadline_weight == 0.0

@@ -1,0 +1,94 @@
+"""The addresses of what is outside, and the data folder."""
+
+from pathlib import Path
+from urllib.parse import urlsplit
+
+from environs import Env
+from sqlalchemy.engine import make_url
+from sqlalchemy.exc import ArgumentError
+
+from app.config.values import invalid
+
+FILE = "file://"
+
+
+def url(env: Env, name: str, default: str, schemes: tuple[str, ...]) -> str:
+    """Read an address of one of these schemes."""
+    value = env.str(name, default)
+    scheme = value.partition(":")[0].lower()
+    if scheme.partition("+")[0] not in schemes and scheme not in schemes:
+        raise invalid(name, f"{masked(value)!r} is no address of a known kind: it must start with one of {schemes}")
+    return value
+
+
+def masked(url: str) -> str:
+    """Return an address without what may be a password: before the host, or in the query."""
+    credentials, at, rest = url.partition("?")[0].rpartition("@")
+    scheme, slashes, _ = credentials.partition("://")
+    return f"{scheme if slashes else ''}{slashes}…@{rest}" if at else rest
+
+
+def broker_url(env: Env) -> str:
+    """Read the address of Redis or Valkey."""
+    value = url(env, "BROKER_URL", "redis://127.0.0.1:6379/0", ("redis", "rediss", "redis+socket"))
+    try:
+        # Read for its complaint alone.
+        _ = urlsplit(value).port
+    except ValueError:
+        raise invalid("BROKER_URL", f"the host or port of {masked(value)!r} can't be read") from None
+    return value
+
+
+def database_url(env: Env, data: Path) -> str:
+    """Read the address of the database."""
+    name = "DATABASE_URL"
+    value = url(env, name, f"sqlite:///{data / 'wylon.db'}", ("sqlite", "postgresql", "postgres"))
+    try:
+        parsed = make_url(value)
+    except (ArgumentError, ValueError):
+        # What can't be read may hold a password anywhere: it is not shown.
+        raise invalid(name, "it can't be read: give sqlite:///PATH or postgresql://USER:PASSWORD@HOST/NAME") from None
+    if parsed.get_backend_name().lower() != "sqlite":
+        return value
+    if parsed.drivername != "sqlite" or parsed.host or not parsed.database or parsed.database == ":memory:":
+        raise invalid(name, "SQLite needs the path of a file: sqlite:///PATH, with four slashes where it is absolute")
+    path = Path(parsed.database).absolute()
+    # The data folder is made at start, any other has to be there.
+    if path.parent != data and not path.parent.is_dir():
+        raise invalid(name, f"there is no folder {path.parent} for the database: make it, or correct the path")
+    if path.is_dir():
+        raise invalid(name, f"{path} is a folder: give the path of a file in it")
+    return value
+
+
+def storage_url(env: Env, data: Path) -> str:
+    """Read the address of the storage."""
+    value = url(env, "STORAGE_URL", f"{FILE}{data / 'blobs'}", ("file",))
+    if not value.startswith((f"{FILE}/", f"{FILE}localhost/")):
+        raise invalid("STORAGE_URL", f"{masked(value)!r} needs an absolute path, with three slashes: file:///PATH")
+    return value
+
+
+def upstream_url(env: Env) -> str:
+    """Read the base URL of the model server."""
+    value = url(env, "UPSTREAM_URL", "http://127.0.0.1:8000/v1", ("http", "https"))
+    try:
+        parts = urlsplit(value)
+        is_plain = bool(parts.hostname) and not (parts.username or parts.password or parts.query or parts.fragment)
+        is_plain = is_plain and parts.port != 0
+    except ValueError:
+        is_plain = False
+    if not is_plain:
+        raise invalid(
+            "UPSTREAM_URL", f"{masked(value)!r} must be like http://HOST:PORT/v1, a key goes to WYLON_UPSTREAM_API_KEY"
+        )
+    return value.rstrip("/")
+
+
+def data_folder(env: Env) -> Path:
+    """Read the data folder, as an absolute path."""
+    value = env.str("DATA", "wylon-data")
+    try:
+        return Path(value).expanduser().absolute()
+    except RuntimeError:
+        raise invalid("DATA", f"{value!r} names the home of a user that is not known") from None

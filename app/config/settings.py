@@ -1,0 +1,177 @@
+"""The settings, and how all of them are read."""
+
+import difflib
+import fnmatch
+from collections.abc import Mapping
+from dataclasses import dataclass, fields
+from pathlib import Path
+from typing import Any
+
+from environs import Env, EnvError
+
+from app.config.addresses import FILE, broker_url, data_folder, database_url, storage_url, upstream_url
+from app.config.values import (
+    PREFIX,
+    decimal,
+    header_text,
+    invalid,
+    lines_per_task,
+    log_level,
+    number,
+    seconds,
+    switch,
+    weights,
+    words,
+)
+from app.domain.errors import SettingInvalid
+from app.domain.limits import DEFAULT_WINDOW
+from app.domain.retry import RetryPolicy
+from app.domain.window import window_s
+
+DEFAULT_ENDPOINTS = (
+    "/v1/chat/completions",
+    "/v1/completions",
+    "/v1/embeddings",
+    "/v1/responses",
+    "/v1/moderations",
+)
+
+
+@dataclass(frozen=True)
+class Settings:
+    """Everything an operator can choose. Durations are seconds."""
+
+    data: Path
+    host: str
+    port: int
+    workers: int
+    concurrency: int
+    api_key: str | None
+    broker_url: str
+    database_url: str
+    storage_url: str
+    upstream_url: str
+    upstream_api_key: str | None
+    models: tuple[str, ...]
+    endpoints: tuple[str, ...]
+    completion_windows: tuple[str, ...]
+    lines_per_task: int | None
+    connect_timeout_s: float
+    first_byte_timeout_s: float
+    call_timeout_s: float
+    max_tries: int
+    cancel_grace_s: float
+    drain_grace_s: float
+    finalize_max_tries: int
+    # Whether lines that begin alike are sent one after the other.
+    prefix_grouping: bool
+    # What a tenant gets of the model servers while others want them, too; 1 for those that are not named.
+    tenant_weights: dict[str, float]
+    # How much more a batch gets as its deadline comes nearer: 0 is nothing, 1 twice as much at half its window.
+    deadline_weight: float
+    log_level: str
+
+    @property
+    def storage_folder(self) -> Path:
+        """The folder where blobs are; all of the path counts, also what is a query or a fragment elsewhere."""
+        return Path(self.storage_url.removeprefix(FILE).removeprefix("localhost"))
+
+    @property
+    def redis_url(self) -> str:
+        """The broker's address as redis-py spells it, which has other words than Celery for one in a socket."""
+        return self.broker_url.replace("redis+socket://", "unix://", 1).replace("virtual_host=", "db=", 1)
+
+    @property
+    def longest_window_s(self) -> int:
+        """The longest time that a batch may take."""
+        return max(window_s(window) for window in self.completion_windows)
+
+    @property
+    def retry_policy(self) -> RetryPolicy:
+        """When a line's call is made again."""
+        return RetryPolicy(max_tries=self.max_tries)
+
+    def serves(self, model: str) -> bool:
+        """Return whether a line may ask for this model."""
+        return any(fnmatch.fnmatchcase(model, glob) for glob in self.models)
+
+
+def load_settings(environ: Mapping[str, str] | None = None) -> Settings:
+    """Read and check all settings; SettingInvalid names the first variable that is wrong.
+
+    Args:
+        environ: read instead of the process's environment.
+    """
+    env = Env(prefix=PREFIX) if environ is None else _FixedEnv(environ)
+    try:
+        return _read(env)
+    except EnvError as fault:
+        raise SettingInvalid(_with_prefix(str(fault))) from None
+
+
+def unknown_variables(environ: Mapping[str, str]) -> list[str]:
+    """Return a warning for each variable that looks like a setting and is none."""
+    # The client commands read the one that is no field.
+    known = {f"{PREFIX}{field.name.upper()}" for field in fields(Settings)} | {f"{PREFIX}BASE_URL"}
+    warnings = []
+    for name in sorted(name for name in environ if name.startswith(PREFIX) and name not in known):
+        nearest = difflib.get_close_matches(name, sorted(known), n=1)
+        hint = f"did you mean {nearest[0]}?" if nearest else "docs/settings.md lists those there are."
+        warnings.append(f"Warning: {name} is no setting and is ignored: {hint}")
+    return warnings
+
+
+def _read(env: Env) -> Settings:
+    data = data_folder(env)
+    settings = Settings(
+        data=data,
+        host=env.str("HOST", "127.0.0.1"),
+        port=number(env, "PORT", 8080, low=0, high=65_535),
+        workers=number(env, "WORKERS", 1, low=1, high=256),
+        concurrency=number(env, "CONCURRENCY", 64, low=1, high=4_096),
+        api_key=header_text(env, "API_KEY"),
+        broker_url=broker_url(env),
+        database_url=database_url(env, data),
+        storage_url=storage_url(env, data),
+        upstream_url=upstream_url(env),
+        upstream_api_key=header_text(env, "UPSTREAM_API_KEY"),
+        models=words(env, "MODELS", ("*",)),
+        endpoints=words(env, "ENDPOINTS", DEFAULT_ENDPOINTS),
+        completion_windows=words(env, "COMPLETION_WINDOWS", (DEFAULT_WINDOW,)),
+        lines_per_task=lines_per_task(env),
+        connect_timeout_s=seconds(env, "CONNECT_TIMEOUT_S", 10.0),
+        first_byte_timeout_s=seconds(env, "FIRST_BYTE_TIMEOUT_S", 600.0),
+        call_timeout_s=seconds(env, "CALL_TIMEOUT_S", 900.0),
+        max_tries=number(env, "MAX_TRIES", 5, low=1, high=100),
+        cancel_grace_s=seconds(env, "CANCEL_GRACE_S", 30.0, low=0.0),
+        drain_grace_s=seconds(env, "DRAIN_GRACE_S", 6.0, low=0.0),
+        finalize_max_tries=number(env, "FINALIZE_MAX_TRIES", 100, low=1, high=1_000_000),
+        prefix_grouping=switch(env, "PREFIX_GROUPING", "on"),
+        tenant_weights=weights(env, "TENANT_WEIGHTS"),
+        deadline_weight=decimal(env, "DEADLINE_WEIGHT", 1.0, low=0.0, high=10.0),
+        log_level=log_level(env),
+    )
+    for window in settings.completion_windows:
+        try:
+            window_s(window)
+        except ValueError as fault:
+            raise invalid("COMPLETION_WINDOWS", str(fault)) from None
+    for endpoint in settings.endpoints:
+        if not endpoint.startswith("/v1/"):
+            raise invalid("ENDPOINTS", f"{endpoint!r} is no endpoint: it must start with /v1/")
+    return settings
+
+
+def _with_prefix(message: str) -> str:
+    return message if PREFIX in message else f"{PREFIX}: {message}"
+
+
+class _FixedEnv(Env):
+    """An environment given as a mapping, for tests and for a command that prepares its children's."""
+
+    def __init__(self, environ: Mapping[str, str]) -> None:
+        super().__init__(prefix=PREFIX)
+        self._given = environ
+
+    def _get_value(self, key: str, default: Any) -> Any:
+        return self._given.get(key, default)
