@@ -16,7 +16,8 @@ MIN_BYTES_PER_S = 4 * 1024
 PATIENCE_S = 20.0
 # Long enough for what is on its way already, such as a body sent behind its head; too short to hold a thread by.
 _BRIEF_S = 0.1
-# Who was fast has no more than this many patiences to be slow in: megabytes in a second would buy hours.
+# Who was fast has no more than this many patiences to be slow in: megabytes in a second would buy hours. One would be
+# too few: buffers on the way hand bytes on in lumps, which at a slow pace are further apart than that.
 _MOST_PATIENCES = 3
 # What neither reads nor writes goes to the socket itself. All that does would pass by the bounds.
 _UNBOUNDED = frozenset(

@@ -124,9 +124,7 @@ class GuardedThreads(ThreadWorker):  # type: ignore[misc]  # gunicorn ships no t
             return
         # The start of the next request may have come with the body of this one.
         start = conn.parser.unreader.take_buffered()
-        # While the process ends, a caller has as long to be told so as a closing connection has.
-        keepalive_s = self.cfg.keepalive if self.alive else min(self.cfg.keepalive, _LINGER_S)
-        self._gather(conn, start, HEAD_WITHIN_S if start else keepalive_s)
+        self._gather(conn, start, HEAD_WITHIN_S if start else self.cfg.keepalive)
 
     def murder_pending(self) -> None:
         """Close what has waited for too long."""
@@ -168,7 +166,7 @@ class GuardedThreads(ThreadWorker):  # type: ignore[misc]  # gunicorn ships no t
             self._close(conn)
             return
         if not conn.head:
-            conn.ends_at = time.monotonic() + HEAD_WITHIN_S
+            conn.ends_at = self._end_of(HEAD_WITHIN_S)
         conn.head += data
         self._pass_on(conn, len(data))
 
@@ -213,9 +211,13 @@ class GuardedThreads(ThreadWorker):  # type: ignore[misc]  # gunicorn ships no t
 
     def _wait(self, conn: _Connection, within_s: float, on_readable: Callable[[_Connection, object], None]) -> None:
         conn.sock.setblocking(False)
-        conn.ends_at = time.monotonic() + within_s
+        conn.ends_at = self._end_of(within_s)
         self._waiting[conn] = None
         self.poller.register(conn.sock, EVENT_READ, partial(on_readable, conn))
+
+    def _end_of(self, within_s: float) -> float:
+        # What begins to wait while the process ends comes after `_cap_keepalive`, and would cost the whole grace.
+        return time.monotonic() + (within_s if self.alive else min(within_s, _LINGER_S))
 
     def _leave(self, conn: _Connection) -> None:
         if conn in self._waiting:

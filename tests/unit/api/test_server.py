@@ -4,7 +4,6 @@ import os
 import selectors
 import socket
 import threading
-import time
 from collections.abc import Callable, Iterable, Iterator
 from contextlib import contextmanager
 from pathlib import Path
@@ -14,14 +13,22 @@ import pytest
 from gunicorn.config import Config
 from gunicorn.glogging import Logger
 
-from app.api.server import GuardedThreads
+from app.api.server import MAX_HEAD_BYTES, GuardedThreads
 from tests.integration.processes import until
 
 WITHIN_S = 10.0
+# Far above what a stop may take.
 GRACE_S = 30
 KEEPALIVE_S = 75
 REQUEST = b"GET / HTTP/1.1\r\nhost: test\r\n\r\n"
+HELLO = b"hello"
+
 App = Callable[[dict[str, Any], Any], Iterable[bytes]]
+
+
+def say_hello(_environ: dict[str, Any], start_response: Any) -> Iterable[bytes]:
+    start_response("200 OK", [("content-length", str(len(HELLO)))])
+    return [HELLO]
 
 
 def settings(**changes: object) -> Config:
@@ -31,41 +38,145 @@ def settings(**changes: object) -> Config:
     return cfg
 
 
-def say_hello(_environ: dict[str, Any], start_response: Any) -> Iterable[bytes]:
-    start_response("200 OK", [("content-length", "5")])
-    return [b"hello"]
-
-
-@contextmanager
-def prepared(app: App = say_hello, **changes: object) -> Iterator[GuardedThreads]:
-    """A worker that listens on a free port, with all that `init_process` makes, signals excepted."""
-    cfg = settings(**changes)
-    with socket.create_server(("127.0.0.1", 0)) as listener:
-        listener.setblocking(False)
-        worker = GuardedThreads(1, os.getppid(), [listener], None, 30, cfg, Logger(cfg))
-        worker.wsgi = app
-        worker.tpool = worker.get_thread_pool()
-        worker.poller = selectors.DefaultSelector()
-        worker.method_queue.init()
-        yield worker
-        worker.murder_keepalived(force=True)
-        worker.tpool.shutdown()
-        worker.poller.close()
-        worker.method_queue.close()
-        worker.tmp.close()
+def build(listener: socket.socket, app: App, cfg: Config) -> GuardedThreads:
+    """Return a worker with all that `init_process` makes, except signals and the loop."""
+    listener.setblocking(False)
+    worker = GuardedThreads(1, os.getppid(), [listener], None, GRACE_S, cfg, Logger(cfg))
+    worker.wsgi = app
+    worker.tpool = worker.get_thread_pool()
+    worker.poller = selectors.DefaultSelector()
+    worker.method_queue.init()
+    return worker
 
 
 @contextmanager
 def running(app: App = say_hello, **changes: object) -> Iterator[tuple[GuardedThreads, threading.Thread]]:
-    with prepared(app, **changes) as worker:
+    """A worker, and the thread its loop runs in until the worker is told to stop."""
+    with socket.create_server(("127.0.0.1", 0)) as listener:
+        worker = build(listener, app, settings(**changes))
         loop = threading.Thread(target=worker.run)
         loop.start()
         try:
             yield worker, loop
         finally:
-            worker.handle_quit if False else worker.handle_exit(None, None)
+            worker.handle_exit(None, None)
             loop.join(GRACE_S + WITHIN_S)
+            worker.tmp.close()
+
+
+@contextmanager
+def stepped(**changes: object) -> Iterator[GuardedThreads]:
+    """A worker whose loop goes round when the test says so."""
+    with socket.create_server(("127.0.0.1", 0)) as listener:
+        worker = build(listener, say_hello, settings(**changes))
+        worker.set_accept_enabled(True)
+        try:
+            yield worker
+        finally:
+            worker.murder_keepalived(force=True)
+            worker.tpool.shutdown()
+            worker.poller.close()
+            worker.method_queue.close()
+            worker.tmp.close()
 
 
 def connect(worker: GuardedThreads) -> socket.socket:
     return socket.create_connection(worker.sockets[0].getsockname(), timeout=WITHIN_S)
+
+
+def read_until(connection: socket.socket, end: bytes) -> bytes:
+    """Return what comes up to and with this end, or until the server closes."""
+    data = b""
+    while not data.endswith(end) and (piece := connection.recv(65_536)):
+        data += piece
+    return data
+
+
+@pytest.mark.parametrize(
+    ("said", "is_closing"), [(b"", False), (bytes(MAX_HEAD_BYTES + 1), True)], ids=["waiting for a head", "lingering"]
+)
+def test_a_connection_closed_to_make_room_is_counted_once_though_its_bytes_came_in_the_same_round(
+    said: bytes, is_closing: bool
+) -> None:
+    with stepped(worker_connections=2) as worker, connect(worker) as idlest:
+        idlest.sendall(said)
+
+        def is_where_wanted() -> bool:
+            worker.wait_for_and_dispatch_events(0)
+            return [conn.is_closing for conn in worker._waiting] == [is_closing]
+
+        until(is_where_wanted, WITHIN_S, "the connection waits for its bytes")
+        with connect(worker):
+            idlest.sendall(b"GET")
+
+            worker.wait_for_and_dispatch_events(WITHIN_S)
+
+            assert (worker.nr_conns, len(worker._waiting)) == (1, 1)
+
+
+@pytest.mark.parametrize("next_head", [b"", REQUEST[:10]], ids=["nothing", "the start of a head"])
+def test_a_connection_kept_alive_after_the_stop_does_not_cost_the_whole_grace(next_head: bytes) -> None:
+    may_answer = threading.Event()
+
+    def answer_later(environ: dict[str, Any], start_response: Any) -> Iterable[bytes]:
+        # The head goes out before the stop, and so promises to keep the connection.
+        start_response("200 OK", [("content-length", str(len(HELLO)))])
+        yield HELLO[:1]
+        may_answer.wait(WITHIN_S)
+        yield HELLO[1:]
+
+    with running(answer_later) as (worker, loop), connect(worker) as connection:
+        connection.sendall(REQUEST)
+        assert b"keep-alive" in read_until(connection, HELLO[:1])
+        worker.handle_exit(None, None)
+        until(lambda: not worker._accepting, WITHIN_S, "the worker has capped what it keeps alive")
+
+        may_answer.set()
+        read_until(connection, HELLO[1:])
+        connection.sendall(next_head)
+
+        loop.join(WITHIN_S)
+        assert not loop.is_alive()
+
+
+def test_a_caller_who_expects_to_be_told_to_continue_is_told() -> None:
+    def echo(environ: dict[str, Any], start_response: Any) -> Iterable[bytes]:
+        start_response("200 OK", [("content-length", str(len(HELLO)))])
+        return [environ["wsgi.input"].read()]
+
+    with running(echo) as (worker, _), connect(worker) as connection:
+        connection.sendall(b"POST / HTTP/1.1\r\nhost: test\r\nexpect: 100-continue\r\ncontent-length: 5\r\n\r\n")
+        assert read_until(connection, b"\r\n\r\n") == b"HTTP/1.1 100 Continue\r\n\r\n"
+
+        connection.sendall(HELLO)
+
+        assert read_until(connection, HELLO).startswith(b"HTTP/1.1 200 OK\r\n")
+
+
+def test_a_file_that_the_kernel_sends_arrives(tmp_path: Path) -> None:
+    path = tmp_path / "hello"
+    path.write_bytes(HELLO)
+
+    def send_file(environ: dict[str, Any], start_response: Any) -> Iterable[bytes]:
+        start_response("200 OK", [("content-length", str(len(HELLO)))])
+        wrapped: Iterable[bytes] = environ["wsgi.file_wrapper"](path.open("rb"))
+        return wrapped
+
+    with running(send_file) as (worker, _), connect(worker) as connection:
+        connection.sendall(REQUEST)
+
+        assert read_until(connection, HELLO).endswith(b"\r\n\r\n" + HELLO)
+
+
+@pytest.mark.parametrize("name", ["certfile", "keyfile"])
+def test_a_start_with_tls_is_refused_and_says_what_to_do(name: str) -> None:
+    cfg = settings(**{name: "server.pem"})
+
+    with pytest.raises(RuntimeError, match="leave out --certfile and --keyfile, and put a proxy in front"):
+        GuardedThreads.check_config(cfg, Logger(cfg))
+
+
+def test_a_start_without_tls_is_not_refused() -> None:
+    cfg = settings()
+
+    GuardedThreads.check_config(cfg, Logger(cfg))
