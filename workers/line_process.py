@@ -166,6 +166,7 @@ class LineProcess:
         return self._lines.stores.blobs.read(line.run.batch.input_blob, line.offset, line.length)
 
     def _on_progress(self, progress: list[Progress]) -> None:
+        self._heartbeat.progressed()
         outstanding = sum(batch.lines_outstanding for batch in progress)
         has_more = any(not batch.is_dispatched_whole for batch in progress)
         if (

@@ -21,7 +21,8 @@ _ACKS_AT_ONCE = 256
 # Bounds how long one turn of the loop takes.
 _TAKE_AT_ONCE = 64
 
-# Takes up to ARGV[1] messages off a queue, but leaves half of them to other workers, and notes each as kombu does: by its tag, and the instant by its tag.
+# Takes up to ARGV[1] messages off a queue, but leaves half of them to other workers, and notes each as kombu does: by
+# its tag, and the instant by its tag.
 _TAKE = """
 local count = math.min(tonumber(ARGV[1]), math.floor(redis.call('llen', KEYS[1]) / 2))
 if count == 0 then return {} end

@@ -18,6 +18,7 @@ _COMMANDS = {
     "list": _Place("app.cli.client.batches", "list_batches"),
     "show": _Place("app.cli.client.batches", "show"),
     "cancel": _Place("app.cli.client.batches", "cancel"),
+    "dispatch": _Place("app.cli.dispatch", "dispatch"),
     "upstream": _Place("app.cli.upstream.command", "upstream"),
     "migrate": _Place("app.cli.up.command", "migrate"),
 }

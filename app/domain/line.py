@@ -9,6 +9,7 @@ from msgspec import UNSET, Raw, Struct, UnsetType
 
 from app.domain.errors import LineInvalid
 from app.domain.limits import MAX_CUSTOM_ID_CHARS, MAX_JSON_DEPTH, MAX_LINE_BYTES
+from app.domain.prefix import prefix_key
 
 # What each endpoint can't do without beside `model`, with the message that callers know.
 _REQUIRED_INPUT = {
@@ -31,6 +32,8 @@ _STRING = re.compile(rb'"[^"\\]*+(?:\\.[^"\\]*+)*+"', re.DOTALL)
 _BRACKETS = re.compile(_STRING.pattern + rb"?|[\[\]{}]", re.DOTALL)
 _MAX_SHOWN_MODEL_CHARS = 200
 _EMBEDDINGS = "/v1/embeddings"
+# Their models read a text whole, and keep nothing of it for the next.
+_NEVER_ALIKE = frozenset({_EMBEDDINGS, "/v1/moderations"})
 # OpenAI's limit over a whole embeddings batch.
 MAX_EMBEDDING_INPUTS = 50_000
 
@@ -41,6 +44,9 @@ class _Body(Struct, gc=False):
     messages: Raw | UnsetType = UNSET
     prompt: Raw | UnsetType = UNSET
     input: Raw | UnsetType = UNSET
+    tools: Raw | UnsetType = UNSET
+    system: Raw | UnsetType = UNSET
+    instructions: Raw | UnsetType = UNSET
     previous_response_id: Raw | UnsetType = UNSET
     conversation: Raw | UnsetType = UNSET
 
@@ -66,6 +72,8 @@ class CheckedLine(NamedTuple):
     model: str | None
     # Texts that an embeddings line holds; other lines count as one.
     inputs: int = 1
+    # Equal in its upper bits for lines that begin alike.
+    prefix_key: int = 0
 
 
 _line_decoder = msgspec.json.Decoder(_Line)
@@ -104,7 +112,7 @@ def check_line(data: bytes, endpoint: str) -> CheckedLine:
         )
     _check_body(line.body, endpoint)
     inputs = _count_inputs(line.body.input) if endpoint == _EMBEDDINGS else 1
-    return CheckedLine(line.custom_id, line.body.model or None, inputs)
+    return CheckedLine(line.custom_id, line.body.model or None, inputs, _prefix_key(line.body, endpoint))
 
 
 def _check_utf8(data: bytes) -> None:
@@ -161,6 +169,16 @@ def _check_body(body: _Body, endpoint: str) -> None:
 
 def _is_given(value: Raw | UnsetType) -> bool:
     return value is not UNSET and bytes(value) != b"null"
+
+
+def _prefix_key(body: _Body, endpoint: str) -> int:
+    """Return the key of what the model sees first; of the model's name nothing, as each model keeps its own."""
+    if endpoint in _NEVER_ALIKE:
+        return 0
+    # In the order in which templates put them.
+    fields = (body.tools, body.system, body.instructions, body.prompt, body.messages, body.input)
+    given = [field for field in fields if field is not UNSET]
+    return prefix_key(given) if given else 0
 
 
 def _count_inputs(given: Raw | UnsetType) -> int:

@@ -1,7 +1,8 @@
 """The plan of a batch: one fixed-width entry a line, so that any range of lines is one read.
 
 A line's *position* is its place in the plan, 0-based and without gaps; its *number* is its place in
-the caller's file, 1-based and with blank lines counted.
+the caller's file, 1-based and with blank lines counted. The plan is in the order in which lines are sent,
+which is the file's unless lines that begin alike were put together.
 """
 
 import struct
@@ -9,10 +10,14 @@ from collections.abc import Iterator
 from typing import NamedTuple
 
 from app.domain.limits import AUTO_TASKS_PER_BATCH
+from app.domain.prefix import group_alike
 
 # number (u32), upstream (u16), unused (u16), offset (u64), length (u32), unused (u32), prefix hash (u64)
 _ENTRY = struct.Struct("<IHHQIIQ")
 ENTRY_BYTES = _ENTRY.size
+# An entry's parts that whole plans are looked through for.
+_NUMBER = struct.Struct("<I28x")
+_PREFIX_HASH = struct.Struct("<24xQ")
 
 
 class PlanEntry(NamedTuple):
@@ -41,6 +46,25 @@ def unpack_entries(data: bytes) -> Iterator[PlanEntry]:
     """Yield the entries in `data`, whose length is a multiple of `ENTRY_BYTES`."""
     for number, upstream, _, offset, length, _, prefix_hash in _ENTRY.iter_unpack(data):
         yield PlanEntry(number, offset, length, upstream, prefix_hash)
+
+
+def put_alike_together(plan: bytes | bytearray, groups_at_once: int) -> bytes:
+    """Return a plan in which lines that begin alike follow each other, so many groups of them side by side.
+
+    Where nothing is gained by that, the plan stays as it is.
+    """
+    order = group_alike([key for (key,) in _PREFIX_HASH.iter_unpack(plan)], groups_at_once)
+    if order is None:
+        return bytes(plan)
+    return b"".join(plan[at * ENTRY_BYTES : (at + 1) * ENTRY_BYTES] for at in order)
+
+
+def input_order(plan: bytes) -> list[int] | None:
+    """Return the positions in the order of the caller's file; None where they are in that order as they are."""
+    numbers = [number for (number,) in _NUMBER.iter_unpack(plan)]
+    if numbers == sorted(numbers):
+        return None
+    return sorted(range(len(numbers)), key=numbers.__getitem__)
 
 
 def lines_per_task(lines: int, pinned: int | None) -> int:

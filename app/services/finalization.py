@@ -10,7 +10,7 @@ from app.domain.errors import StateConflict, StorageFull, Unavailable
 from app.domain.file import PURPOSE_BATCH_OUTPUT, File
 from app.domain.limits import MAX_FILE_LIFETIME_S
 from app.domain.line import read_request
-from app.domain.plan import ENTRY_BYTES, unpack_entries
+from app.domain.plan import ENTRY_BYTES, input_order, unpack_entries
 from app.services.ports import BatchStore, Blobs, BlobWriter, Clock, Queue, ResultStore, Written
 
 log = structlog.get_logger()
@@ -20,8 +20,8 @@ _LEASE_S = 30.0
 _RENEW_S = 5.0
 # Lines are handed to the blob in pieces of about this size.
 _PIECE_BYTES = 256 * 1024
-# Lines without a result, whose custom_id is read from the input this many at a time.
-_GAP_LINES = 500
+# Lines between two looks at the clock.
+_LOOK_LINES = 256
 
 
 class FinalizationService:
@@ -78,35 +78,44 @@ class FinalizationService:
             log.warning("batch.try_not_excused", batch_id=batch_id, exc_info=True)
 
     def _write(self, batch: Batch, files: "_Files", token: str) -> Usage:
-        usage, next_position = Usage(), 0
+        usage = Usage()
         renew_at = self._clock.now() + _RENEW_S
-        for position, ok, payload, line_usage in self._results.read(batch.id):
-            self._fill_gap(batch, files, next_position, position)
+        for count, (ok, payload, line_usage) in enumerate(self._lines(batch)):
             files.add(ok, payload)
             if line_usage != result.NO_USAGE:
                 usage += line_usage
-            next_position = position + 1
-            if position % 256 == 0 and self._clock.now() >= renew_at:
+            if count % _LOOK_LINES == 0 and self._clock.now() >= renew_at:
                 now = self._clock.now()
                 if not self._batches.lease(batch.id, token, now, _LEASE_S):
                     raise StateConflict(f"Another process took over finalizing {batch.id}.")
                 renew_at = now + _RENEW_S
-        self._fill_gap(batch, files, next_position, batch.total)
         return usage
 
-    def _fill_gap(self, batch: Batch, files: "_Files", first: int, end: int) -> None:
-        for start in range(first, end, _GAP_LINES):
-            for position, custom_id in self._custom_ids(batch, start, min(start + _GAP_LINES, end)):
-                code, message = result.never_ran(batch.status)
-                files.add(False, result.unanswered(batch.id, position, custom_id, code, message))
-
-    def _custom_ids(self, batch: Batch, first: int, end: int) -> Iterator[tuple[int, str]]:
+    def _lines(self, batch: Batch) -> Iterator[tuple[bool, bytes, Usage]]:
+        """Yield ok, payload and usage of each line of the batch, in the order of the caller's file."""
         if batch.plan_blob is None or batch.input_blob is None:
+            # It was never validated, so no line ran.
             return
-        plan = self._blobs.read(batch.plan_blob, first * ENTRY_BYTES, (end - first) * ENTRY_BYTES)
-        for position, entry in enumerate(unpack_entries(plan), first):
-            line = self._blobs.read(batch.input_blob, entry.offset, entry.length)
-            yield position, read_request(line).custom_id
+        # 1.6 MB at most, and the only thing of a batch that is held whole.
+        plan = self._blobs.read(batch.plan_blob, 0, batch.total * ENTRY_BYTES)
+        order = input_order(plan)
+        results = self._results.read(batch.id) if order is None else self._results.read_in(batch.id, order)
+        positions = iter(range(batch.total) if order is None else order)
+        for position, ok, payload, usage in results:
+            for due in positions:
+                if due == position:
+                    break
+                yield self._never_ran(batch, batch.input_blob, plan, due)
+            yield ok, payload, usage
+        for due in positions:
+            yield self._never_ran(batch, batch.input_blob, plan, due)
+
+    def _never_ran(self, batch: Batch, input_blob: str, plan: bytes, position: int) -> tuple[bool, bytes, Usage]:
+        (entry,) = unpack_entries(plan[position * ENTRY_BYTES : (position + 1) * ENTRY_BYTES])
+        line = self._blobs.read(input_blob, entry.offset, entry.length)
+        code, message = result.never_ran(batch.status)
+        payload = result.unanswered(batch.id, position, read_request(line).custom_id, code, message)
+        return False, payload, result.NO_USAGE
 
 
 class _Files:

@@ -13,8 +13,9 @@ from app.domain.ids import new_token
 from app.domain.lifecycle import Status
 from app.domain.limits import MAX_LINE_BYTES, MAX_LINE_ERRORS, MAX_LINES
 from app.domain.line import MAX_EMBEDDING_INPUTS, CheckedLine, check_line, duplicate, model_not_found, too_long
-from app.domain.plan import PlanEntry, lines_per_task, pack_entry
-from app.services.ports import BatchStore, Blobs, BlobWriter, Clock, FileStore, Planned
+from app.domain.plan import PlanEntry, lines_per_task, pack_entry, put_alike_together
+from app.domain.prefix import MAX_GROUPS_AT_ONCE
+from app.services.ports import BatchStore, Blobs, Clock, FileStore, Planned
 
 log = structlog.get_logger()
 
@@ -49,6 +50,7 @@ class ValidationService:
         clock: the time of day.
         serves: whether an upstream has the model of this name.
         pinned_lines_per_task: the operator's number of lines a task; None to derive it from the number of lines.
+        groups_at_once: how many groups of lines that begin alike are sent side by side; 0 to send lines as they come.
     """
 
     def __init__(
@@ -60,6 +62,7 @@ class ValidationService:
         *,
         serves: Callable[[str], bool],
         pinned_lines_per_task: int | None,
+        groups_at_once: int = MAX_GROUPS_AT_ONCE,
     ) -> None:
         self._batches = batches
         self._files = files
@@ -67,6 +70,7 @@ class ValidationService:
         self._clock = clock
         self._serves = serves
         self._pinned_lines_per_task = pinned_lines_per_task
+        self._groups_at_once = groups_at_once
 
     def validate(self, batch_id: str) -> bool:
         """Accept or reject a batch; return whether it was accepted by this call.
@@ -89,12 +93,13 @@ class ValidationService:
         plan_blob = f"plans/{batch.id}-{token}"
         plan = self._blobs.create(plan_blob)
         try:
-            check = _Check(batch.endpoint, self._serves, plan)
+            check = _Check(batch.endpoint, self._serves)
             errors = self._run(check, batch, token)
             if errors:
                 self._batches.reject(batch.id, errors, self._clock.now())
                 log.info("batch.rejected", batch_id=batch.id, code=errors[0].code, errors=len(errors))
             else:
+                plan.write(self._in_dispatch_order(check.plan))
                 plan.commit()
                 per_task = lines_per_task(check.total, self._pinned_lines_per_task)
                 planned = Planned(plan_blob, per_task, check.total, check.model)
@@ -110,6 +115,9 @@ class ValidationService:
             # Nothing happens to a plan that was committed.
             plan.discard()
         return not errors
+
+    def _in_dispatch_order(self, plan: bytearray) -> bytes:
+        return put_alike_together(plan, self._groups_at_once) if self._groups_at_once else bytes(plan)
 
     def _run(self, check: "_Check", batch: Batch, token: str) -> list[LineError]:
         file = self._files.get(batch.tenant_id, batch.input_file_id, self._clock.now())
@@ -135,13 +143,14 @@ class ValidationService:
 
 
 class _Check:
-    """One pass over the lines: writes the entries of good ones, keeps the errors of the others."""
+    """One pass over the lines: packs the entries of good ones, keeps the errors of the others."""
 
-    def __init__(self, endpoint: str, serves: Callable[[str], bool], plan: BlobWriter) -> None:
+    def __init__(self, endpoint: str, serves: Callable[[str], bool]) -> None:
         self.total = 0
+        # At most 1.6 MB; of a file with a bad line, not all.
+        self.plan = bytearray()
         self._endpoint = endpoint
         self._serves = serves
-        self._plan = plan
         self._seen: set[str | bytes] = set()
         self._models: dict[str | None, bool] = {None: True}
         self._first_model: str | None = None
@@ -191,10 +200,11 @@ class _Check:
                 return
             # A plan with a bad line is thrown away.
             if not self._bad_lines:
-                self._plan.write(pack_entry(PlanEntry(number, offset, len(data))))
+                entry = PlanEntry(number, offset, len(data), prefix_hash=checked.prefix_key)
+                self.plan += pack_entry(entry)
 
     def _add(self, checked: CheckedLine) -> None:
-        custom_id, model, inputs = checked
+        custom_id, model, inputs, _ = checked
         seen = custom_id if len(custom_id) <= _PLAIN_ID_CHARS else blake2b(custom_id.encode()).digest()
         if seen in self._seen:
             raise duplicate()

@@ -7,10 +7,12 @@ from celery import Celery
 from app.adapters.queue import CeleryQueue
 from app.adapters.roster import RedisRoster
 from app.config import Settings
+from app.domain.prefix import MAX_GROUPS_AT_ONCE
 from app.services.dispatch import DispatchService
 from app.services.finalization import FinalizationService
 from app.services.upkeep import UpkeepService
 from app.services.validation import ValidationService
+from app.wiring.sharing import weights_of
 from app.wiring.stores import open_redis, open_stores
 
 
@@ -29,7 +31,7 @@ def build_control(settings: Settings, celery: Celery) -> Control:
     stores = open_stores(settings)
     client = open_redis(settings)
     queue, roster = CeleryQueue(celery, client), RedisRoster(client)
-    dispatch = DispatchService(stores.batches, queue, roster, stores.clock)
+    dispatch = DispatchService(stores.batches, queue, roster, stores.clock, weights_of(settings))
     return Control(
         validation=ValidationService(
             stores.batches,
@@ -38,6 +40,9 @@ def build_control(settings: Settings, celery: Celery) -> Control:
             stores.clock,
             serves=settings.serves,
             pinned_lines_per_task=settings.lines_per_task,
+            groups_at_once=min(settings.workers * settings.concurrency, MAX_GROUPS_AT_ONCE)
+            if settings.prefix_grouping
+            else 0,
         ),
         dispatch=dispatch,
         finalization=FinalizationService(stores.batches, stores.results, stores.blobs, queue, stores.clock),

@@ -144,6 +144,26 @@ def test_results_are_read_in_order_with_all_they_hold(stores: Stores) -> None:
     assert read == [(one.position, one.ok, one.payload, one.usage) for one in new]
 
 
+def test_results_are_read_in_any_order_without_those_that_are_missing(stores: Stores) -> None:
+    stores.add_running("batch_1", total=2_000)
+    stores.add_running("batch_2", total=2_000)
+    new = {
+        position: Result("batch_1", position, position % 2 == 0, b"\x00\xff%d" % position, Usage(1, 2, 3, position))
+        for position in range(0, 1_800, 3)
+    }
+    stores.results.record([*new.values(), result(1, batch_id="batch_2")])
+    # Each position once, and 7 places from the one before.
+    order = [position * 7 % 1_999 for position in range(1_999)]
+
+    read = list(stores.results.read_in("batch_1", order))
+
+    expected = [new[position] for position in order if position in new]
+    assert read == [(one.position, one.ok, one.payload, one.usage) for one in expected]
+    assert len(expected) == 600
+    assert list(stores.results.read_in("batch_1", [])) == []
+    assert list(stores.results.read_in("batch_unknown", order)) == []
+
+
 def test_results_are_cleared_once_their_files_are_written(stores: Stores) -> None:
     stores.add_in(Status.COMPLETED, "batch_1")
     stores.add_in(Status.CANCELLED, "batch_2")

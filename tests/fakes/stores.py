@@ -235,6 +235,14 @@ class MemoryResultStore:
         for position, result in rows:
             yield position, result.ok, result.payload, result.usage
 
+    def read_in(self, batch_id: str, order: Sequence[int]) -> Iterator[tuple[int, bool, bytes, Usage]]:
+        with self._db.lock:
+            rows = dict(self._db.results.get(batch_id, {}))
+        for position in order:
+            if position in rows:
+                result = rows[position]
+                yield position, result.ok, result.payload, result.usage
+
     def clear(self, limit: int) -> int:
         # Batches that failed while finalizing keep theirs: an operator may want them.
         written = {Status.COMPLETED, Status.CANCELLED, Status.EXPIRED}

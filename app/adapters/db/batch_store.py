@@ -4,7 +4,7 @@ from collections.abc import Collection, Iterable, Sequence
 from dataclasses import asdict, fields
 from typing import Any
 
-from sqlalchemy import ColumnElement, Connection, Engine, Row, and_, insert, or_, select, update
+from sqlalchemy import ColumnElement, Connection, Engine, Row, and_, func, insert, or_, select, update
 
 from app.adapters.db.engine import reading, writing
 from app.adapters.db.file_store import add_file
@@ -137,9 +137,22 @@ class SqlBatchStore:
             return moved.rowcount == 1
 
     def active(self, limit: int, statuses: Collection[Status] = ACTIVE) -> list[Batch]:
-        query = select(batches).where(batches.c.status.in_(sorted(statuses)))
+        is_wanted = batches.c.status.in_(sorted(statuses))
+        query = select(batches).where(is_wanted).order_by(batches.c.expires_at, batches.c.seq)
         with reading(self._engine) as connection:
-            return _all(connection.execute(query.order_by(batches.c.expires_at, batches.c.seq).limit(limit)))
+            found = _all(connection.execute(query.limit(limit)))
+            if len(found) < limit:
+                return found
+            # There may be more than are taken: the nearest of each tenant before the next nearest of any, so that one
+            # with many batches leaves room for the others.
+            in_order = func.row_number().over(
+                partition_by=batches.c.tenant_id, order_by=(batches.c.expires_at, batches.c.seq)
+            )
+            ranked = select(batches.c.seq, batches.c.expires_at, in_order.label("place")).where(is_wanted).subquery()
+            chosen = (
+                select(ranked.c.seq).order_by(ranked.c.place, ranked.c.expires_at, ranked.c.seq).limit(limit).subquery()
+            )
+            return _all(connection.execute(query.where(batches.c.seq.in_(select(chosen.c.seq)))))
 
     def statuses(self, batch_ids: Sequence[str]) -> dict[str, Status]:
         query = select(batches.c.id, batches.c.status).where(batches.c.id.in_(batch_ids))

@@ -38,6 +38,17 @@ _COUNT = (
         batches.c.tasks_dispatched * batches.c.lines_per_task,
     )
 )
+_RESULTS = select(
+    results.c.position,
+    results.c.ok,
+    results.c.payload,
+    results.c.input_tokens,
+    results.c.cached_tokens,
+    results.c.output_tokens,
+    results.c.reasoning_tokens,
+).where(results.c.batch_id == bindparam("id"))
+_NEXT_RESULTS = _RESULTS.where(results.c.position > bindparam("last")).order_by(results.c.position).limit(_PAGE_ROWS)
+_RESULTS_AT = _RESULTS.where(results.c.position.in_(bindparam("positions", expanding=True)))
 
 
 class SqlResultStore:
@@ -119,24 +130,20 @@ class SqlResultStore:
                 yield position, ok, payload, Usage(*tokens)
             last = page[-1][0]
 
-    def _page(self, batch_id: str, last: int) -> list[Any]:
-        columns = results.c
-        query = (
-            select(
-                columns.position,
-                columns.ok,
-                columns.payload,
-                columns.input_tokens,
-                columns.cached_tokens,
-                columns.output_tokens,
-                columns.reasoning_tokens,
-            )
-            .where(columns.batch_id == batch_id, columns.position > last)
-            .order_by(columns.position)
-            .limit(_PAGE_ROWS)
-        )
+    def read_in(self, batch_id: str, order: Sequence[int]) -> Iterator[tuple[int, bool, bytes, Usage]]:
+        for start in range(0, len(order), _PAGE_ROWS):
+            positions = order[start : start + _PAGE_ROWS]
+            with reading(self._engine) as connection:
+                found = connection.execute(_RESULTS_AT, {"id": batch_id, "positions": positions}).all()
+            rows = {row[0]: row for row in found}
+            for position in positions:
+                if position in rows:
+                    _, ok, payload, *tokens = rows[position]
+                    yield position, ok, payload, Usage(*tokens)
+
+    def _page(self, batch_id: str, last: int) -> Sequence[Any]:
         with reading(self._engine) as connection:
-            return list(connection.execute(query))
+            return connection.execute(_NEXT_RESULTS, {"id": batch_id, "last": last}).all()
 
     def clear(self, limit: int) -> int:
         is_over = and_(

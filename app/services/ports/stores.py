@@ -129,6 +129,9 @@ class ResultStore(Protocol):
     def read(self, batch_id: str) -> Iterator[tuple[int, bool, bytes, Usage]]:
         """Yield position, ok, payload and usage in order of position, a bounded number in memory at once."""
 
+    def read_in(self, batch_id: str, order: Sequence[int]) -> Iterator[tuple[int, bool, bytes, Usage]]:
+        """Yield what `read` does for positions in this order, each given once; those without a result are left out."""
+
     def clear(self, limit: int) -> int:
         """Delete up to `limit` results of batches that have ended with their files; 0 where none is left."""
 

@@ -35,7 +35,7 @@ def test_calls_in_flight_are_the_rate_times_their_time() -> None:
     shares = used(LOAD, FREE)
 
     assert shares["calls in flight"] == pytest.approx(1_000 * 5 / 6_400)
-    assert shares["window"] == pytest.approx(1_000 * 5 / 20_000)
+    assert shares["window"] == pytest.approx(1_000 * 5 / 16_000)
 
 
 def test_a_writer_that_is_seldom_called_commits_each_line_and_a_busy_one_25_times_a_second() -> None:

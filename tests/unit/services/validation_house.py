@@ -27,6 +27,7 @@ class House:
 
     pinned: int | None = None
     models: tuple[str, ...] = ("small", "large")
+    groups_at_once: int = 1
     clock: FakeClock = field(default_factory=FakeClock)
 
     def __post_init__(self) -> None:
@@ -45,6 +46,7 @@ class House:
             self.clock,
             serves=self.models.__contains__,
             pinned_lines_per_task=self.pinned,
+            groups_at_once=self.groups_at_once,
         )
 
     def arrange(self, data: bytes, endpoint: str = CHAT) -> None:
@@ -70,9 +72,9 @@ class House:
         self.assert_nothing_left()
         return self.batch.errors
 
-    def planned_of(self, data: bytes) -> list[bytes]:
+    def planned_of(self, data: bytes, endpoint: str = CHAT) -> list[bytes]:
         """Return the lines that the plan of an accepted batch leads to."""
-        self.arrange(data)
+        self.arrange(data, endpoint)
         assert self.service.validate("batch_1") is True
         assert self.batch.plan_blob is not None
         entries = list(unpack_entries(self.blobs.stored[self.batch.plan_blob]))

@@ -1,4 +1,5 @@
 import threading
+import time
 from types import SimpleNamespace
 
 import pytest
@@ -201,3 +202,21 @@ def test_a_database_that_does_not_answer_keeps_no_report_from_going_out(house: H
     finally:
         is_over.set()
         house.heartbeat.stop()
+
+
+def test_lines_that_have_become_far_faster_are_reported_before_the_second_is_over(house: House) -> None:
+    reports: list[WorkerState] = []
+    house.roster.report = reports.append
+    house.heartbeat.start()
+
+    def report_progress() -> bool:
+        house.engine.answered += 100
+        house.heartbeat.progressed()
+        return len(reports) >= 2
+
+    began_at = time.monotonic()
+    until(report_progress)
+    house.heartbeat.stop()
+
+    assert reports[1].lines_per_s > 0
+    assert time.monotonic() - began_at < WITHIN_S

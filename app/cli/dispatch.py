@@ -1,0 +1,223 @@
+"""`wylon dispatch explain`: whose lines go next, and why."""
+
+import json
+from collections import Counter
+from dataclasses import asdict, dataclass
+from pathlib import Path
+from typing import Any
+
+import click
+from rich.console import Console
+from rich.table import Column, Table
+
+from app.cli.up.options import has_broker, merged_environ
+from app.cli.up.start_faults import told_in_one_line
+from app.config import Settings, load_settings
+from app.domain.errors import SettingInvalid, Unavailable
+from app.domain.fairness import BatchStanding, Why, is_due
+from app.services.sharing import Look, window_reason
+from app.wiring.sharing import open_sharing
+
+_PIPED_WIDTH = 200
+# Past so many tasks the order of what waits is the order by level: at one line a task that is far beyond any window.
+_MOST_TURNS = 50_000
+_SQLITE = "sqlite:///"
+
+
+@dataclass(frozen=True)
+class TenantRow:
+    """A tenant and its part of the window, in lines; `actual` and `deserved` are parts of all that is outstanding."""
+
+    tenant: str
+    weight: float
+    running_batches: int
+    lines_waiting: int
+    lines_outstanding: int
+    share_lines: float
+    deserved: float
+    actual: float
+
+
+@dataclass(frozen=True)
+class BatchRow:
+    """A batch in the order of the next tasks; `urgency` is its weight among its tenant's batches."""
+
+    batch: str
+    tenant: str
+    time_left_s: float
+    urgency: float
+    lines_waiting: int
+    lines_outstanding: int
+    share_lines: float
+    lines_per_task: int
+    tasks_now: int
+    why: str
+
+
+@click.group(short_help="Look at how lines are handed out.")
+def dispatch() -> None:
+    """Look at how lines are handed out to workers."""
+
+
+@dispatch.command(short_help="Show whose lines go next, and why.")
+@click.option("--data", metavar="DIR", help="The folder of `wylon up` [wylon-data].")
+@click.option("--json", "is_json", is_flag=True, help="Print everything as one JSON object.")
+def explain(data: str | None, is_json: bool) -> None:
+    """Show whose lines go next, and why; nothing is changed.
+
+    Reads the database and the broker by the settings, which have to be those of the control process: the weights are
+    among them. The embedded broker of `wylon up` is found by --data.
+    """
+    with told_in_one_line(), open_sharing(_settings(data)) as sharing:
+        look = sharing.look()
+        explained = explain_look(look, sharing.weights.deadline)
+    if is_json:
+        click.echo(json.dumps(explained, indent=2))
+    else:
+        print_explained(explained)
+
+
+def explain_look(look: Look, deadline_weight: float) -> dict[str, Any]:
+    """Return window, tenants and batches, ready for JSON; dispatch asked now would do what `tasks_now` says."""
+    sharing, window = look.sharing, look.sharing.window
+    outstanding, shares = max(sharing.outstanding, 1), max(sum(tenant.share for tenant in sharing.tenants), 1.0)
+    tenants = [
+        TenantRow(
+            tenant.id,
+            tenant.weight,
+            len(tenant.batches),
+            tenant.waiting,
+            tenant.outstanding,
+            round(tenant.share, 1),
+            round(tenant.share / shares, 4),
+            round(tenant.outstanding / outstanding, 4),
+        )
+        for tenant in sharing.tenants
+    ]
+    return {
+        "window": {
+            "lines": window.lines,
+            "lines_outstanding": sharing.outstanding,
+            "lines_paused": window.lines_paused,
+            "is_refill_due": is_due(sharing.outstanding, window.lines),
+            "workers": len(look.workers),
+            "slots": sum(worker.concurrency for worker in look.workers),
+            "lines_per_s": round(sum(worker.lines_per_s for worker in look.workers), 1),
+            "reason": window_reason(look),
+        },
+        "deadline_weight": deadline_weight,
+        "tenants": [asdict(row) for row in tenants],
+        "batches": [asdict(row) for row in _batch_rows(look)],
+    }
+
+
+def _batch_rows(look: Look) -> list[BatchRow]:
+    sharing = look.sharing
+    standings = {each.batch.id: each for tenant in sharing.tenants for each in tenant.batches}
+    now, whys = Counter[str](), dict[str, str]()
+    for turn in sharing.turns():
+        now[turn.batch_id] += turn.tasks
+        whys.setdefault(turn.batch_id, f"now: {turn.why}")
+    still_waiting = {each.batch.id for each in standings.values() if each.waiting}
+    # Where dispatch stands after that; going on changes the standings further.
+    reasons = {batch_id: _waiting_reason(look) for batch_id in still_waiting - whys.keys()}
+    for count, turn in enumerate(sharing.turns_later()):
+        if not still_waiting or count >= _MOST_TURNS:
+            break
+        still_waiting.discard(turn.batch_id)
+        whys.setdefault(turn.batch_id, reasons.get(turn.batch_id, ""))
+    for each in sorted((standings[batch_id] for batch_id in still_waiting), key=lambda each: each.level):
+        whys.setdefault(each.batch.id, reasons[each.batch.id])
+    for batch_id in standings:
+        whys.setdefault(batch_id, "all its lines are handed out")
+    return [_batch_row(standings[batch_id], now[batch_id], why, look.at) for batch_id, why in whys.items()]
+
+
+def _waiting_reason(look: Look) -> str:
+    window, outstanding = look.sharing.window, look.sharing.outstanding
+    if is_due(outstanding, window.lines):
+        return f"{Why.WAITS}: others have less for their weight or a nearer deadline"
+    return f"{Why.WAITS}: {outstanding:,} of {window.lines:,} lines are outstanding"
+
+
+def _batch_row(standing: BatchStanding, tasks_now: int, why: str, at: float) -> BatchRow:
+    batch = standing.batch
+    return BatchRow(
+        batch.id,
+        batch.tenant_id,
+        round(batch.expires_at - at, 1),
+        round(standing.weight, 3),
+        batch.lines_waiting,
+        batch.lines_outstanding,
+        round(standing.share, 1),
+        batch.lines_per_task,
+        tasks_now,
+        why,
+    )
+
+
+def print_explained(explained: dict[str, Any]) -> None:
+    """Print what `explain_look` returned as tables."""
+    # Piped into another program, an id must not be cut to the width of a terminal that is not there.
+    console = Console(width=None if Console().is_terminal else _PIPED_WIDTH, markup=False, highlight=False)
+    window = explained["window"]
+    state = "filled again now" if window["is_refill_due"] else "full enough for now"
+    console.print(
+        f"window {window['lines']:,} lines: {window['reason']}\n"
+        f"{window['lines_outstanding']:,} outstanding with {window['workers']} workers at "
+        f"{window['lines_per_s']:,} lines/s; {state}\n"
+    )
+    table = Table("tenant", "weight", "batches", "waiting", "outstanding", "deserves", "has", box=None)
+    for row in explained["tenants"]:
+        table.add_row(
+            row["tenant"],
+            f"{row['weight']:g}",
+            str(row["running_batches"]),
+            f"{row['lines_waiting']:,}",
+            f"{row['lines_outstanding']:,}",
+            f"{row['deserved']:.1%}",
+            f"{row['actual']:.1%}",
+        )
+    console.print(table)
+    console.print()
+    table = Table(
+        "", Column("batch", no_wrap=True), "tenant", "time left", "urgency", "waiting", "outstanding", "share", "why",
+        box=None,
+    )  # fmt: skip
+    for number, row in enumerate(explained["batches"], 1):
+        tasks = f"{row['tasks_now']} tasks of {row['lines_per_task']} " if row["tasks_now"] else ""
+        table.add_row(
+            str(number),
+            row["batch"],
+            row["tenant"],
+            _duration(row["time_left_s"]),
+            f"×{row['urgency']:.2f}",
+            f"{row['lines_waiting']:,}",
+            f"{row['lines_outstanding']:,}",
+            f"{row['share_lines']:g}",
+            f"{tasks}{row['why']}",
+        )
+    console.print(table)
+
+
+def _duration(seconds: float) -> str:
+    if seconds <= 0:
+        return "over"
+    minutes, seconds = divmod(int(seconds), 60)
+    return f"{minutes // 60}h{minutes % 60:02}m" if minutes >= 60 else f"{minutes}m{seconds:02}s"
+
+
+def _settings(data: str | None) -> Settings:
+    environ = merged_environ({"DATA": data})
+    try:
+        settings = load_settings(environ)
+        socket = settings.data / "run" / "broker.sock"
+        if not has_broker(environ) and socket.exists():
+            settings = load_settings({**environ, "WYLON_BROKER_URL": f"redis+socket://{socket}?virtual_host=0"})
+    except SettingInvalid as fault:
+        raise click.UsageError(str(fault)) from None
+    # Opening it would make it.
+    path = settings.database_url.removeprefix(_SQLITE)
+    if settings.database_url.startswith(_SQLITE) and not Path(path).exists():
+        raise Unavailable(f"There is no database {path}: name the folder of `wylon up` by --data.")
+    return settings

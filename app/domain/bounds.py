@@ -1,0 +1,168 @@
+"""What bounds the calls in flight to an upstream: the knee of latency, refusals, and a latency that is asked for."""
+
+import math
+
+from app.domain.knee import Cohort, KneeEstimate
+
+# Waits that are shorter harm nobody, and are as likely this process's own as the upstream's.
+_FLOOR_S = 0.05
+# Calls above the knee, as a multiple of its root: that is how far calls in flight scatter by chance. Not in proportion:
+# several processes on one upstream come to equal parts only if each has the same to spare, however large it is.
+_SPARE = 0.5
+# The limit is tried somewhat higher for one cohort after so many, which costs no capacity, only a longer wait.
+_PROBE_EVERY = 12
+_PROBE = 1.12
+_BELOW = 0.9
+_GROWTH = 1.15
+# The bound is lowered where the upstream is free of a knee with less than this certainty, and raised above one half.
+_UNLIKELY = 0.1
+# A smaller difference is not worth a change, after which what is in flight first has to follow.
+_MATERIAL = 0.03
+# Latency that rose by so many deviations, and so much, without more calls in flight: is it the upstream, or are the
+# answers longer? Fewer calls tell.
+_SURPRISE = 4.0
+_TEST = 0.8
+# What is given up when a call is refused; of several processes, those that have more give up more.
+_BACK_OFF = 0.93
+# Answers without a refusal before the limit goes above what was refused, and how often at least all calls in flight
+# were answered by then: one refusal in so many calls.
+_QUIET_ANSWERS = 64
+_QUIET_ROUNDS = 6
+# So many times in a row the limit was lowered, and calls were refused none the less.
+_VAIN_CUTS = 8
+# How far a target may lower or raise the limit at once.
+_TARGET_STEPS = (0.7, 1.1)
+
+
+class ByLatency:
+    """The knee and a little more; `reason` is latency, or probing while it is looked for."""
+
+    def __init__(self, ceiling: int) -> None:
+        self.bound: float = ceiling
+        self.reason = "latency"
+        self._ceiling = ceiling
+        self._estimate = KneeEstimate()
+        self._changed_at = -math.inf
+        self._settled = 0
+        # Whether the bound is off the knee for one cohort.
+        self._looks_aside = False
+
+    def learn(self, cohort: Cohort, limit: int, now: float) -> bool:
+        """Take in a cohort of which most has ended; return whether the bound has moved."""
+        point = cohort.point(_FLOOR_S)
+        surprise = self._estimate.add(point)
+        before = self.bound
+        in_flight = math.exp(point.in_flight)
+        is_tested = cohort.began_at >= self._changed_at
+        if abs(surprise) > _SURPRISE and is_tested:
+            self._estimate.forget(1)
+            if surprise > 0:
+                self._move(_TEST * min(in_flight, self.bound), "probing", now)
+        elif self._estimate.knee.free > 0.5:
+            if is_tested and in_flight > 0.85 * self.bound:
+                self._move(self.bound * _GROWTH, "probing", now)
+        elif self._estimate.knee.free < _UNLIKELY:
+            self._settle(is_tested, now)
+        return self.bound != before
+
+    def _settle(self, is_tested: bool, now: float) -> None:
+        at = self._estimate.knee.at
+        goal = min(at + _SPARE * math.sqrt(at), self.bound * _GROWTH)
+        if self._looks_aside and not is_tested:
+            return
+        if is_tested:
+            self._settled += 1
+        self._looks_aside = self._settled >= _PROBE_EVERY
+        if self._looks_aside:
+            self._settled = 0
+            lowest, _ = self._estimate.span()
+            self._move(at * _BELOW if lowest > at * 0.97 else goal * _PROBE, "probing", now)
+        elif abs(goal / self.bound - 1) > _MATERIAL:
+            self._move(goal, "latency", now)
+
+    def _move(self, bound: float, reason: str, now: float) -> None:
+        self.bound, self.reason = min(max(bound, 1.0), self._ceiling), reason
+        self._changed_at = now
+
+
+class ByRefusals:
+    """What the upstream held when it refused a call, and tries to have it hold more."""
+
+    def __init__(self, ceiling: int) -> None:
+        self.bound: float = ceiling
+        self.reason = "refused"
+        self._ceiling = ceiling
+        # What is known to be refused; and answers since the last refusal or step.
+        self._roof = math.inf
+        self._quiet = 0
+        self._step = 1.0
+        self._cut_at = -math.inf
+        self._cuts = 0
+        self._before: float = ceiling
+        self._is_unrelated = False
+
+    def refused(self, started_at: float, now: float, in_flight: int, limit: int) -> None:
+        """Lower the bound to what is in flight without the call that was refused, and once a burst by a little more."""
+        held = max(min(float(in_flight), self.bound, float(limit)), 1.0)
+        if started_at < self._cut_at:
+            if not self._is_unrelated:
+                self.bound = min(self.bound, held)
+                self._roof = min(self._roof, held + 1)
+            return
+        self._cut_at = now
+        self._cuts += 1
+        if self._cuts == 1 or self._is_unrelated:
+            self._before = held
+        if self._cuts > _VAIN_CUTS:
+            # Fewer calls were refused as often: what is refused has nothing to do with how many there are.
+            self._is_unrelated, self._cuts = True, 0
+            self.bound, self._roof = self._before, math.inf
+        if self._is_unrelated:
+            return
+        self._quiet, self._step = 0, 1.0
+        self.reason = "refused"
+        self.bound, self._roof = max(held * _BACK_OFF, 1.0), held + 1
+
+    def answered(self, limit: int) -> bool:
+        """Count an answer; return whether the bound has moved."""
+        if self.bound >= self._ceiling:
+            return False
+        self._quiet += 1
+        is_below = self.bound < self._roof - 1
+        if self._quiet < (limit if is_below or self._step > 1.0 else max(_QUIET_ANSWERS, _QUIET_ROUNDS * limit)):
+            return False
+        self._quiet, self._cuts = 0, 0
+        if is_below:
+            # Back to the most that it held, a call each time that all have been answered.
+            self.bound = min(self.bound + 1, self._roof - 1)
+            return True
+        self.bound = min(self.bound + self._step, self._ceiling)
+        self._roof = self.bound
+        self._step = min(self._step * 2, max(self.bound * 0.25, 1.0))
+        self.reason = "probing"
+        return True
+
+
+class ByTarget:
+    """The calls in flight at which the mean latency is what is asked for."""
+
+    def __init__(self, ceiling: int, latency_s: float) -> None:
+        self.bound: float = ceiling
+        self._ceiling = ceiling
+        self._latency_s = latency_s
+        self._sum_s = 0.0
+        self._answers = 0
+
+    def answered(self, latency_s: float, limit: int) -> bool:
+        """Take in a latency; return whether the bound has moved."""
+        self._sum_s += latency_s
+        self._answers += 1
+        # The first of these were called before the bound last moved: twice what is in flight.
+        if self._answers < max(2 * limit, 16):
+            return False
+        low, high = _TARGET_STEPS
+        ratio = self._latency_s / max(self._sum_s / self._answers, 1e-9)
+        self._sum_s, self._answers = 0.0, 0
+        before = self.bound
+        self.bound = min(max(min(self.bound, limit * 1.5) * min(max(ratio, low), high), 1.0), self._ceiling)
+        return self.bound != before

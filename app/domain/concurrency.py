@@ -1,0 +1,154 @@
+"""How many calls to an upstream may be in flight: as many as it serves at once, and few more.
+
+Three bounds below the ceiling, of which the lowest holds:
+
+- latency: where more calls at once only wait longer (knee.py), and a little above, so that it never idles;
+- refusals: what the upstream held when it refused a call; raised again a call at a time, faster where that goes well;
+- target: a mean latency that is asked for, so that others who use the upstream are served soon.
+
+At the start the limit rises to the ceiling within a fraction of a second: an upstream that refuses says so before much
+has gone out, and one that has room is used at once.
+"""
+
+import math
+from enum import Enum
+
+from app.domain.bounds import ByLatency, ByRefusals, ByTarget
+from app.domain.knee import Cohort
+
+__all__ = ["Cohort", "ConcurrencyLimit", "Outcome"]
+
+# Calls that go out at once at the start, and how many more each second.
+_START = 16
+_RISE_PER_S = 1_000.0
+# A cohort is half of the calls in flight, but so many at least, and not of a shorter time.
+_MIN_COHORT = 16
+_MIN_COHORT_S = 0.05
+# A cohort tells what it has to tell once this part of it has ended.
+_ENDED = 0.65
+# So many calls refused in a row, without an answer among them, are an upstream that takes none at all.
+_ALL_REFUSED = 8
+_HOLD_S = 0.25
+_MAX_HOLD_S = 5.0
+
+
+class Outcome(Enum):
+    """How a call ended, as far as it says something of the upstream's room."""
+
+    ANSWERED = "answered"
+    REFUSED = "refused"
+    # Broken off, or never made: says nothing.
+    DROPPED = "dropped"
+
+
+class ConcurrencyLimit:
+    """The limit of one worker process for one upstream; instants are seconds of any one clock.
+
+    Args:
+        ceiling: the limit never passes it.
+        is_adaptive: False keeps the limit at the ceiling.
+        latency_target_s: the mean latency that the limit is lowered for, even if the throughput falls.
+    """
+
+    def __init__(self, ceiling: int, *, is_adaptive: bool = True, latency_target_s: float | None = None) -> None:
+        self.ceiling = ceiling
+        self.limit = min(_START, ceiling) if is_adaptive else ceiling
+        # Why it is what it is: starting, ceiling, latency, refused, target, or probing while it is tried.
+        self.reason = "starting" if self.limit < ceiling else "ceiling"
+        self.in_flight = 0
+        self._is_adaptive = is_adaptive
+        self._held_until = -math.inf
+        self._risen_at: float | None = None
+        self._cohort = Cohort(-math.inf)
+        self._latency = ByLatency(ceiling)
+        self._refusals = ByRefusals(ceiling)
+        self._target = ByTarget(ceiling, latency_target_s) if latency_target_s is not None else None
+        self._refused_in_a_row = 0
+        self._holds = 0
+        self._start: float = ceiling if not is_adaptive else min(_START, ceiling)
+
+    @property
+    def prospect(self) -> int:
+        """The limit as it will soon be: while it rises at the start, the ceiling."""
+        return self.ceiling if self.reason == "starting" else self.limit
+
+    def has_room(self, now: float) -> bool:
+        """Return whether one more call may begin."""
+        return self.in_flight < self.limit and now >= self._held_until
+
+    def begin(self, now: float) -> Cohort:
+        """Count a call that begins; what is returned is to be handed to `end`."""
+        self.in_flight += 1
+        cohort = self._cohort
+        cohort.calls += 1
+        cohort.in_flight_sum += self.in_flight
+        wanted = _MIN_COHORT if self.reason == "starting" else max(_MIN_COHORT, self.limit // 2)
+        if cohort.calls >= wanted and now - cohort.began_at >= _MIN_COHORT_S:
+            cohort.is_closed = True
+            self._cohort = Cohort(now)
+        return cohort
+
+    def end(
+        self, cohort: Cohort, started_at: float, now: float, outcome: Outcome, retry_after_s: float | None = None
+    ) -> None:
+        """Count a call that ended; `retry_after_s` is what a refusal said."""
+        self.in_flight -= 1
+        if not self._is_adaptive:
+            return
+        if outcome is Outcome.ANSWERED:
+            self._answered(cohort, now - started_at, now)
+            return
+        # The cohort is as large as what it can tell of.
+        cohort.calls -= 1
+        cohort.in_flight_sum -= self.in_flight
+        if outcome is Outcome.REFUSED:
+            self._refused(started_at, now, retry_after_s)
+
+    def tick(self, now: float) -> bool:
+        """Let the limit rise at the start, some fifty calls of this a second; return whether it still does."""
+        if self.reason != "starting":
+            return False
+        if self._risen_at is not None and now >= self._held_until and self.in_flight:
+            self._start = min(self._start + _RISE_PER_S * min(now - self._risen_at, 0.05), self.ceiling)
+        self._risen_at = now
+        self._choose()
+        return True
+
+    def _answered(self, cohort: Cohort, latency_s: float, now: float) -> None:
+        self._refused_in_a_row = self._holds = 0
+        cohort.latencies.append(latency_s)
+        has_moved = self._refusals.answered(self.limit)
+        if self._target is not None and self._target.answered(latency_s, self.limit):
+            has_moved = True
+        if cohort.is_closed and not cohort.is_scored and len(cohort.latencies) >= _ENDED * cohort.calls:
+            cohort.is_scored = True
+            has_moved |= self._latency.learn(cohort, self.limit, now)
+        if has_moved:
+            self._choose()
+
+    def _refused(self, started_at: float, now: float, retry_after_s: float | None) -> None:
+        self._refused_in_a_row += 1
+        if self._refused_in_a_row >= _ALL_REFUSED and now >= self._held_until:
+            # It takes none at all, which says nothing of how many it would take at other times.
+            hold_s = retry_after_s if retry_after_s else _HOLD_S * 2.0 ** min(self._holds, 10)
+            self._holds += 1
+            self._held_until = now + min(hold_s, _MAX_HOLD_S)
+        self._refusals.refused(started_at, now, self.in_flight, self.limit)
+        self._start = self.ceiling
+        self._choose()
+
+    def _choose(self) -> None:
+        bounds = [
+            (self._latency.bound, self._latency.reason),
+            (self._refusals.bound, self._refusals.reason),
+        ]
+        if self._target is not None:
+            bounds.append((self._target.bound, "target"))
+        bound, reason = min(bounds)
+        if self._start < min(bound, self.ceiling):
+            bound, reason = self._start, "starting"
+        elif bound >= self.ceiling:
+            bound, reason = self.ceiling, "ceiling"
+        if reason != "starting":
+            self._start = self.ceiling
+        self.limit, self.reason = max(round(bound), 1), reason

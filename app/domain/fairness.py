@@ -1,0 +1,292 @@
+"""Whose lines go next: the window before the workers, shared out by what each tenant and each batch has of it.
+
+    tenants    by weight: the next turn goes to the tenant with the fewest lines outstanding for its weight
+    batches    of a tenant, in the same way: by a weight that rises as a batch's deadline comes nearer
+
+Nothing is kept between two calls: what is outstanding is in the rows of the batches.
+"""
+
+import math
+from collections.abc import Iterator, Mapping, Sequence
+from dataclasses import dataclass, field
+from enum import StrEnum
+from heapq import heapify, heappop, heapreplace
+from itertools import groupby
+from types import MappingProxyType
+from typing import NamedTuple
+
+# A batch's time left counts as at least this part of its window: past it the deadline is as near as it gets.
+_LEAST_LEFT = 0.01
+# Refilled by a quarter at a time: fewer, larger refills than at each line, and three quarters keep the workers busy.
+_DUE_AT = 0.75
+# A turn gives at most this part of the window, or one task if that is more. Each batch that gets something costs a
+# transaction: a hundred batches that get a line each would be refilled more slowly than they are done.
+_TURN_PART = 1 / 32
+# How far over its share a tenant may go for a batch of its own that is new. Weights are to hold within 10 %, also for a
+# tenant that submits one small batch after the other.
+_TENANT_MOST = 1.1
+
+
+class RunningBatch(NamedTuple):
+    """What counts of a batch: lines with the workers or before them, lines that wait, instants in seconds."""
+
+    id: str
+    tenant_id: str
+    lines_outstanding: int
+    lines_waiting: int
+    lines_per_task: int
+    created_at: float
+    expires_at: float
+    # It came a moment ago, and nothing of it was sent yet.
+    is_new: bool = False
+
+
+class Window(NamedTuple):
+    """How many lines may be outstanding: `lines` altogether, `lines_moving` without those that wait for a retry."""
+
+    lines: int
+    lines_moving: int
+    # Reported each second by workers, and not by batch.
+    lines_paused: int = 0
+    workers: int = 0
+
+
+@dataclass(frozen=True)
+class Weights:
+    """What the operator chose: weights of tenants, 1 for the others, and how much a near deadline counts."""
+
+    tenants: Mapping[str, float] = field(default_factory=lambda: MappingProxyType({}))
+    deadline: float = 1.0
+
+    def of_tenant(self, tenant_id: str) -> float:
+        """Return the tenant's weight."""
+        return self.tenants.get(tenant_id, 1.0)
+
+    def of_batch(self, batch: RunningBatch, now: float) -> float:
+        """Return (window ÷ time left) to the power of the deadline's weight: 1 at first, at most 100 to that power."""
+        window_s = max(batch.expires_at - batch.created_at, 1.0)
+        left_s = min(max(batch.expires_at - now, _LEAST_LEFT * window_s), window_s)
+        return float((window_s / left_s) ** self.deadline)
+
+
+class Why(StrEnum):
+    """By which rule a batch gets a task."""
+
+    ROOM = "the window has room"
+    TENANT_SHARE = "its tenant has less than half of its share"
+    BATCH_SHARE = "it has less than half of its share"
+    WAITS = "waits for room"
+
+
+class Turn(NamedTuple):
+    """The next tasks of a batch, their lines together, and why they go."""
+
+    batch_id: str
+    tasks: int
+    lines: int
+    why: Why
+
+
+@dataclass(eq=False)
+class BatchStanding:
+    """A batch among its tenant's: its weight, and its share of the window in lines. Giving it a task changes it."""
+
+    batch: RunningBatch
+    weight: float
+    outstanding: int
+    waiting: int
+    tasks_a_turn: int
+    share: float = 0.0
+
+    @property
+    def turn_lines(self) -> int:
+        """Lines of its next turn."""
+        return min(self.batch.lines_per_task * self.tasks_a_turn, self.waiting)
+
+    @property
+    def level(self) -> float:
+        """What it has for its weight, the middle of its next turn counted in: large tasks gain and lose nothing."""
+        return (self.outstanding + self.turn_lines / 2) / self.weight
+
+    @property
+    def is_short(self) -> bool:
+        """Whether it waits with less than half of its share."""
+        return self.waiting > 0 and self.outstanding * 2 < self.share
+
+
+@dataclass(eq=False)
+class TenantStanding:
+    """A tenant among the others: its weight, its share of the window in lines, and its batches."""
+
+    id: str
+    weight: float
+    batches: list[BatchStanding]
+    share: float = 0.0
+    outstanding: int = 0
+    # Batches with lines that wait, the next one first; of equals the nearest deadline.
+    turns: list[tuple[float, int]] = field(default_factory=list)
+
+    @property
+    def waiting(self) -> int:
+        """Lines of all its batches that wait."""
+        return sum(standing.waiting for standing in self.batches)
+
+    @property
+    def is_short(self) -> bool:
+        """Whether it waits with less than half of its share, or with nothing outstanding."""
+        return bool(self.turns) and (self.outstanding == 0 or self.outstanding * 2 < self.share)
+
+    @property
+    def next_batch(self) -> BatchStanding:
+        """The batch that gets the tenant's next task; there has to be one that waits."""
+        return self.batches[self.turns[0][1]]
+
+    @property
+    def level(self) -> float:
+        """What it has for its weight, as of a batch; with nothing outstanding it is first, however small its weight."""
+        return (self.outstanding + self.next_batch.turn_lines / 2) / self.weight if self.outstanding else 0.0
+
+
+class Sharing:
+    """The window shared out among running batches: who stands where, and whose turn is next."""
+
+    def __init__(self, running: Sequence[RunningBatch], window: Window, weights: Weights, now: float) -> None:
+        # However few lines the window has, there is to be a task for each worker.
+        task_lines = max((batch.lines_per_task for batch in running if batch.lines_waiting), default=0)
+        missing = max(window.workers * task_lines - window.lines_moving, 0)
+        self.window = window._replace(lines=window.lines + missing, lines_moving=window.lines_moving + missing)
+        self.outstanding = sum(batch.lines_outstanding for batch in running)
+        in_order = sorted(running, key=lambda batch: (batch.tenant_id, batch.expires_at, batch.created_at, batch.id))
+        most_lines = int(self.window.lines_moving * _TURN_PART)
+        self.tenants = [
+            _tenant(tenant_id, list(batches), weights, now, most_lines)
+            for tenant_id, batches in groupby(in_order, key=lambda batch: batch.tenant_id)
+        ]
+        demands = [(tenant.weight, tenant.outstanding + tenant.waiting) for tenant in self.tenants]
+        for tenant, share in zip(self.tenants, max_min(demands, window.lines_moving), strict=True):
+            tenant.share = share
+            parts = [(standing.weight, standing.outstanding + standing.waiting) for standing in tenant.batches]
+            for standing, part in zip(tenant.batches, max_min(parts, share), strict=True):
+                standing.share = part
+
+    @property
+    def new(self) -> set[str]:
+        """The ids of the batches that are new."""
+        return {each.batch.id for tenant in self.tenants for each in tenant.batches if each.batch.is_new}
+
+    def turns(self) -> Iterator[Turn]:
+        """Yield the turns of now, at most one past each bound; what they change is in the standings."""
+        yield from self._fill_window()
+        for tenant in self.tenants:
+            if tenant.is_short:
+                yield from self._fill_tenant(tenant)
+        for tenant in self.tenants:
+            yield from self._fill_batches(tenant)
+
+    def turns_later(self) -> Iterator[Turn]:
+        """Yield the turns after those, as room comes up, until nothing waits."""
+        yield from self._by_level(Why.WAITS)
+
+    def _fill_window(self) -> Iterator[Turn]:
+        if is_due(self.outstanding, self.window.lines):
+            yield from self._by_level(Why.ROOM, self.window.lines - self.outstanding)
+
+    def _by_level(self, why: Why, room: float = math.inf) -> Iterator[Turn]:
+        for tenant in self.tenants:
+            tenant.turns = _turns(tenant.batches)
+        order = [(tenant.level, number) for number, tenant in enumerate(self.tenants) if tenant.turns]
+        heapify(order)
+        while order and room > 0:
+            number = order[0][1]
+            tenant = self.tenants[number]
+            turn = _give_next(tenant, why, room)
+            room -= turn.lines
+            if tenant.turns:
+                heapreplace(order, (tenant.level, number))
+            else:
+                heappop(order)
+            yield turn
+
+    def _fill_tenant(self, tenant: TenantStanding) -> Iterator[Turn]:
+        # A tenant whose lines all hang keeps the window from nobody else.
+        while tenant.turns and (
+            tenant.outstanding == 0 or tenant.outstanding + tenant.next_batch.turn_lines / 2 <= tenant.share
+        ):
+            yield _give_next(tenant, Why.TENANT_SHARE)
+
+    def _fill_batches(self, tenant: TenantStanding) -> Iterator[Turn]:
+        # A small batch that is new gets its part at once; and a batch whose lines all pause keeps its tenant's part
+        # from none of the tenant's others.
+        paused = self.window.lines_paused
+        short = [each for each in tenant.batches if each.is_short and (each.batch.is_new or paused)]
+        for standing in sorted(short, key=lambda each: each.level):
+            most = tenant.share * (_TENANT_MOST if standing.batch.is_new else 1.0) + paused
+            while (
+                standing.waiting
+                and tenant.outstanding < most
+                and (standing.outstanding == 0 or standing.outstanding + standing.turn_lines / 2 <= standing.share)
+            ):
+                yield _give(tenant, standing, Why.BATCH_SHARE)
+
+
+def is_due(outstanding: int, window_lines: int) -> bool:
+    """Return whether so much of the window is free that it is to be filled again."""
+    return outstanding <= _DUE_AT * window_lines
+
+
+def max_min(demands: Sequence[tuple[float, int]], lines: float) -> list[float]:
+    """Return how many of `lines` each of (weight, demand) deserves: what some don't want goes to the rest by weight."""
+    shares = [0.0] * len(demands)
+    weight_left = sum(weight for weight, _ in demands)
+    for number in sorted(range(len(demands)), key=lambda each: demands[each][1] / demands[each][0]):
+        weight, demand = demands[number]
+        shares[number] = min(float(demand), lines * weight / weight_left) if weight_left > 0 else 0.0
+        lines -= shares[number]
+        weight_left -= weight
+    return shares
+
+
+def _tenant(
+    tenant_id: str, batches: list[RunningBatch], weights: Weights, now: float, most_lines: int
+) -> TenantStanding:
+    standings = [
+        BatchStanding(
+            batch,
+            weights.of_batch(batch, now),
+            batch.lines_outstanding,
+            batch.lines_waiting,
+            tasks_a_turn=max(most_lines // batch.lines_per_task, 1),
+        )
+        for batch in batches
+    ]
+    outstanding = sum(batch.lines_outstanding for batch in batches)
+    tenant = TenantStanding(tenant_id, weights.of_tenant(tenant_id), standings, outstanding=outstanding)
+    tenant.turns = _turns(standings)
+    return tenant
+
+
+def _turns(standings: Sequence[BatchStanding]) -> list[tuple[float, int]]:
+    turns = [(standing.level, number) for number, standing in enumerate(standings) if standing.waiting]
+    heapify(turns)
+    return turns
+
+
+def _give_next(tenant: TenantStanding, why: Why, room: float = math.inf) -> Turn:
+    number = tenant.turns[0][1]
+    standing = tenant.batches[number]
+    turn = _give(tenant, standing, why, room)
+    if standing.waiting:
+        heapreplace(tenant.turns, (standing.level, number))
+    else:
+        heappop(tenant.turns)
+    return turn
+
+
+def _give(tenant: TenantStanding, standing: BatchStanding, why: Why, room: float = math.inf) -> Turn:
+    per_task = standing.batch.lines_per_task
+    tasks = math.ceil(min(standing.turn_lines, room) / per_task)
+    lines = min(tasks * per_task, standing.waiting)
+    standing.outstanding += lines
+    standing.waiting -= lines
+    tenant.outstanding += lines
+    return Turn(standing.batch.id, tasks, lines, why)

@@ -1,0 +1,32 @@
+"""How the window is shared out: for the control process, and for those who only look."""
+
+from collections.abc import Iterator
+from contextlib import contextmanager
+
+import redis
+
+from app.adapters.roster import RedisRoster
+from app.config import Settings
+from app.domain.errors import Unavailable
+from app.domain.fairness import Weights
+from app.services.sharing import SharingService
+from app.wiring.stores import open_redis, open_stores
+
+
+def weights_of(settings: Settings) -> Weights:
+    """Return what the operator chose."""
+    return Weights(settings.tenant_weights, settings.deadline_weight)
+
+
+@contextmanager
+def open_sharing(settings: Settings) -> Iterator[SharingService]:
+    """Open database and broker to look at how the window is shared out; Unavailable where one does not answer."""
+    stores = open_stores(settings)
+    client = open_redis(settings)
+    try:
+        yield SharingService(stores.batches, RedisRoster(client), stores.clock, weights_of(settings))
+    except redis.RedisError as fault:
+        raise Unavailable(f"The broker of WYLON_BROKER_URL does not answer: {fault}") from fault
+    finally:
+        client.close()
+        stores.engine.dispose()

@@ -1,0 +1,141 @@
+import json
+import socket
+from pathlib import Path
+
+import pytest
+from click.testing import CliRunner, Result
+
+from app.cli.dispatch import explain_look, print_explained
+from app.cli.main import main
+from app.domain.fairness import Weights
+from app.services.dispatch import DispatchService
+from app.services.sharing import SharingService
+from tests.unit.services.pipeline_house import NOW, PipelineHouse
+
+HEAVY = Weights({"heavy": 3.0})
+
+
+def run(*arguments: str, **environ: str) -> Result:
+    unset = {"WYLON_DATA": None, "WYLON_DATABASE_URL": None, "WYLON_BROKER_URL": None}
+    return CliRunner().invoke(main, ["dispatch", "explain", *arguments], env={**unset, **environ})
+
+
+def look_service(house: PipelineHouse, weights: Weights = HEAVY) -> SharingService:
+    return SharingService(house.batches, house.roster, house.clock, weights)
+
+
+def dispatch(house: PipelineHouse) -> DispatchService:
+    return DispatchService(house.batches, house.queue, house.roster, house.clock, HEAVY)
+
+
+def house_of_two() -> PipelineHouse:
+    house = PipelineHouse()
+    house.add_worker(concurrency=32, lines_per_s=10.0)
+    house.add_running("batch_heavy", total=1_000, tenant_id="heavy")
+    house.add_running("batch_light", total=1_000, tenant_id="light", expires_at=NOW + 43_200)
+    return house
+
+
+def test_what_would_go_now_is_what_dispatch_sends() -> None:
+    house = house_of_two()
+    explained = explain_look(look_service(house).look(), HEAVY.deadline)
+
+    dispatch(house).refill()
+
+    for row in explained["batches"]:
+        assert row["tasks_now"] == len(house.published(row["batch"])) > 0
+        assert row["why"] == "now: the window has room"
+
+
+def test_looking_changes_nothing() -> None:
+    house = house_of_two()
+    before = house.batch("batch_heavy")
+
+    explain_look(look_service(house).look(), HEAVY.deadline)
+
+    assert house.batch("batch_heavy") == before
+    assert house.queue.published == []
+
+
+def test_tenants_have_what_they_deserve_beside_what_they_have() -> None:
+    house = house_of_two()
+    dispatch(house).refill()
+
+    explained = explain_look(look_service(house).look(), HEAVY.deadline)
+
+    shown = {row["tenant"]: (row["weight"], row["deserved"], row["actual"]) for row in explained["tenants"]}
+    assert shown == {"heavy": (3.0, 0.75, 0.75), "light": (1.0, 0.25, 0.25)}
+    assert explained["window"]["lines_outstanding"] == explained["window"]["lines"]
+    assert "each of 32 calls" in explained["window"]["reason"]
+
+
+def test_when_the_window_is_full_batches_come_in_the_order_of_their_next_turn() -> None:
+    house = house_of_two()
+    dispatch(house).refill()
+    house.record(*range(10), batch_id="batch_light")
+    house.add_running("batch_done", total=1, tenant_id="heavy")
+    house.dispatch_all("batch_done")
+
+    rows = explain_look(look_service(house).look(), HEAVY.deadline)["batches"]
+
+    assert [row["batch"] for row in rows] == ["batch_light", "batch_heavy", "batch_done"]
+    assert rows[0]["why"].startswith("waits for room: ")
+    assert rows[2]["why"] == "all its lines are handed out"
+
+
+def test_a_batch_that_its_tenant_keeps_waiting_is_told_from_one_without_room() -> None:
+    house = PipelineHouse()
+    for number in range(200):
+        house.add_running(f"batch_{number:03}", total=100, lines_per_task=50)
+
+    rows = explain_look(look_service(house).look(), HEAVY.deadline)["batches"]
+
+    assert len(rows) == 200
+    assert rows[0]["why"] == "now: the window has room"
+    assert rows[-1]["why"] == "waits for room: others have less for their weight or a nearer deadline"
+
+
+def test_the_table_has_a_row_for_each_tenant_and_batch(capsys: pytest.CaptureFixture[str]) -> None:
+    house = house_of_two()
+    house.clock.advance(90_000)
+
+    print_explained(explain_look(look_service(house).look(), HEAVY.deadline))
+
+    shown = capsys.readouterr().out
+    for part in ("batch_heavy", "batch_light", "heavy", "light", "over", "window"):
+        assert part in shown
+
+
+def test_without_a_database_it_is_one_line_and_none_is_made(tmp_path: Path) -> None:
+    result = run("--data", str(tmp_path))
+
+    assert result.exit_code == 1
+    assert result.output.startswith("Error: There is no database")
+    assert result.output.count("\n") == 1
+    assert list(tmp_path.iterdir()) == []
+
+
+def test_without_a_broker_it_is_one_line(tmp_path: Path) -> None:
+    assert CliRunner().invoke(main, ["migrate"], env={"WYLON_DATA": str(tmp_path)}).exit_code == 0
+    with socket.create_server(("127.0.0.1", 0)) as closed:
+        port = closed.getsockname()[1]
+
+    result = run("--data", str(tmp_path), "--json", WYLON_BROKER_URL=f"redis://127.0.0.1:{port}/0")
+
+    assert result.exit_code == 1
+    assert result.output.startswith("Error: The broker of WYLON_BROKER_URL does not answer")
+
+
+def test_a_wrong_setting_is_named(tmp_path: Path) -> None:
+    result = run("--data", str(tmp_path), WYLON_TENANT_WEIGHTS="heavy=much")
+
+    assert result.exit_code == 2
+    assert "WYLON_TENANT_WEIGHTS" in result.output
+
+
+def test_json_reads_back() -> None:
+    house = house_of_two()
+
+    explained = explain_look(look_service(house).look(), HEAVY.deadline)
+
+    assert json.loads(json.dumps(explained)) == explained

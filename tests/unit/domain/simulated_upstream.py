@@ -1,0 +1,173 @@
+"""A simulated upstream and workers that call it under a limit of their own each: events in order, no clock."""
+
+import heapq
+import itertools
+import random
+from collections import deque
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass, field
+
+from app.domain.concurrency import Cohort, ConcurrencyLimit, Outcome
+
+_TICK_S = 0.02
+# What a refusal takes to come back.
+_REFUSAL_S = 0.01
+
+
+def always(service_s: float) -> Callable[[random.Random], float]:
+    """Return answers that all take the same time."""
+    return lambda _: service_s
+
+
+def log_normal(mean_s: float, sigma: float) -> Callable[[random.Random], float]:
+    """Return answers whose time varies as a language model's does: sigma 1 is a factor of ten within 75 % of them."""
+    mu = -sigma * sigma / 2
+    return lambda rng: mean_s * rng.lognormvariate(mu, sigma)
+
+
+@dataclass
+class Caller:
+    """One worker process: its limit, and what came of its calls."""
+
+    limit: ConcurrencyLimit
+    starts_at: float = 0.0
+    # Lines that it has at most in hand; None is always enough.
+    lines: int | None = None
+    answered: int = 0
+    refused: int = 0
+    latency_sum_s: float = 0.0
+    # (at, limit, in flight) at each tick.
+    history: list[tuple[float, int, int]] = field(default_factory=list)
+
+
+class Simulation:
+    """Callers that always have lines, on one upstream.
+
+    Args:
+        callers: who calls.
+        capacity: calls served at once, of the time; None for any number.
+        service_s: draws how long the next call is served.
+        mode: what becomes of calls above the capacity: "queue", "refuse", or "slow", where all are served, each slower.
+    """
+
+    def __init__(
+        self,
+        callers: Sequence[Caller],
+        *,
+        capacity: Callable[[float], int | None],
+        service_s: Callable[[random.Random], float],
+        mode: str = "queue",
+        retry_after_s: float | None = None,
+        fault_share: float = 0.0,
+        seed: int = 1,
+    ) -> None:
+        self.callers = callers
+        self.now = 0.0
+        self.busy_s = 0.0
+        self.possible_s = 0.0
+        self._capacity = capacity
+        self.service_s = service_s
+        self._mode = mode
+        self._retry_after_s = retry_after_s
+        self._fault_share = fault_share
+        self._random = random.Random(seed)
+        self._events: list[tuple[float, int, Callable[[], None]]] = []
+        self._numbers = itertools.count()
+        self._waiting: deque[Callable[[], None]] = deque()
+        self._serving = 0
+        for caller in callers:
+            self._at(caller.starts_at, self._ticker(caller))
+
+    def run(self, until_s: float) -> None:
+        """Let time pass up to an instant."""
+        while self._events and self._events[0][0] <= until_s:
+            at, _, act = heapq.heappop(self._events)
+            self._pass(at)
+            act()
+        self._pass(until_s)
+
+    def reset(self) -> None:
+        """Start to count anew."""
+        self.busy_s = self.possible_s = 0.0
+        for caller in self.callers:
+            caller.answered = caller.refused = 0
+            caller.latency_sum_s = 0.0
+
+    @property
+    def used(self) -> float:
+        """The part of the upstream's capacity that was used."""
+        return self.busy_s / self.possible_s
+
+    @property
+    def mean_latency_s(self) -> float:
+        """The mean latency of the calls that were answered."""
+        return sum(each.latency_sum_s for each in self.callers) / max(sum(each.answered for each in self.callers), 1)
+
+    @property
+    def refused_share(self) -> float:
+        """The part of all calls that was refused."""
+        refused = sum(each.refused for each in self.callers)
+        return refused / max(refused + sum(each.answered for each in self.callers), 1)
+
+    def _pass(self, at: float) -> None:
+        capacity = self._capacity(self.now)
+        spent_s = at - self.now
+        most = sum(each.limit.ceiling for each in self.callers)
+        self.possible_s += spent_s * (min(most, capacity) if capacity else most)
+        self.busy_s += spent_s * min(self._serving, capacity or most)
+        self.now = at
+
+    def _at(self, at: float, act: Callable[[], None]) -> None:
+        heapq.heappush(self._events, (at, next(self._numbers), act))
+
+    def _ticker(self, caller: Caller) -> Callable[[], None]:
+        def tick() -> None:
+            caller.limit.tick(self.now)
+            caller.history.append((self.now, caller.limit.limit, caller.limit.in_flight))
+            self._call(caller)
+            self._at(self.now + _TICK_S, tick)
+
+        return tick
+
+    def _call(self, caller: Caller) -> None:
+        limit = caller.limit
+        while limit.has_room(self.now) and (caller.lines is None or limit.in_flight < caller.lines):
+            cohort, started_at = limit.begin(self.now), self.now
+            capacity = self._capacity(self.now)
+            if self._fault_share and self._random.random() < self._fault_share:
+                self._at(self.now + _REFUSAL_S, self._ender(caller, cohort, started_at, Outcome.REFUSED))
+            elif self._mode == "slow" or capacity is None or self._serving < capacity:
+                self._serve(caller, cohort, started_at)
+            elif self._mode == "queue":
+                self._waiting.append(lambda a=caller, b=cohort, c=started_at: self._serve(a, b, c))  # type: ignore[misc]
+            else:
+                self._at(self.now + _REFUSAL_S, self._ender(caller, cohort, started_at, Outcome.REFUSED))
+
+    def _serve(self, caller: Caller, cohort: Cohort, started_at: float) -> None:
+        self._serving += 1
+        service_s, capacity = self.service_s(self._random), self._capacity(self.now)
+        if self._mode == "slow" and capacity is not None:
+            service_s *= max(self._serving / capacity, 1.0)
+        end = self._ender(caller, cohort, started_at, Outcome.ANSWERED)
+
+        def leave() -> None:
+            self._serving -= 1
+            capacity = self._capacity(self.now)
+            while self._waiting and (capacity is None or self._serving < capacity):
+                self._waiting.popleft()()
+            end()
+
+        self._at(self.now + service_s, leave)
+
+    def _ender(self, caller: Caller, cohort: Cohort, started_at: float, outcome: Outcome) -> Callable[[], None]:
+        def end() -> None:
+            if outcome is Outcome.ANSWERED:
+                caller.answered += 1
+                caller.latency_sum_s += self.now - started_at
+            else:
+                caller.refused += 1
+            retry_after_s = self._retry_after_s if outcome is Outcome.REFUSED else None
+            caller.limit.end(cohort, started_at, self.now, outcome, retry_after_s)
+            self._call(caller)
+
+        return end
