@@ -20,8 +20,9 @@ _CHORD_LIFETIME_S = settings.longest_window_s + 2 * _DAY_S
 # may retry until its batch's deadline; what a dead worker held is sent again by upkeep within seconds instead.
 _VISIBILITY_TIMEOUT_S = settings.longest_window_s + _DAY_S
 # Messages that a worker takes at most. At one line a task each call in flight has one, and so has each line that
-# pauses: those of a model that is away must leave some to the others.
-_MESSAGES = 8 * settings.concurrency
+# pauses. Three times what dispatch hands out for each call (`app.services.sharing`), for workers get unequal parts of
+# it, and lines of a model that is away must leave some to the others. A message that waits has no thread.
+_MESSAGES = 32 * settings.concurrency
 # The threads of the pool, the loop and upkeep, and as many again to reconnect with.
 _MAX_CONNECTIONS = 64
 

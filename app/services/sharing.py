@@ -13,6 +13,9 @@ from app.services.ports import BatchStore, Clock, Roster, WorkerState
 _WINDOW_PER_SLOT = 2.5
 # A fast upstream empties that in no time: the window also holds this much of what was done lately.
 _WINDOW_S = 0.5
+# Lines that wait to be tried again widen the window, for they keep no call from the others. But each holds its message,
+# and a worker takes a bounded number of those: a batch whose model is away must never fill them all.
+_PAUSED_PER_SLOT = 8
 # A batch of which nothing was sent counts as new for so long. It goes before others, and a tenant with a hundred of
 # them that wait their turn would gain by it all the time.
 _NEW_S = 2.0
@@ -56,8 +59,7 @@ def window_of(workers: Sequence[WorkerState]) -> Window:
         return Window(_WINDOW_WITHOUT_WORKERS, _WINDOW_WITHOUT_WORKERS)
     slots = sum(worker.concurrency for worker in workers)
     lines_per_s = sum(worker.lines_per_s for worker in workers)
-    # Lines that wait to be tried again take no call from the others.
-    lines_paused = sum(worker.lines_paused for worker in workers)
+    lines_paused = min(sum(worker.lines_paused for worker in workers), _PAUSED_PER_SLOT * slots)
     lines_moving = int(min(max(_WINDOW_PER_SLOT * slots, _WINDOW_S * lines_per_s), _MAX_WINDOW))
     lines = min(lines_moving + lines_paused, _MAX_WINDOW)
     return Window(lines, lines_moving, lines_paused, len(workers))

@@ -109,6 +109,10 @@ class Pipeline:
     def workers(self) -> set[str]:
         return {worker.name for worker in RedisRoster(self.redis).workers()}
 
+    def lines_paused(self) -> int:
+        """Return how many lines wait in the workers to be tried again."""
+        return sum(worker.lines_paused for worker in RedisRoster(self.redis).workers())
+
     def submit(self, lines: Iterable[bytes], *, window: str = "24h") -> str:
         """Upload the lines and create a batch of them; return its id."""
         upload = self.files.begin()

@@ -117,6 +117,15 @@ def test_a_batch_whose_lines_all_wait_leaves_the_others_their_share(house: Pipel
     assert len(house.published("batch_started")) == 20
 
 
+def test_lines_that_wait_widen_the_window_only_so_far_as_workers_take_messages(house: PipelineHouse) -> None:
+    house.add_worker(concurrency=8, lines_paused=1_000)
+    house.add_running("batch_waiting", total=1_000)
+
+    house.dispatch.refill()
+
+    assert len(house.published("batch_waiting")) == 2.5 * 8 + 8 * 8
+
+
 def test_a_new_small_batch_does_not_wait_for_room(house: PipelineHouse) -> None:
     house.add_worker(concurrency=128)
     house.add_running("batch_large", total=30_000, lines_per_task=30)
