@@ -1,4 +1,4 @@
-"""Rows d and t: how much of an upstream of limited capacity is used while lines wait for it."""
+"""Rows d and e: how much of an upstream of limited capacity is used while lines wait for it."""
 
 import threading
 from dataclasses import dataclass

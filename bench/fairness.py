@@ -1,6 +1,6 @@
-"""Fairness: how long ten lines take behind 30,000, and how well two tenants' weights hold.
+"""Rows k and l, fairness: how long ten lines take behind 30,000, and how well two tenants' weights hold.
 
-`python -m bench.fairness` prints both; `small_behind_large` and `two_tenants` return their figures.
+`python -m bench.fairness` prints both, and the second in harder cases too.
 """
 
 import argparse
@@ -19,6 +19,7 @@ from app.adapters.db.engine import open_engine
 from app.adapters.db.key_store import SqlKeyStore
 from app.domain.ids import hash_api_key
 from bench.processes import API_KEY, Deployment, deployment, upstream
+from bench.report import Row
 from bench.requests_file import write_requests
 
 CAPACITY = 128
@@ -225,6 +226,34 @@ def _tenants(name: str, heavy: Sequence[int], light: Sequence[int]) -> Callable[
         return f"two tenants 3:1, {name}: {said}; bar {MAX_OFF:.0%}, goal {GOAL_OFF:.0%}; used {found.used:.3f}", found
 
     return measure
+
+
+def measure_small(key: str, folder: Path) -> Row:
+    """Return the row of ten lines behind 30,000."""
+    found = small_behind_large(folder)
+    return Row(
+        key,
+        "10 lines behind 30,000, create → completed, the slowest of five",
+        f"{found.worst_s:.2f} s",
+        f"≤ {MAX_SMALL_S:g} s",
+        found.worst_s <= MAX_SMALL_S,
+        [f"seconds: {', '.join(f'{seconds:.2f}' for seconds in found.seconds)}; capacity used: {found.used:.3f}"],
+        asdict(found),
+    )
+
+
+def measure_tenants(key: str, folder: Path) -> Row:
+    """Return the row of two tenants with a batch of 30,000 lines each."""
+    found = two_tenants(folder, heavy=[30_000], light=[30_000])
+    return Row(
+        key,
+        "two tenants, weights 3:1, the worst 10 s",
+        f"{found.worst_ratio:.2f}, off by {found.worst_off:.1%}",
+        f"≤ {MAX_OFF:.0%}",
+        found.worst_off <= MAX_OFF,
+        [f"over all {found.ratio:.2f}; capacity used: {found.used:.3f}"],
+        asdict(found),
+    )
 
 
 MEASUREMENTS = {

@@ -11,10 +11,12 @@ from bench import (
     api_latency,
     backlog,
     capacity,
+    fairness,
     first_call,
     kills,
     memory,
     others,
+    prefix,
     throughput,
     variants,
 )
@@ -97,6 +99,18 @@ def _backlog(folder: Path, given: argparse.Namespace) -> Row:
     return backlog.measure("j", folder, lines=100_000 if given.quick else 1_000_000)
 
 
+def _small_behind_large(folder: Path, _: argparse.Namespace) -> Row:
+    return fairness.measure_small("k", folder)
+
+
+def _two_tenants(folder: Path, _: argparse.Namespace) -> Row:
+    return fairness.measure_tenants("l", folder)
+
+
+def _prefix(folder: Path, given: argparse.Namespace) -> Row:
+    return prefix.measure("m", folder, lines=32 if given.quick else 96)
+
+
 def _variants(folder: Path, given: argparse.Namespace) -> Row:
     return variants.measure("z", folder, lines=2_000 if given.quick else 20_000)
 
@@ -113,6 +127,9 @@ ROWS: dict[str, Measure] = {
     "h": _api_latency,
     "i": _first_call,
     "j": _backlog,
+    "k": _small_behind_large,
+    "l": _two_tenants,
+    "m": _prefix,
     "z": _variants,
 }
 
