@@ -6,6 +6,7 @@ import random
 from collections import deque
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass, field
+from functools import partial
 
 from app.domain.concurrency import Cohort, ConcurrencyLimit, Outcome
 
@@ -139,7 +140,7 @@ class Simulation:
             elif self._mode == "slow" or capacity is None or self._serving < capacity:
                 self._serve(caller, cohort, started_at)
             elif self._mode == "queue":
-                self._waiting.append(lambda a=caller, b=cohort, c=started_at: self._serve(a, b, c))  # type: ignore[misc]
+                self._waiting.append(partial(self._serve, caller, cohort, started_at))
             else:
                 self._at(self.now + _REFUSAL_S, self._ender(caller, cohort, started_at, Outcome.REFUSED))
 
