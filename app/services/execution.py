@@ -14,8 +14,9 @@ from app.services.ports import Answer, Clock, Upstream
 
 log = structlog.get_logger()
 
-# A timer may fire some milliseconds early, which must not leave the time for one more call.
-_BEHIND_DEADLINE_S = 0.05
+# A timer may fire some milliseconds early, which must not leave the time for one more call, nor be taken for the
+# upstream's own silence.
+_EARLY_S = 0.05
 
 
 class Retry(NamedTuple):
@@ -47,9 +48,11 @@ class ExecutionService:
             return OutOfTime()
         request = read_request(line)
         answer = await self._upstream.call(endpoint, request.body, min(self._call_timeout_s, left_s))
-        if answer.error is not None and self._clock.now() >= deadline:
-            # The deadline broke the call off: the line did not fail, its batch expired.
-            return OutOfTime()
+        if answer.error is not None:
+            left_s = deadline - self._clock.now()
+            if left_s <= 0 or (left_s <= _EARLY_S and answer.error == result.REQUEST_TIMEOUT):
+                # The deadline broke the call off: the line did not fail, its batch expired.
+                return OutOfTime()
         tries = before.after(answer.trouble)
         is_worth_it = answer.trouble is Trouble.FLAKY and tries.faults < self._policy.max_tries
         if is_worth_it or answer.trouble is Trouble.AWAY:
@@ -69,7 +72,7 @@ class ExecutionService:
         )
         # A wait past the deadline ends just behind it, where the line is not called again.
         left_s = max(deadline - self._clock.now(), 0.0)
-        return Retry(min(delay_s, left_s + _BEHIND_DEADLINE_S), tries)
+        return Retry(min(delay_s, left_s + _EARLY_S), tries)
 
     def _record(self, batch_id: str, position: int, custom_id: str, answer: Answer) -> Result:
         if answer.error is not None:

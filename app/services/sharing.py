@@ -59,9 +59,10 @@ def window_of(workers: Sequence[WorkerState]) -> Window:
         return Window(_WINDOW_WITHOUT_WORKERS, _WINDOW_WITHOUT_WORKERS)
     slots = sum(worker.concurrency for worker in workers)
     lines_per_s = sum(worker.lines_per_s for worker in workers)
-    lines_paused = min(sum(worker.lines_paused for worker in workers), _PAUSED_PER_SLOT * slots)
+    # All of them: a batch that begins beside those that wait is measured against what they really have.
+    lines_paused = sum(worker.lines_paused for worker in workers)
     lines_moving = int(min(max(_WINDOW_PER_SLOT * slots, _WINDOW_S * lines_per_s), _MAX_WINDOW))
-    lines = min(lines_moving + lines_paused, _MAX_WINDOW)
+    lines = min(lines_moving + min(lines_paused, _PAUSED_PER_SLOT * slots), _MAX_WINDOW)
     return Window(lines, lines_moving, lines_paused, len(workers))
 
 
@@ -80,7 +81,8 @@ def window_reason(look: Look) -> str:
         reason = f"what the workers answer in {_WINDOW_S:g} s, at {lines_per_s:,.0f} lines/s"
     else:
         reason = f"{_WINDOW_PER_SLOT:g} lines for each of {slots:,} calls that may be in flight"
-    return f"{reason}, and {window.lines_paused:,} that wait for a retry" if window.lines_paused else reason
+    widened = window.lines - window.lines_moving
+    return f"{reason}, and {widened:,} of those that wait for a retry" if widened else reason
 
 
 def _running_batch(batch: Batch, now: float) -> RunningBatch:

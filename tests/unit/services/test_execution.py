@@ -151,6 +151,21 @@ def test_a_call_that_the_deadline_broke_off_did_not_fail(faults: int) -> None:
     assert isinstance(outcome, OutOfTime)
 
 
+@pytest.mark.parametrize(("after_s", "kind"), [(4.99, OutOfTime), (4.0, Result)])
+def test_a_timer_that_the_deadline_set_may_fire_a_little_early(after_s: float, kind: type) -> None:
+    house = House()
+
+    class SlowUpstream:
+        async def call(self, endpoint: str, body: bytes, timeout_s: float) -> Answer:
+            house.clock.advance(after_s)
+            return TIMED_OUT
+
+    service = ExecutionService(SlowUpstream(), house.clock, RetryPolicy(max_tries=3), call_timeout_s=60)
+    outcome = asyncio.run(service.attempt("batch_1", CHAT, house.clock.now() + 5, 7, LINE, Tries(2, 2)))
+
+    assert isinstance(outcome, kind)
+
+
 def test_an_answer_that_comes_at_the_deadline_counts() -> None:
     house = House()
 
