@@ -105,43 +105,6 @@ def test_however_few_lines_the_window_has_there_is_a_task_for_each_worker(house:
     assert house.dispatch.refill() == 3
 
 
-def test_a_batch_whose_lines_all_wait_leaves_the_others_their_share(house: PipelineHouse) -> None:
-    house.add_worker(concurrency=8)
-    house.add_running("batch_waiting", total=20)
-    house.add_running("batch_started", total=1_000)
-    house.dispatch_all("batch_waiting")
-    house.add_worker(concurrency=8, lines_paused=20)
-
-    house.dispatch.refill()
-
-    assert len(house.published("batch_started")) == 20
-
-
-def test_lines_that_wait_widen_the_window_only_so_far_as_workers_take_messages(house: PipelineHouse) -> None:
-    house.add_worker(concurrency=8, lines_paused=1_000)
-    house.add_running("batch_waiting", total=1_000)
-
-    house.dispatch.refill()
-
-    assert len(house.published("batch_waiting")) == 2.5 * 8 + 8 * 8
-
-
-@pytest.mark.parametrize("outstanding", [128, 192, 1_000])
-def test_however_many_lines_wait_another_batch_of_their_tenant_gets_its_share(
-    house: PipelineHouse, outstanding: int
-) -> None:
-    house.add_running("batch_waiting", total=outstanding)
-    house.dispatch_all("batch_waiting")
-    house.add_worker(concurrency=16, lines_paused=outstanding)
-    house.add_running("batch_started", total=30)
-    house.clock.advance(60)
-    house.add_worker(concurrency=16, lines_paused=outstanding)
-
-    house.dispatch.refill()
-
-    assert len(house.published("batch_started")) == 20
-
-
 def test_a_new_small_batch_does_not_wait_for_room(house: PipelineHouse) -> None:
     house.add_worker(concurrency=128)
     house.add_running("batch_large", total=30_000, lines_per_task=30)
