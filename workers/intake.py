@@ -47,7 +47,7 @@ class LineIntake(bootsteps.StartStopStep):
             raise RuntimeError("A worker of lines has a pool of its own: start it without -P.")
         c.pool.begin, c.pool.drain_s = process.begin, process.drain_s
         qos = c.task_consumer.channel.qos
-        qos.wanted = process.wanted
+        qos.wanted, qos.on_ask = process.wanted, process.ask
         if c.hub is not None:
             qos.call_later = c.hub.call_later
             # By itself the hub looks again only when a second is over or a message comes.
@@ -63,6 +63,8 @@ class LineIntake(bootsteps.StartStopStep):
         hub, c.hub = c.hub, None
         if c.task_consumer:
             c.task_consumer.channel.qos.stop_gathering()
+            # Nothing goes on here: what is left at the end is others'.
+            c.task_consumer.channel.do_restore = True
         # The last request for a message is still open, for up to a second: it would take what is given back.
         pending = [c.task_consumer.cancel, partial(_end_request, c.task_consumer.channel)] if c.task_consumer else []
         for settle in [*pending, *(hub._pop_ready() if hub is not None else ())]:

@@ -45,6 +45,7 @@ class LineProcess:
         self._lines: Lines = build_lines(settings, celery)
         self.taken = Taken(settings.concurrency)
         self._lease = Lease()
+        self._asked_in_term = self._lease.term
         self.is_draining = False
         self._batches = BatchesInHand(self._lines.stores.batches)
         self._writer = ResultWriter(self._lines.stores.results.record, self._on_progress)
@@ -97,9 +98,13 @@ class LineProcess:
         """Return how many tasks more may be taken, were each as large as the last one."""
         return self.taken.room() if self._lease.is_held() else 0
 
+    def ask(self) -> None:
+        """Note that messages are asked for: what comes was taken off the queue in this term of the lease or later."""
+        self._asked_in_term = self._lease.term
+
     def receive(self, task_id: str, lines: int) -> None:
         """Count a task the moment it comes."""
-        self.taken.add(task_id, lines, self._lease.term)
+        self.taken.add(task_id, lines, self._asked_in_term)
 
     def begin(self, request: dict[str, Any], on_settled: Callable[[], None]) -> None:
         """Begin the task of a request; `on_settled` is called once its lines are recorded, dropped or given back.
@@ -126,8 +131,8 @@ class LineProcess:
         task_id, lines = ids.task_id(batch_id, task.number), task.end - task.first
         submitted = 0
         try:
-            term = self.taken.term_of(task_id)
-            if self.taken.is_held_twice(task_id) or not self._lease.covers(term):
+            term = self.taken.begin(task_id)
+            if term is None or not self._lease.covers(term):
                 return None
             batch = self._batches.get(batch_id)
             if batch is None:

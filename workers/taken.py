@@ -7,7 +7,6 @@ from collections.abc import Callable
 _LINES_PER_SLOT = 2
 # A fast upstream answers that many in no time: what it answers in this span may be taken as well.
 _LINES_S = 0.1
-_NO_TERM = -1
 
 
 class Taken:
@@ -22,8 +21,10 @@ class Taken:
         self._lock = threading.Lock()
         # Copies of each: a message may be delivered twice.
         self._tasks: dict[str, int] = {}
-        # The term of the lease in which each was received.
+        # The term of the lease in which each was received last.
         self._terms: dict[str, int] = {}
+        # Those of which one copy was begun.
+        self._begun: set[str] = set()
         self._lines = 0
         self._last_lines = 1
         self._wake: Callable[[], None] | None = None
@@ -35,19 +36,21 @@ class Taken:
     def add(self, task_id: str, lines: int, term: int = 0) -> None:
         """Count a task that was received in this term of the process's lease."""
         with self._lock:
-            self._terms.setdefault(task_id, term)
+            self._terms[task_id] = term
             self._tasks[task_id] = self._tasks.get(task_id, 0) + 1
             self._lines += lines
             self._last_lines = max(lines, 1)
 
-    def term_of(self, task_id: str) -> int:
-        """Return the term in which a task was received; one that no lease covers where it is not held."""
-        return self._terms.get(task_id, _NO_TERM)
+    def begin(self, task_id: str) -> int | None:
+        """Return the term in which a task that begins was received; None where a copy of it has begun, or none is held.
 
-    def is_held_twice(self, task_id: str) -> bool:
-        """Return whether the task was delivered again while this process still has it."""
+        The first copy to begin is the one that runs, as long as this process holds any.
+        """
         with self._lock:
-            return self._tasks.get(task_id, 0) > 1
+            if task_id in self._begun or task_id not in self._tasks:
+                return None
+            self._begun.add(task_id)
+            return self._terms[task_id]
 
     def line_done(self) -> None:
         """Count a line that waits for nothing but its commit, or to be tried again: both leave room for others."""
@@ -79,6 +82,7 @@ class Taken:
                 self._tasks[task_id] = copies - 1
             else:
                 self._terms.pop(task_id, None)
+                self._begun.discard(task_id)
 
     def set_pace(self, lines_per_s: float) -> None:
         """Adjust the limit to how fast lines get done."""

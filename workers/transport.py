@@ -47,13 +47,23 @@ class QoS(redis.QoS):
         super().__init__(*args, **kwargs)
         # How many messages more are wanted; without it, as many as kombu allows.
         self.wanted: Callable[[], int] | None = None
+        # Called right before messages are asked for.
+        self.on_ask: Callable[[], object] | None = None
         # Calls back after so many seconds, in the thread that acknowledges; without it each goes out at once.
         self.call_later: Callable[[float, Callable[[], None]], object] | None = None
         self.is_noted = False
         self._acknowledged: list[str] = []
 
     def can_consume(self) -> bool:
+        # What an open request brings has left the queue: unread, it would be in no account of what is held.
+        if self.channel._in_poll:
+            return True
         return (self.wanted is None or self.wanted() > 0) and bool(super().can_consume())
+
+    def ask(self) -> None:
+        """Say that messages are asked for."""
+        if self.on_ask is not None:
+            self.on_ask()
 
     def append(self, message: Any, delivery_tag: str) -> None:
         if self.is_noted:
@@ -95,6 +105,8 @@ class Channel(redis.Channel):
 
     QoS = QoS
     qos: Any
+    # A connection that breaks is no death: the process goes on with what it holds, and others must not have it too.
+    do_restore = False
 
     def __init__(self, *args: Any, **kwargs: Any) -> None:
         super().__init__(*args, **kwargs)
@@ -109,6 +121,10 @@ class Channel(redis.Channel):
             self._take = self._one_client.register_script(_TAKE)
         return self._one_client
 
+    def _brpop_start(self, timeout: float | None = None) -> None:
+        self.qos.ask()
+        super()._brpop_start(timeout)  # type: ignore[misc]
+
     def _brpop_read(self, **options: Any) -> Any:
         taken = super()._brpop_read(**options)  # type: ignore[misc]
         if self.qos.wanted is not None:
@@ -117,9 +133,11 @@ class Channel(redis.Channel):
         return taken
 
     def _take_more(self, queue: str) -> None:
-        wanted = min(self.qos.wanted(), self.qos.can_consume_max_estimate() or _TAKE_AT_ONCE, _TAKE_AT_ONCE)
+        left = self.qos.can_consume_max_estimate()
+        wanted = min(self.qos.wanted(), _TAKE_AT_ONCE if left is None else left, _TAKE_AT_ONCE)
         if wanted <= 0:
             return
+        self.qos.ask()
         self._create_client()
         keys = [queue, self.qos.unacked_key, self.qos.unacked_index_key]
         messages: Sequence[bytes] = self._take(keys=keys, args=[wanted, time.time()])

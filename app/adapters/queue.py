@@ -81,8 +81,12 @@ class CeleryQueue:
         self._tell(FINALIZE, batch_id)
 
     def open_chord(self, batch_id: str, tasks: int) -> None:
+        # Written as the backend writes it, but never over a size that is there: of a chord that was closed meanwhile
+        # this would count tasks that nobody sends any more.
+        backend: Any = self._app.backend
+        size_key = self._group_key(ids.group_id(batch_id), ".s")
         with _broker_errors():
-            self._app.backend.set_chord_size(ids.group_id(batch_id), tasks)
+            self._redis.set(size_key, tasks, ex=backend.chord_expires or None, nx=True)
 
     def close_chord(self, batch_id: str, dispatched: int, tasks: int) -> None:
         with _broker_errors():

@@ -117,6 +117,19 @@ def test_a_closed_chord_ends_with_what_was_published(
     assert callbacks(pipeline, batch_id) == 1
 
 
+def test_a_chord_that_was_closed_stays_closed(pipeline: Pipeline, queue: CeleryQueue, batch_id: str) -> None:
+    queue.open_chord(batch_id, 1_000)
+    queue.publish_lines(batch_id, tasks(0, 10), Delivery.FIRST, time.time())
+
+    queue.close_chord(batch_id, 10, 1_000)
+    # By a refill or a repair that had read the batch before.
+    queue.open_chord(batch_id, 1_000)
+
+    await_callback(pipeline, batch_id)
+    await_idle(pipeline)
+    assert callbacks(pipeline, batch_id) == 1
+
+
 def test_a_chord_that_is_closed_twice_ends_once(pipeline: Pipeline, queue: CeleryQueue, batch_id: str) -> None:
     queue.open_chord(batch_id, 1_000)
     queue.publish_lines(batch_id, tasks(0, 10), Delivery.FIRST, time.time())

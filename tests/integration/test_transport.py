@@ -5,6 +5,7 @@ import shutil
 import subprocess
 import tempfile
 from collections.abc import Callable, Iterator
+from contextlib import suppress
 from pathlib import Path
 from typing import Any
 
@@ -60,15 +61,27 @@ class House:
         for number in range(messages):
             producer.publish({"number": number}, routing_key=QUEUE)
 
-    def take(self, messages: int, *, wanted: Callable[[], int] | None) -> None:
-        """Consume until there are so many."""
+    def consuming(self, wanted: Callable[[], int] | None) -> Any:
+        """Return a consumer to be entered."""
         self.channel.qos.wanted = wanted
-        consumer = self.connection.Consumer(
+        return self.connection.Consumer(
             [Queue(QUEUE, routing_key=QUEUE)], channel=self.channel, on_message=self.messages.append, auto_declare=False
         )
-        with consumer:
-            while len(self.messages) < messages:
-                self.connection.drain_events(timeout=5)
+
+    def drain_until(self, messages: int) -> None:
+        while len(self.messages) < messages:
+            self.connection.drain_events(timeout=5)
+
+    def open_request(self) -> None:
+        """Have the channel wait for a message."""
+        with suppress(TimeoutError):
+            self.connection.drain_events(timeout=0.01)
+        assert self.channel._in_poll
+
+    def take(self, messages: int, *, wanted: Callable[[], int] | None) -> None:
+        """Consume until there are so many."""
+        with self.consuming(wanted):
+            self.drain_until(messages)
 
     def gather(self) -> None:
         self.channel.qos.call_later = lambda _seconds, call: self.calls.append(call)
@@ -188,3 +201,62 @@ def test_acknowledgements_that_find_no_broker_do_not_stop_the_loop(house: House)
     house.calls[0]()
 
     assert len(house.noted()) == 1
+
+
+def test_what_an_open_request_brings_is_taken_though_nothing_is_wanted_any_more(house: House) -> None:
+    wanted = [1]
+    with house.consuming(lambda: wanted[0]):
+        house.open_request()
+
+        wanted[0] = 0
+        house.publish(1)
+        house.drain_until(1)
+
+    assert set(house.noted()) == {house.messages[0].delivery_tag}
+
+
+def test_once_nothing_is_wanted_no_further_request_is_made(house: House) -> None:
+    wanted = [1]
+    with house.consuming(lambda: wanted[0]):
+        house.open_request()
+        wanted[0] = 0
+        house.publish(3)
+        house.drain_until(1)
+
+        with pytest.raises(TimeoutError):
+            house.connection.drain_events(timeout=0.3)
+
+    assert house.broker.llen(QUEUE) == 2
+
+
+def test_it_is_said_when_messages_are_asked_for_and_not_only_when_they_come(house: House) -> None:
+    seen: list[str] = []
+    house.channel.qos.on_ask = lambda: seen.append("asked")
+    with house.consuming(lambda: 1):
+        house.open_request()
+
+        asked_before = list(seen)
+        house.publish(1)
+        house.drain_until(1)
+
+    assert asked_before == ["asked"]
+
+
+def test_no_more_are_taken_than_may_be_unacknowledged(house: House) -> None:
+    house.channel.basic_qos(prefetch_count=1)
+    house.publish(40)
+
+    house.take(1, wanted=lambda: 30)
+
+    assert len(house.messages) == 1
+    assert house.broker.llen(QUEUE) == 39
+
+
+def test_a_connection_that_closes_gives_nothing_back(house: House) -> None:
+    house.publish(3)
+    house.take(3, wanted=lambda: 10)
+
+    house.channel.close()
+
+    assert house.broker.llen(QUEUE) == 0
+    assert len(house.noted()) == 3

@@ -85,6 +85,20 @@ def test_a_rolling_restart_repeats_no_call(pipeline: Pipeline) -> None:
     assert pipeline.upstream_stats()["repeats"] == 0
 
 
+def test_connections_to_the_broker_that_break_repeat_no_call(pipeline: Pipeline) -> None:
+    pipeline.ensure("worker-1", "worker-2")
+    batch_id = pipeline.submit(request_lines(300, "[[sleep:300]]"))
+    pipeline.await_recorded(batch_id, 10)
+
+    for recorded in (20, 60, 100, 140):
+        await_in_flight(pipeline, CONCURRENCY)
+        pipeline.redis.execute_command("CLIENT", "KILL", "TYPE", "normal", "SKIPME", "yes")
+        pipeline.await_recorded(batch_id, recorded)
+
+    assert_each_line_once(pipeline, batch_id, 300)
+    assert pipeline.upstream_stats()["repeats"] == 0
+
+
 def test_lines_given_back_are_with_another_worker_within_seconds(pipeline: Pipeline) -> None:
     for name in ("worker-1", "worker-2"):
         if name in pipeline.processes:

@@ -66,10 +66,12 @@ class Broker:
         self.control.append(ControlMessage("finalize", batch_id))
 
     def open_chord(self, batch_id: str, tasks: int) -> None:
-        self.kept.setdefault(batch_id, Chord()).size = tasks
+        chord = self.kept.setdefault(batch_id, Chord())
+        if chord.size is None:
+            chord.size = tasks
 
     def close_chord(self, batch_id: str, dispatched: int, tasks: int) -> None:
-        self.open_chord(batch_id, dispatched + 1)
+        self.kept.setdefault(batch_id, Chord()).size = dispatched + 1
         self.lines.append(LineMessage(batch_id, tasks, None))
 
     def publish_lines(self, batch_id: str, tasks: Sequence[LineTask], delivery: Delivery, decided_at: float) -> None:

@@ -52,7 +52,7 @@ class Queue(Protocol):
     def finalize(self, batch_id: str) -> None: ...
 
     def open_chord(self, batch_id: str, tasks: int) -> None:
-        """Fix how many line tasks must return before the chord's callback finalizes the batch."""
+        """Fix how many line tasks must return before the chord's callback finalizes the batch, unless that is fixed."""
 
     def close_chord(self, batch_id: str, dispatched: int, tasks: int) -> None:
         """Lower that number to the tasks already sent, and send one that returns at once."""

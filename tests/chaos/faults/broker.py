@@ -59,6 +59,14 @@ def silence_broker_from_all(scene: Scene) -> None:
     _cut(scene, scene.house.house_broker, is_reset=False)
 
 
+@fault("break-broker-connections")
+def break_broker_connections(scene: Scene) -> None:
+    """Every connection breaks while the broker and all processes stay up: nothing may be called again for it."""
+    for _ in range(3):
+        scene.house.redis().execute_command("CLIENT", "KILL", "TYPE", "normal", "SKIPME", "yes")
+        scene.wait(scene.rng.uniform(0.3, 1.5))
+
+
 def _cut_worker(scene: Scene, *, is_reset: bool) -> None:
     """A worker that is not heard of counts as dead though it works: its calls since then may be made again."""
     since = time.monotonic()

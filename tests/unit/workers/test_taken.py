@@ -61,19 +61,37 @@ def test_skipping_lines_of_a_full_house_that_stays_full_wakes_nobody(taken: Take
     assert wakes == []
 
 
-def test_a_task_that_came_twice_is_held_until_both_have_ended(taken: Taken) -> None:
-    taken.add("a", 1)
-    was_twice_before = taken.is_held_twice("a")
-    taken.add("a", 1)
-    was_twice = taken.is_held_twice("a")
+def test_of_a_task_that_came_twice_the_first_copy_to_begin_runs(taken: Taken) -> None:
+    taken.add("a", 1, term=3)
+    taken.add("a", 1, term=3)
 
+    begun = [taken.begin("a"), taken.begin("a")]
+    taken.remove("a")
+    is_held_while_the_first_runs = taken.task_ids() == ("a",)
+    begun_again = taken.begin("a")
     taken.remove("a")
 
-    assert (was_twice_before, was_twice) == (False, True)
-    assert taken.task_ids() == ("a",)
-    assert not taken.is_held_twice("a")
-    taken.remove("a")
+    assert begun == [3, None]
+    assert is_held_while_the_first_runs
+    assert begun_again is None
     assert taken.task_ids() == ()
+
+
+def test_a_task_that_ended_and_comes_again_begins_again(taken: Taken) -> None:
+    taken.add("a", 1, term=1)
+    taken.begin("a")
+    taken.remove("a")
+
+    taken.add("a", 1, term=2)
+
+    assert taken.begin("a") == 2
+
+
+def test_a_copy_that_came_in_a_new_term_makes_up_for_one_of_an_old_term(taken: Taken) -> None:
+    taken.add("a", 1, term=1)
+    taken.add("a", 1, term=2)
+
+    assert taken.begin("a") == 2
 
 
 def test_a_task_is_held_until_it_is_removed_even_when_its_lines_are_done(taken: Taken) -> None:
@@ -126,5 +144,5 @@ def test_a_line_that_pauses_leaves_its_room_to_others(taken: Taken) -> None:
     assert taken.room() <= 0
 
 
-def test_a_task_that_is_not_held_is_of_no_term() -> None:
-    assert Taken(4).term_of("task-unknown") == -1
+def test_a_task_that_is_not_held_does_not_begin() -> None:
+    assert Taken(4).begin("task-unknown") is None
