@@ -8,7 +8,7 @@ import structlog
 
 from app.domain import fairness
 from app.domain.batch import Batch
-from app.domain.errors import Unavailable
+from app.domain.errors import StorageFull, Unavailable
 from app.domain.fairness import Weights
 from app.domain.lifecycle import Status
 from app.domain.plan import task_span
@@ -45,7 +45,7 @@ class DispatchService:
             seen = self._sharing.look()
             turns = [turn.batch_id for turn in seen.sharing.turns() for _ in range(turn.tasks)]
             tasks = Counter(turns)
-            moved = {batch.id: batch for batch in seen.running if batch.id in tasks and self._move(batch, tasks)}
+            moved = self._move([batch for batch in seen.running if batch.id in tasks], tasks)
             pieces = _in_pieces([batch_id for batch_id in turns if batch_id in moved], seen.sharing.new)
             self._publish(moved, pieces, decided_at)
             return sum(tasks[batch_id] for batch_id in moved)
@@ -60,10 +60,21 @@ class DispatchService:
         else:
             self._queue.close_chord(batch_id, batch.tasks_dispatched, batch.tasks)
 
-    def _move(self, batch: Batch, tasks: Counter[str]) -> bool:
+    def _move(self, batches: Iterable[Batch], tasks: Counter[str]) -> dict[str, Batch]:
+        """Count so many more tasks of each batch as handed out; return by id the batches of which that is true."""
         # The cursor is committed before the messages go: a crash between the two leaves tasks that upkeep finds lost,
         # never messages for tasks that the database does not know of.
-        return self._batches.move_cursor(batch.id, batch.tasks_dispatched, batch.tasks_dispatched + tasks[batch.id])
+        moved: dict[str, Batch] = {}
+        for batch in batches:
+            count = tasks[batch.id]
+            try:
+                if self._batches.move_cursor(batch.id, batch.tasks_dispatched, batch.tasks_dispatched + count):
+                    moved[batch.id] = batch
+            except (StorageFull, Unavailable):
+                # What was moved is to be sent now. Each that follows could wait as long for the database as this one.
+                log.warning("dispatch.failed", batch_id=batch.id, tasks=count, exc_info=True)
+                break
+        return moved
 
     def _publish(self, batches: dict[str, Batch], pieces: Iterable[tuple[str, int]], decided_at: float) -> None:
         """Send so many of the next tasks of each batch."""
