@@ -10,14 +10,14 @@ from collections.abc import Iterator
 from typing import NamedTuple
 
 from app.domain.limits import AUTO_TASKS_PER_BATCH
-from app.domain.prefix import group_alike
+from app.domain.prefix import group_by_model
 
-# number (u32), upstream (u16), unused (u16), offset (u64), length (u32), unused (u32), prefix hash (u64)
+# number (u32), upstream (u16), model hash (u16), offset (u64), length (u32), unused (u32), prefix hash (u64)
 _ENTRY = struct.Struct("<IHHQIIQ")
 ENTRY_BYTES = _ENTRY.size
 # An entry's parts that whole plans are looked through for.
 _NUMBER = struct.Struct("<I28x")
-_PREFIX_HASH = struct.Struct("<24xQ")
+_HASHES = struct.Struct("<6xH16xQ")
 
 
 class PlanEntry(NamedTuple):
@@ -28,6 +28,7 @@ class PlanEntry(NamedTuple):
     length: int
     upstream: int = 0
     prefix_hash: int = 0
+    model_hash: int = 0
 
 
 class Span(NamedTuple):
@@ -39,21 +40,22 @@ class Span(NamedTuple):
 
 def pack_entry(entry: PlanEntry) -> bytes:
     """Return the entry's `ENTRY_BYTES` bytes."""
-    return _ENTRY.pack(entry.number, entry.upstream, 0, entry.offset, entry.length, 0, entry.prefix_hash)
+    return _ENTRY.pack(entry.number, entry.upstream, entry.model_hash, entry.offset, entry.length, 0, entry.prefix_hash)
 
 
 def unpack_entries(data: bytes) -> Iterator[PlanEntry]:
     """Yield the entries in `data`, whose length is a multiple of `ENTRY_BYTES`."""
-    for number, upstream, _, offset, length, _, prefix_hash in _ENTRY.iter_unpack(data):
-        yield PlanEntry(number, offset, length, upstream, prefix_hash)
+    for number, upstream, model_hash, offset, length, _, prefix_hash in _ENTRY.iter_unpack(data):
+        yield PlanEntry(number, offset, length, upstream, prefix_hash, model_hash)
 
 
 def put_alike_together(plan: bytes | bytearray, groups_at_once: int) -> bytes:
-    """Return a plan in which lines that begin alike follow each other, so many groups of them side by side.
+    """Return a plan in which a model's lines that begin alike follow each other, so many groups of them side by side.
 
     Where nothing is gained by that, the plan stays as it is.
     """
-    order = group_alike([key for (key,) in _PREFIX_HASH.iter_unpack(plan)], groups_at_once)
+    models, keys = zip(*_HASHES.iter_unpack(plan), strict=True) if plan else ((), ())
+    order = group_by_model(keys, models, groups_at_once)
     if order is None:
         return bytes(plan)
     return b"".join(plan[at * ENTRY_BYTES : (at + 1) * ENTRY_BYTES] for at in order)

@@ -14,7 +14,7 @@ from app.domain.lifecycle import Status
 from app.domain.limits import MAX_LINE_BYTES, MAX_LINE_ERRORS, MAX_LINES
 from app.domain.line import MAX_EMBEDDING_INPUTS, CheckedLine, check_line, duplicate, model_not_found, too_long
 from app.domain.plan import PlanEntry, lines_per_task, pack_entry, put_alike_together
-from app.domain.prefix import MAX_GROUPS_AT_ONCE
+from app.domain.prefix import MAX_GROUPS_AT_ONCE, model_hash
 from app.services.ports import BatchStore, Blobs, Clock, FileStore, Planned
 
 log = structlog.get_logger()
@@ -200,8 +200,8 @@ class _Check:
                 return
             # A plan with a bad line is thrown away.
             if not self._bad_lines:
-                entry = PlanEntry(number, offset, len(data), prefix_hash=checked.prefix_key)
-                self.plan += pack_entry(entry)
+                hashes = {"prefix_hash": checked.prefix_key, "model_hash": model_hash(checked.model)}
+                self.plan += pack_entry(PlanEntry(number, offset, len(data), **hashes))
 
     def _add(self, checked: CheckedLine) -> None:
         custom_id, model, inputs, _ = checked

@@ -16,7 +16,7 @@ from app.domain.plan import (
 )
 
 U16, U32, U64 = (st.integers(0, 2**bits - 1) for bits in (16, 32, 64))
-entries = st.builds(PlanEntry, number=U32, offset=U64, length=U32, upstream=U16, prefix_hash=U64)
+entries = st.builds(PlanEntry, number=U32, offset=U64, length=U32, upstream=U16, prefix_hash=U64, model_hash=U16)
 
 
 @given(st.lists(entries))

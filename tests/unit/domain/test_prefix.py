@@ -1,7 +1,7 @@
 from hypothesis import given
 from hypothesis import strategies as st
 
-from app.domain.prefix import group_alike, prefix_key
+from app.domain.prefix import group_alike, group_by_model, model_hash, prefix_key
 
 # Of few kinds, so that some of them are shared.
 KEYS = st.lists(st.lists(st.integers(0, 3), min_size=4, max_size=4).map(lambda levels: key_of(*levels)), max_size=60)
@@ -108,3 +108,23 @@ def test_lines_that_share_nothing_or_everything_stay_as_they_are() -> None:
     assert group_alike([], 4) is None
     assert group_alike([prefix_key([b"%d" % number]) for number in range(50_000)], 4) is None
     assert group_alike([prefix_key([b"same"])] * 1_000, 4) is None
+
+
+@given(KEYS, st.data(), st.integers(1, 5))
+def test_each_model_has_its_lines_where_the_file_has_them_and_groups_of_its_own(
+    keys: list[int], data: st.DataObject, at_once: int
+) -> None:
+    models = data.draw(st.lists(st.integers(0, 2), min_size=len(keys), max_size=len(keys)))
+
+    order = group_by_model(keys, models, at_once) or list(range(len(keys)))
+
+    assert [models[place] for place in order] == models
+    for model in set(models):
+        own = [place for place, each in enumerate(models) if each == model]
+        alone = group_alike([keys[place] for place in own], at_once) or range(len(own))
+        assert [place for place in order if models[place] == model] == [own[rank] for rank in alone]
+
+
+def test_names_of_models_are_told_apart() -> None:
+    assert len({model_hash(name) for name in (None, "small", "large", "größer")}) == 4
+    assert model_hash("") == model_hash(None)

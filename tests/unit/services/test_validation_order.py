@@ -62,6 +62,18 @@ def test_models_stay_mixed_as_they_are_in_the_file() -> None:
     assert planned != lines
 
 
+def test_models_with_prompts_of_their_own_have_work_all_the_time() -> None:
+    models = ["large" if number % 3 else "small" for number in range(150)]
+    lines = [asked(number, number % 7, model=model) for number, model in enumerate(models)]
+    # What the small model is asked begins like nothing that the large one is.
+    lines = [line.replace(b"You are", b"Be") if b'"small"' in line else line for line in lines]
+
+    planned = House(groups_at_once=4).planned_of(b"\n".join(lines))
+
+    assert [b'"small"' in line for line in planned] == [model == "small" for model in models]
+    assert planned != lines
+
+
 @pytest.mark.parametrize("kinds", [1, 33, 64])
 def test_lines_of_one_kind_or_of_too_many_stay_as_they_are(kinds: int) -> None:
     lines = [asked(number, number % kinds) for number in range(64)]
