@@ -100,7 +100,7 @@ def _costs(
         worker_s_per_line=slow.cpu_s["worker"] / slow.lines,
         control_s_per_line=control[0],
         control_s_per_task=control[1],
-        refill_s_per_batch=stores.active_s / MAX_RUNNING,
+        refill_s_per_batch=stores.running_s / MAX_RUNNING,
         counts_s=stores.counts_s,
         web_s_per_line=fast.cpu_s["web"] / fast.lines,
         redis_s_per_task=fast.cpu_s["broker"] / tasks,

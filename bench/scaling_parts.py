@@ -43,8 +43,8 @@ class RosterRead:
 class StoreReads:
     """What control reads again and again, and how large rows are, in one database."""
 
-    # `active(200)` with 200 batches running: part of each refill.
-    active_s: float
+    # `undispatched(200)` and `running_totals()` with 200 batches running: part of each refill.
+    running_s: float
     # `counts_by_task` of a batch with all its lines recorded: part of each repair, for each running batch.
     counts_s: float
     counts_rows: int
@@ -76,10 +76,10 @@ def read_stores(url: str, *, batches: int, rows: int) -> StoreReads:
     for first in range(0, rows, _RECORD_ROWS):
         results.record([_result("batch_0", position) for position in range(first, min(first + _RECORD_ROWS, rows))])
     row_bytes = (_database_bytes(engine) - empty) / rows
-    active_s = _seconds(lambda: store.active(batches, {Status.IN_PROGRESS}))
+    running_s = _seconds(lambda: (store.undispatched(batches), store.running_totals()))
     counts_s = _seconds(lambda: results.counts_by_task("batch_0", 50))
     engine.dispose()
-    return StoreReads(active_s, counts_s, rows, row_bytes)
+    return StoreReads(running_s, counts_s, rows, row_bytes)
 
 
 def commit_rate(url: str, *, batches: int) -> float:

@@ -23,7 +23,8 @@ from tests.fakes.broker import MemoryRoster
 from tests.fakes.database import MemoryDatabase
 from tests.fakes.keys import MemoryIdempotencyStore
 from tests.fakes.outside import FakeClock, MemoryBlobs
-from tests.fakes.stores import MemoryBatchStore, MemoryFileStore, MemoryResultStore, MemoryTrialStore
+from tests.fakes.stores import MemoryBatchStore, MemoryFileStore, MemoryResultStore
+from tests.fakes.trials import MemoryTrialStore
 
 _BEAT_S = 1.0
 _REFILL_APART_S = 0.05

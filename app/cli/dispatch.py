@@ -15,7 +15,7 @@ from app.cli.up.start_faults import told_in_one_line
 from app.config import Settings, load_settings
 from app.domain.errors import SettingInvalid, Unavailable
 from app.domain.fairness import BatchStanding, Why, is_due
-from app.services.sharing import Look, window_reason
+from app.services.sharing import MOST_BATCHES, Look, window_reason
 from app.wiring.sharing import open_sharing
 
 _PIPED_WIDTH = 200
@@ -40,7 +40,7 @@ class TenantRow:
 
 @dataclass(frozen=True)
 class BatchRow:
-    """A batch in the order of the next tasks; `urgency` is its weight among its tenant's batches."""
+    """A batch with lines that wait, in the order of the next tasks; `urgency` is its weight within its tenant."""
 
     batch: str
     tenant: str
@@ -85,7 +85,7 @@ def explain_look(look: Look, deadline_weight: float) -> dict[str, Any]:
         TenantRow(
             tenant.id,
             tenant.weight,
-            len(tenant.batches),
+            len(tenant.batches) + tenant.others.batches,
             tenant.waiting,
             tenant.outstanding,
             round(tenant.share, 1),
@@ -128,8 +128,6 @@ def _batch_rows(look: Look) -> list[BatchRow]:
         whys.setdefault(turn.batch_id, reasons.get(turn.batch_id, ""))
     for each in sorted((standings[batch_id] for batch_id in still_waiting), key=lambda each: each.level):
         whys.setdefault(each.batch.id, reasons[each.batch.id])
-    for batch_id in standings:
-        whys.setdefault(batch_id, "all its lines are handed out")
     return [_batch_row(standings[batch_id], now[batch_id], why, look.at) for batch_id, why in whys.items()]
 
 
@@ -198,6 +196,11 @@ def print_explained(explained: dict[str, Any]) -> None:
             f"{tasks}{row['why']}",
         )
     console.print(table)
+    listed = len(explained["batches"])
+    others = sum(row["running_batches"] for row in explained["tenants"]) - listed
+    if others:
+        beyond = f", or {listed} have nearer deadlines" if listed >= MOST_BATCHES else ""
+        console.print(f"\n{others:,} more of which all lines are handed out{beyond}")
 
 
 def _duration(seconds: float) -> str:

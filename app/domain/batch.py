@@ -1,6 +1,7 @@
 """A batch, and what it says of itself while it runs."""
 
 from dataclasses import dataclass, field
+from typing import NamedTuple
 
 from app.domain.lifecycle import Status
 
@@ -99,3 +100,10 @@ class Batch:
     def lines_outstanding(self) -> int:
         """Lines handed out that have no result yet."""
         return max(self.lines_dispatched - self.recorded, 0)
+
+
+class RunningTotal(NamedTuple):
+    """Batches in progress together: how many, and their lines that are outstanding."""
+
+    batches: int = 0
+    lines_outstanding: int = 0

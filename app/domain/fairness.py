@@ -11,9 +11,11 @@ from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
 from enum import StrEnum
 from heapq import heapify, heappop, heapreplace
-from itertools import groupby
 from types import MappingProxyType
 from typing import NamedTuple
+
+from app.domain.batch import RunningTotal
+from app.domain.max_min import max_min
 
 # A batch's time left counts as at least this part of its window: past it the deadline is as near as it gets.
 _LEAST_LEFT = 0.01
@@ -121,6 +123,8 @@ class TenantStanding:
     id: str
     weight: float
     batches: list[BatchStanding]
+    # Its running batches that no turn is for. What they have is counted, but they get nothing.
+    others: RunningTotal
     share: float = 0.0
     outstanding: int = 0
     # Batches with lines that wait, the next one first; of equals the nearest deadline.
@@ -150,23 +154,35 @@ class TenantStanding:
 class Sharing:
     """The window shared out among running batches: who stands where, and whose turn is next."""
 
-    def __init__(self, running: Sequence[RunningBatch], window: Window, weights: Weights, now: float) -> None:
+    def __init__(
+        self,
+        running: Sequence[RunningBatch],
+        window: Window,
+        weights: Weights,
+        now: float,
+        others: Mapping[str, RunningTotal] | None = None,
+    ) -> None:
         # However few lines the window has, there is to be a task for each worker.
         task_lines = max((batch.lines_per_task for batch in running if batch.lines_waiting), default=0)
         missing = max(window.workers * task_lines - window.lines_moving, 0)
         self.window = window._replace(lines=window.lines + missing, lines_moving=window.lines_moving + missing)
-        self.outstanding = sum(batch.lines_outstanding for batch in running)
-        in_order = sorted(running, key=lambda batch: (batch.tenant_id, batch.expires_at, batch.created_at, batch.id))
         most_lines = int(self.window.lines_moving * _TURN_PART)
+        others = others or {}
+        by_tenant: dict[str, list[RunningBatch]] = {tenant_id: [] for tenant_id in others}
+        for batch in sorted(running, key=lambda batch: (batch.expires_at, batch.created_at, batch.id)):
+            by_tenant.setdefault(batch.tenant_id, []).append(batch)
         self.tenants = [
-            _tenant(tenant_id, list(batches), weights, now, most_lines)
-            for tenant_id, batches in groupby(in_order, key=lambda batch: batch.tenant_id)
+            _tenant(tenant_id, batches, others.get(tenant_id, RunningTotal()), weights, now, most_lines)
+            for tenant_id, batches in sorted(by_tenant.items())
         ]
+        self.outstanding = sum(tenant.outstanding for tenant in self.tenants)
         demands = [(tenant.weight, tenant.outstanding + tenant.waiting) for tenant in self.tenants]
         for tenant, share in zip(self.tenants, max_min(demands, window.lines_moving), strict=True):
             tenant.share = share
             parts = [(standing.weight, standing.outstanding + standing.waiting) for standing in tenant.batches]
-            for standing, part in zip(tenant.batches, max_min(parts, share), strict=True):
+            # The others count as one batch more.
+            parts.append((1.0, tenant.others.lines_outstanding))
+            for standing, part in zip(tenant.batches, max_min(parts, share), strict=False):
                 standing.share = part
 
     @property
@@ -234,20 +250,8 @@ def is_due(outstanding: int, window_lines: int) -> bool:
     return outstanding <= _DUE_AT * window_lines
 
 
-def max_min(demands: Sequence[tuple[float, int]], lines: float) -> list[float]:
-    """Return how many of `lines` each of (weight, demand) deserves: what some don't want goes to the rest by weight."""
-    shares = [0.0] * len(demands)
-    weight_left = sum(weight for weight, _ in demands)
-    for number in sorted(range(len(demands)), key=lambda each: demands[each][1] / demands[each][0]):
-        weight, demand = demands[number]
-        shares[number] = min(float(demand), lines * weight / weight_left) if weight_left > 0 else 0.0
-        lines -= shares[number]
-        weight_left -= weight
-    return shares
-
-
 def _tenant(
-    tenant_id: str, batches: list[RunningBatch], weights: Weights, now: float, most_lines: int
+    tenant_id: str, batches: list[RunningBatch], others: RunningTotal, weights: Weights, now: float, most_lines: int
 ) -> TenantStanding:
     standings = [
         BatchStanding(
@@ -259,8 +263,8 @@ def _tenant(
         )
         for batch in batches
     ]
-    outstanding = sum(batch.lines_outstanding for batch in batches)
-    tenant = TenantStanding(tenant_id, weights.of_tenant(tenant_id), standings, outstanding=outstanding)
+    outstanding = others.lines_outstanding + sum(batch.lines_outstanding for batch in batches)
+    tenant = TenantStanding(tenant_id, weights.of_tenant(tenant_id), standings, others, outstanding=outstanding)
     tenant.turns = _turns(standings)
     return tenant
 

@@ -45,7 +45,7 @@ class DispatchService:
             seen = self._sharing.look()
             turns = [turn.batch_id for turn in seen.sharing.turns() for _ in range(turn.tasks)]
             tasks = Counter(turns)
-            moved = self._move([batch for batch in seen.running if batch.id in tasks], tasks)
+            moved = self._move([batch for batch in seen.batches if batch.id in tasks], tasks)
             pieces = _in_pieces([batch_id for batch_id in turns if batch_id in moved], seen.sharing.new)
             self._publish(moved, pieces, decided_at)
             return sum(tasks[batch_id] for batch_id in moved)

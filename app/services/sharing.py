@@ -3,9 +3,8 @@
 from collections.abc import Sequence
 from typing import NamedTuple
 
-from app.domain.batch import Batch
+from app.domain.batch import Batch, RunningTotal
 from app.domain.fairness import RunningBatch, Sharing, Weights, Window
-from app.domain.lifecycle import Status
 from app.services.ports import BatchStore, Clock, Roster, WorkerState
 
 # Lines published and not done, for each call that the workers can have in flight. With 2 the calls never ran out either
@@ -23,15 +22,16 @@ _NEW_S = 2.0
 _MAX_WINDOW = 20_000
 # Before a worker reports, a first helping waits for it.
 _WINDOW_WITHOUT_WORKERS = 256
-# More batches than this run one after the other: of each tenant, the nearest deadline first.
-_MAX_RUNNING = 200
+# Of more batches that have lines left to send, these get some: of each tenant those with the nearest deadlines.
+MOST_BATCHES = 200
 
 
 class Look(NamedTuple):
     """What there was at one moment, and how the window is shared out by it."""
 
     at: float
-    running: list[Batch]
+    # Those that have lines left to send.
+    batches: list[Batch]
     workers: list[WorkerState]
     sharing: Sharing
 
@@ -47,10 +47,11 @@ class SharingService:
 
     def look(self) -> Look:
         """Return how the window is shared out now."""
-        running = self._batches.active(_MAX_RUNNING, {Status.IN_PROGRESS})
+        batches = self._batches.undispatched(MOST_BATCHES)
+        others = _others(self._batches.running_totals(), batches)
         workers, now = self._roster.workers(), self._clock.now()
-        sharing = Sharing([_running_batch(batch, now) for batch in running], window_of(workers), self.weights, now)
-        return Look(now, running, workers, sharing)
+        running = [_running_batch(batch, now) for batch in batches]
+        return Look(now, batches, workers, Sharing(running, window_of(workers), self.weights, now, others))
 
 
 def window_of(workers: Sequence[WorkerState]) -> Window:
@@ -83,6 +84,16 @@ def window_reason(look: Look) -> str:
         reason = f"{_WINDOW_PER_SLOT:g} lines for each of {slots:,} calls that may be in flight"
     widened = window.lines - window.lines_moving
     return f"{reason}, and {widened:,} of those that wait for a retry" if widened else reason
+
+
+def _others(totals: dict[str, RunningTotal], batches: list[Batch]) -> dict[str, RunningTotal]:
+    """Return what each tenant has running beside these batches."""
+    others = dict(totals)
+    for batch in batches:
+        count, lines = others.get(batch.tenant_id, RunningTotal())
+        # Results that were recorded between the two reads are in one of them only.
+        others[batch.tenant_id] = RunningTotal(max(count - 1, 0), max(lines - batch.lines_outstanding, 0))
+    return others
 
 
 def _running_batch(batch: Batch, now: float) -> RunningBatch:

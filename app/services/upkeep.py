@@ -27,8 +27,10 @@ log = structlog.get_logger()
 
 # What a window that elapses ends; finalizing is not interrupted.
 _EXPIRABLE = frozenset({Status.VALIDATING, Status.IN_PROGRESS})
-# Batches looked at in one tick: the nearest deadlines first, the rest in the next.
+# Batches looked at in one tick: the nearest deadlines first, the rest in those that follow.
 _BATCHES_PER_TICK = 500
+# Repair looks at the same ones in so many ticks on end, for what is missing is lost only after some seconds.
+_TICKS_PER_TURN = 3
 _ALL_BATCHES = 1_000_000
 # A validation that has not begun this long after its batch was created has lost its message.
 _VALIDATE_AGAIN_S = 5.0
@@ -85,6 +87,10 @@ class UpkeepService:
         self._dispatch = dispatch
         self._cancel_grace_s = cancel_grace_s
         self._finalize_max_tries = finalize_max_tries
+        # Where the batches begin that repair looks at, where those begin that come next, and the ticks so far.
+        self._turn_after: Batch | None = None
+        self._next_turn_after: Batch | None = None
+        self._turn_ticks = 0
 
     def expire(self) -> None:
         """End the batches whose window has elapsed."""
@@ -148,14 +154,23 @@ class UpkeepService:
         # The queue is read before the workers: a task that moves from one to the other meanwhile is seen in the first.
         accounted = self._queue.queued_tasks()
         accounted |= self._held_tasks()
-        running = self._batches.active(_BATCHES_PER_TICK, {Status.IN_PROGRESS})
-        found = [(batch, self._lost_tasks(batch, accounted)) for batch in running if batch.lines_outstanding]
+        found = [(batch, self._lost_tasks(batch, accounted)) for batch in self._batches_in_turn()]
         if not any(lost for _, lost in found):
             return
         tags = {message.task_id: message.tag for message in self._queue.unacked(_UNACKED_PER_LOOK) if message.is_lines}
         for batch, lost in found:
             if lost:
                 self._send_again(batch, lost, tags)
+
+    def _batches_in_turn(self) -> list[Batch]:
+        batches = self._batches.outstanding(_BATCHES_PER_TICK, self._turn_after)
+        if self._turn_ticks == 0:
+            # Batches that move up while others end have had fewer looks: the next turn begins with them.
+            self._next_turn_after = batches[-1] if len(batches) == _BATCHES_PER_TICK else None
+        self._turn_ticks = (self._turn_ticks + 1) % _TICKS_PER_TURN
+        if self._turn_ticks == 0:
+            self._turn_after = self._next_turn_after
+        return batches
 
     def _lost_tasks(self, batch: Batch, accounted: set[str]) -> list[int]:
         counts = self._results.counts_by_task(batch.id, batch.lines_per_task)

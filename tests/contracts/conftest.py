@@ -32,7 +32,8 @@ from app.services.ports import (
 from tests.fakes.database import MemoryDatabase
 from tests.fakes.keys import MemoryIdempotencyStore, MemoryKeyStore
 from tests.fakes.outside import MemoryBlobs
-from tests.fakes.stores import MemoryBatchStore, MemoryFileStore, MemoryResultStore, MemoryTrialStore
+from tests.fakes.stores import MemoryBatchStore, MemoryFileStore, MemoryResultStore
+from tests.fakes.trials import MemoryTrialStore
 
 NOW = 1_700_000_000.0
 

@@ -5,12 +5,12 @@ from typing import Any
 
 import pytest
 
-from app.domain.batch import LineError, Usage
+from app.domain.batch import LineError, RunningTotal, Usage
 from app.domain.errors import NotFound, StateConflict
 from app.domain.file import File
 from app.domain.lifecycle import TRANSITIONS, Event, Status, stamps
 from app.services.ports import Planned, Written
-from tests.contracts.conftest import NOW, Stores
+from tests.contracts.conftest import NOW, Stores, result
 
 
 def test_a_batch_reads_back_as_it_was_added(stores: Stores) -> None:
@@ -134,6 +134,53 @@ def test_active_batches_come_by_deadline_without_the_ended(stores: Stores) -> No
 
     assert [batch.id for batch in stores.batches.active(10)] == ["batch_soon", "batch_next", "batch_late"]
     assert [batch.id for batch in stores.batches.active(1)] == ["batch_soon"]
+
+
+def add_sent(stores: Stores, batch_id: str, tasks: int, recorded: int = 0, **fields: object) -> None:
+    """Add a running batch of three lines in two tasks, some of them sent."""
+    stores.add_running(batch_id, **fields)
+    stores.batches.move_cursor(batch_id, 0, tasks)
+    stores.results.record([result(position, batch_id=batch_id) for position in range(recorded)])
+
+
+def test_batches_with_lines_to_send_come_by_deadline_without_those_sent_whole(stores: Stores) -> None:
+    add_sent(stores, "batch_late", 1, expires_at=NOW + 30)
+    add_sent(stores, "batch_whole", 2, expires_at=NOW + 10)
+    add_sent(stores, "batch_unsent", 0, expires_at=NOW + 20)
+    stores.add_batch("batch_validating")
+    stores.add_in(Status.CANCELLING, "batch_cancelling")
+
+    found = stores.batches.undispatched(10)
+
+    assert [batch.id for batch in found] == ["batch_unsent", "batch_late"]
+    assert [batch.id for batch in stores.batches.undispatched(1)] == ["batch_unsent"]
+
+
+def test_batches_with_lines_outstanding_come_by_deadline_and_go_on_after_one(stores: Stores) -> None:
+    add_sent(stores, "batch_b", 1, expires_at=NOW + 20)
+    add_sent(stores, "batch_a", 2, recorded=2, expires_at=NOW + 20)
+    add_sent(stores, "batch_soon", 2, expires_at=NOW + 10.1)
+    add_sent(stores, "batch_recorded", 1, recorded=2, expires_at=NOW + 5)
+    add_sent(stores, "batch_unsent", 0, expires_at=NOW + 5)
+    stores.add_in(Status.CANCELLING, "batch_cancelling")
+
+    first = stores.batches.outstanding(2)
+    rest = stores.batches.outstanding(2, first[-1])
+
+    assert [batch.id for batch in first] == ["batch_soon", "batch_a"]
+    assert [batch.id for batch in rest] == ["batch_b"]
+    assert stores.batches.outstanding(2, rest[-1]) == []
+
+
+def test_totals_are_of_all_that_runs_by_tenant(stores: Stores) -> None:
+    add_sent(stores, "batch_1", 1, recorded=1)
+    add_sent(stores, "batch_2", 2)
+    add_sent(stores, "batch_3", 0, tenant_id="other")
+    stores.add_in(Status.CANCELLING, "batch_cancelling")
+
+    totals = stores.batches.running_totals()
+
+    assert totals == {"tenant": RunningTotal(2, 1 + 3), "other": RunningTotal(1, 0)}
 
 
 def test_statuses_leave_out_what_is_not_there(stores: Stores) -> None:

@@ -3,7 +3,7 @@
 from collections.abc import Collection, Iterator, Sequence
 from dataclasses import replace
 
-from app.domain.batch import Batch, LineError, Usage
+from app.domain.batch import Batch, LineError, RunningTotal, Usage
 from app.domain.errors import NotFound, StateConflict
 from app.domain.file import File
 from app.domain.lifecycle import ACTIVE, RECORDING, TERMINAL, Event, Status
@@ -172,7 +172,23 @@ class MemoryBatchStore:
     def active(self, limit: int, statuses: Collection[Status] = ACTIVE) -> list[Batch]:
         with self._db.lock:
             unfinished = [row.batch for row in self._db.active_batches() if row.batch.status in statuses]
-            return sorted(unfinished, key=lambda batch: (batch.expires_at, batch.id))[:limit]
+            return sorted(unfinished, key=_place)[:limit]
+
+    def undispatched(self, limit: int) -> list[Batch]:
+        running = self.active(len(self._db.batches), {Status.IN_PROGRESS})
+        return [batch for batch in running if batch.tasks_dispatched < batch.tasks][:limit]
+
+    def outstanding(self, limit: int, after: Batch | None = None) -> list[Batch]:
+        running = self.active(len(self._db.batches), {Status.IN_PROGRESS})
+        following = [batch for batch in running if not after or _place(batch) > _place(after)]
+        return [batch for batch in following if batch.lines_outstanding][:limit]
+
+    def running_totals(self) -> dict[str, RunningTotal]:
+        totals: dict[str, RunningTotal] = {}
+        for batch in self.active(len(self._db.batches), {Status.IN_PROGRESS}):
+            count, lines = totals.get(batch.tenant_id, RunningTotal())
+            totals[batch.tenant_id] = RunningTotal(count + 1, lines + batch.lines_outstanding)
+        return totals
 
     def statuses(self, batch_ids: Sequence[str]) -> dict[str, Status]:
         with self._db.lock:
@@ -197,6 +213,10 @@ class MemoryBatchStore:
         if row.lease_owner != token:
             raise StateConflict("Another holds the lease of the batch by now.")
         return row
+
+
+def _place(batch: Batch) -> tuple[float, str]:
+    return batch.expires_at, batch.id
 
 
 class MemoryResultStore:
@@ -266,29 +286,3 @@ class MemoryResultStore:
             row.batch = replace(
                 row.batch, completed=row.batch.completed + result.ok, failed=row.batch.failed + (not result.ok)
             )
-
-
-class MemoryTrialStore:
-    """Trials in a dictionary."""
-
-    def __init__(self, database: MemoryDatabase | None = None) -> None:
-        self._db = database or MemoryDatabase()
-        self.begun = self._db.trials
-
-    def begin(self, batch_id: str, position: int) -> int:
-        with self._db.lock:
-            before = self.begun.get((batch_id, position), 0)
-            self.begun[batch_id, position] = before + 1
-            return before
-
-    def end(self, batch_id: str, position: int) -> None:
-        with self._db.lock:
-            self.begun.pop((batch_id, position), None)
-
-    def clear(self) -> int:
-        with self._db.lock:
-            over = {batch_id for batch_id, row in self._db.batches.items() if row.batch.status in TERMINAL}
-            doomed = [line for line in self.begun if line[0] in over]
-            for line in doomed:
-                del self.begun[line]
-            return len(doomed)

@@ -4,12 +4,12 @@ from collections.abc import Collection, Iterable, Sequence
 from dataclasses import asdict, fields
 from typing import Any
 
-from sqlalchemy import ColumnElement, Connection, Engine, Row, and_, func, insert, or_, select, update
+from sqlalchemy import ColumnElement, Connection, Engine, Row, and_, case, func, insert, or_, select, tuple_, update
 
 from app.adapters.db.engine import reading, writing
 from app.adapters.db.file_store import add_file
 from app.adapters.db.tables import batches
-from app.domain.batch import Batch, LineError, Usage
+from app.domain.batch import Batch, LineError, RunningTotal, Usage
 from app.domain.errors import NotFound, StateConflict
 from app.domain.lifecycle import ACTIVE, RECORDING, Event, Status, next_status, stamps
 from app.services.ports import Planned, Written
@@ -18,6 +18,11 @@ from app.services.ports import Planned, Written
 _MOVE_TRIES = 5
 
 _USAGE = tuple(field.name for field in fields(Usage))
+_IS_RUNNING = batches.c.status == Status.IN_PROGRESS
+_DISPATCHED = batches.c.tasks_dispatched * batches.c.lines_per_task
+_OUTSTANDING = (
+    case((batches.c.total > _DISPATCHED, _DISPATCHED), else_=batches.c.total) - batches.c.completed - batches.c.failed
+)
 _PLAIN = tuple(f.name for f in fields(Batch) if f.name not in {"usage", "errors", "status", "metadata"})
 
 
@@ -137,7 +142,26 @@ class SqlBatchStore:
             return moved.rowcount == 1
 
     def active(self, limit: int, statuses: Collection[Status] = ACTIVE) -> list[Batch]:
-        is_wanted = batches.c.status.in_(sorted(statuses))
+        return self._nearest(batches.c.status.in_(sorted(statuses)), limit)
+
+    def undispatched(self, limit: int) -> list[Batch]:
+        return self._nearest(and_(_IS_RUNNING, batches.c.total > _DISPATCHED), limit)
+
+    def outstanding(self, limit: int, after: Batch | None = None) -> list[Batch]:
+        place = tuple_(batches.c.expires_at, batches.c.id)
+        query = select(batches).where(_IS_RUNNING, _OUTSTANDING > 0).order_by(*place)
+        if after is not None:
+            query = query.where(place > (after.expires_at, after.id))
+        with reading(self._engine) as connection:
+            return _all(connection.execute(query.limit(limit)))
+
+    def running_totals(self) -> dict[str, RunningTotal]:
+        query = select(batches.c.tenant_id, func.count(), func.sum(_OUTSTANDING)).where(_IS_RUNNING)
+        with reading(self._engine) as connection:
+            rows = connection.execute(query.group_by(batches.c.tenant_id))
+            return {tenant_id: RunningTotal(count, int(lines)) for tenant_id, count, lines in rows}
+
+    def _nearest(self, is_wanted: ColumnElement[bool], limit: int) -> list[Batch]:
         query = select(batches).where(is_wanted).order_by(batches.c.expires_at, batches.c.seq)
         with reading(self._engine) as connection:
             found = _all(connection.execute(query.limit(limit)))

@@ -3,7 +3,7 @@
 from collections.abc import Collection, Iterator, Sequence
 from typing import NamedTuple, Protocol
 
-from app.domain.batch import Batch, LineError, Usage
+from app.domain.batch import Batch, LineError, RunningTotal, Usage
 from app.domain.file import File
 from app.domain.lifecycle import ACTIVE, Event, Status
 from app.domain.result import Result
@@ -106,6 +106,18 @@ class BatchStore(Protocol):
 
     def active(self, limit: int, statuses: Collection[Status] = ACTIVE) -> list[Batch]:
         """Return unfinished batches in one of these statuses, the nearest deadline first."""
+
+    def undispatched(self, limit: int) -> list[Batch]:
+        """Return batches in progress with lines that were never handed out, the nearest deadline first.
+
+        Of more than `limit`, those whose deadlines are the nearest within their tenant.
+        """
+
+    def outstanding(self, limit: int, after: Batch | None = None) -> list[Batch]:
+        """Return batches in progress with lines outstanding that follow `after`, the nearest deadline first."""
+
+    def running_totals(self) -> dict[str, RunningTotal]:
+        """Return what all batches in progress have outstanding, by tenant."""
 
     def statuses(self, batch_ids: Sequence[str]) -> dict[str, Status]:
         """Return the status of each batch that exists."""

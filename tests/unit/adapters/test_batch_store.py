@@ -23,15 +23,16 @@ def store(tmp_path: Path) -> Iterator[SqlBatchStore]:
 def add(store: SqlBatchStore, tenant: str, count: int, expires_at: float) -> None:
     for number in range(count):
         batch = new_batch(f"batch_{tenant}_{number}", tenant_id=tenant, expires_at=expires_at + number)
-        store.add(replace(batch, status=Status.IN_PROGRESS))
+        store.add(replace(batch, status=Status.IN_PROGRESS, total=1))
 
 
 def test_a_tenant_with_more_batches_than_are_looked_at_leaves_room_for_others(store: SqlBatchStore) -> None:
     add(store, "many", 12, expires_at=NOW + 10)
     add(store, "few", 2, expires_at=NOW + 10_000)
 
-    found = store.active(6, {Status.IN_PROGRESS})
+    found = store.undispatched(6)
 
+    assert found == store.active(6, {Status.IN_PROGRESS})
     assert [batch.id for batch in found] == [
         *(f"batch_many_{number}" for number in range(4)),
         "batch_few_0",

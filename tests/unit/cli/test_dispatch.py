@@ -73,14 +73,25 @@ def test_when_the_window_is_full_batches_come_in_the_order_of_their_next_turn() 
     house = house_of_two()
     dispatch(house).refill()
     house.record(*range(10), batch_id="batch_light")
-    house.add_running("batch_done", total=1, tenant_id="heavy")
-    house.dispatch_all("batch_done")
 
     rows = explain_look(look_service(house).look(), HEAVY.deadline)["batches"]
 
-    assert [row["batch"] for row in rows] == ["batch_light", "batch_heavy", "batch_done"]
+    assert [row["batch"] for row in rows] == ["batch_light", "batch_heavy"]
     assert rows[0]["why"].startswith("waits for room: ")
-    assert rows[2]["why"] == "all its lines are handed out"
+
+
+def test_batches_with_nothing_left_to_send_count_for_their_tenant(capsys: pytest.CaptureFixture[str]) -> None:
+    house = house_of_two()
+    for number in range(3):
+        house.add_running(f"batch_done_{number}", total=5, tenant_id="heavy")
+        house.dispatch_all(f"batch_done_{number}")
+
+    explained = explain_look(look_service(house).look(), HEAVY.deadline)
+    print_explained(explained)
+
+    assert [(row["running_batches"], row["lines_outstanding"]) for row in explained["tenants"]] == [(4, 15), (1, 0)]
+    assert explained["window"]["lines_outstanding"] == 15
+    assert capsys.readouterr().out.endswith("\n3 more of which all lines are handed out\n")
 
 
 def test_a_batch_that_its_tenant_keeps_waiting_is_told_from_one_without_room() -> None:

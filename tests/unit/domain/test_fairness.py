@@ -5,7 +5,9 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from app.domain.fairness import RunningBatch, Sharing, Turn, Weights, Why, Window, is_due, max_min
+from app.domain.batch import RunningTotal
+from app.domain.fairness import RunningBatch, Sharing, Turn, Weights, Why, Window, is_due
+from app.domain.max_min import max_min
 
 NOW = 1_700_000_000.0
 DAY_S = 86_400.0
@@ -23,9 +25,14 @@ def batch(name: str = "batch_1", tenant: str = "tenant", *, outstanding: int = 0
 
 
 def share(
-    *running: RunningBatch, window: int = 120, paused: int = 0, weights: Weights | None = None, now: float = NOW
+    *running: RunningBatch,
+    window: int = 120,
+    paused: int = 0,
+    weights: Weights | None = None,
+    now: float = NOW,
+    others: dict[str, RunningTotal] | None = None,
 ) -> tuple[Sharing, list[Turn]]:
-    sharing = Sharing(running, Window(window + paused, window, paused), weights or Weights(), now)
+    sharing = Sharing(running, Window(window + paused, window, paused), weights or Weights(), now, others)
     return sharing, list(sharing.turns())
 
 
@@ -47,6 +54,28 @@ def test_the_tenant_with_less_than_its_weight_catches_up_first() -> None:
     _, turns = share(batch("a", "one", outstanding=60), batch("b", "other", outstanding=20))
 
     assert lines_of(turns) == {"b": 40}
+
+
+def test_what_a_tenants_other_batches_have_counts_for_it() -> None:
+    _, turns = share(batch("a", "one", is_new=False), batch("b", "other"), others={"one": RunningTotal(9, 60)})
+
+    assert lines_of(turns) == {"b": 60}
+
+
+def test_a_tenant_of_which_all_is_handed_out_has_its_share() -> None:
+    sharing, turns = share(batch("a", "one", outstanding=30), others={"other": RunningTotal(3, 90)})
+
+    assert turns == []
+    assert {tenant.id: (tenant.share, tenant.outstanding) for tenant in sharing.tenants} == {
+        "one": (60.0, 30),
+        "other": (60.0, 90),
+    }
+
+
+def test_other_batches_count_as_one_more_when_a_tenants_share_is_parted() -> None:
+    sharing, _ = share(batch("a"), batch("b"), others={"tenant": RunningTotal(500, 1_000)})
+
+    assert [standing.share for standing in sharing.tenants[0].batches] == [40.0, 40.0]
 
 
 def test_many_batches_get_a_tenant_no_more_than_one() -> None:

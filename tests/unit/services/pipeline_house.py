@@ -16,7 +16,8 @@ from tests.fakes.broker import MemoryRoster, RecordingQueue
 from tests.fakes.database import MemoryDatabase
 from tests.fakes.keys import MemoryIdempotencyStore
 from tests.fakes.outside import FakeClock, MemoryBlobs
-from tests.fakes.stores import MemoryBatchStore, MemoryFileStore, MemoryResultStore, MemoryTrialStore
+from tests.fakes.stores import MemoryBatchStore, MemoryFileStore, MemoryResultStore
+from tests.fakes.trials import MemoryTrialStore
 
 NOW = 1_700_000_000.0
 CHAT = "/v1/chat/completions"

@@ -182,10 +182,10 @@ def test_what_is_new_goes_before_what_runs(house: PipelineHouse) -> None:
 def test_a_batch_that_ended_meanwhile_is_not_sent(house: PipelineHouse) -> None:
     batch = house.add_running(total=5)
     house.add_running("batch_2", total=5)
-    stale = house.batches.active(10)
+    stale = house.batches.undispatched(10)
     house.batches.advance(batch.id, Event.CANCEL_REQUESTED, house.clock.now())
     # What the dispatcher read before the cancel; mypy wants no method replaced, and a fake of its own would be larger.
-    house.batches.active = lambda *_: stale  # type: ignore[method-assign]
+    house.batches.undispatched = lambda *_: stale  # type: ignore[method-assign]
 
     assert house.dispatch.refill() == 5
     assert house.published("batch_1") == []

@@ -2,7 +2,7 @@
 
 import pytest
 
-from tests.unit.services.pipeline_house import PipelineHouse
+from tests.unit.services.pipeline_house import NOW, PipelineHouse
 
 
 @pytest.fixture
@@ -45,3 +45,31 @@ def test_however_many_lines_wait_another_batch_of_their_tenant_gets_its_share(
     house.dispatch.refill()
 
     assert len(house.published("batch_started")) == 20
+
+
+def test_however_many_batches_only_wait_another_of_their_tenant_starts(house: PipelineHouse) -> None:
+    for number in range(300):
+        house.add_running(f"batch_{number}", total=2, expires_at=NOW + 60)
+        house.dispatch_all(f"batch_{number}")
+    house.add_running("batch_later", total=30)
+    house.clock.advance(10)
+    house.add_worker(concurrency=16, lines_paused=600)
+
+    house.dispatch.refill()
+
+    assert len(house.published("batch_later")) == 20
+
+
+def test_what_batches_that_only_wait_have_counts_for_their_tenant(house: PipelineHouse) -> None:
+    for number in range(300):
+        house.add_running(f"batch_{number}", total=1, tenant_id="waiting", expires_at=NOW + 60)
+        house.dispatch_all(f"batch_{number}")
+    house.add_running("batch_waiting", total=1_000, tenant_id="waiting")
+    house.add_running("batch_other", total=1_000, tenant_id="other")
+    house.clock.advance(10)
+    house.add_worker(concurrency=160)
+
+    house.dispatch.refill()
+
+    assert len(house.published("batch_other")) == 100
+    assert house.published("batch_waiting") == []

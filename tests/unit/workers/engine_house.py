@@ -9,7 +9,7 @@ from app.domain.retry import RetryPolicy
 from app.services.execution import ExecutionService
 from app.services.ports import Answer
 from tests.fakes.outside import FakeClock, good_answer
-from tests.fakes.stores import MemoryTrialStore
+from tests.fakes.trials import MemoryTrialStore
 from tests.unit.workers.waiting import WITHIN_S, batch_in_hand, is_settled, until
 from workers.batches_in_hand import BatchInHand
 from workers.engine import LineEngine
