@@ -15,13 +15,12 @@ from app.services.ports import BatchStore, Blobs, BlobWriter, Clock, Queue, Resu
 
 log = structlog.get_logger()
 
-# Renewed while the files are written; a finalizer that died is followed by another after this long.
+# Renewed while the files are written and before each is committed; a finalizer that died is followed by another after
+# this long.
 _LEASE_S = 30.0
 _RENEW_S = 5.0
 # Lines are handed to the blob in pieces of about this size.
 _PIECE_BYTES = 256 * 1024
-# Lines between two looks at the clock.
-_LOOK_LINES = 256
 
 
 class FinalizationService:
@@ -49,9 +48,10 @@ class FinalizationService:
             self._batches.release(batch_id, token)
             return False
         files = _Files(self._blobs, batch, token)
+        lease = _Lease(self._batches, batch_id, token, self._clock)
         try:
-            usage = self._write(batch, files, token)
-            output, errors = files.commit(self._clock.now())
+            usage = self._write(batch, files, lease)
+            output, errors = files.commit(self._clock.now(), lease)
         except BaseException as fault:
             files.discard()
             if isinstance(fault, (StorageFull, Unavailable)):
@@ -77,18 +77,14 @@ class FinalizationService:
         except (StorageFull, Unavailable):
             log.warning("batch.try_not_excused", batch_id=batch_id, exc_info=True)
 
-    def _write(self, batch: Batch, files: "_Files", token: str) -> Usage:
+    def _write(self, batch: Batch, files: "_Files", lease: "_Lease") -> Usage:
         usage = Usage()
-        renew_at = self._clock.now() + _RENEW_S
-        for count, (ok, payload, line_usage) in enumerate(self._lines(batch)):
+        for ok, payload, line_usage in self._lines(batch):
             files.add(ok, payload)
             if line_usage != result.NO_USAGE:
                 usage += line_usage
-            if count % _LOOK_LINES == 0 and self._clock.now() >= renew_at:
-                now = self._clock.now()
-                if not self._batches.lease(batch.id, token, now, _LEASE_S):
-                    raise StateConflict(f"Another process took over finalizing {batch.id}.")
-                renew_at = now + _RENEW_S
+            # A look at the clock for each line: a few hundred of the largest may take longer than the lease.
+            lease.renew_if_due()
         return usage
 
     def _lines(self, batch: Batch) -> Iterator[tuple[bool, bytes, Usage]]:
@@ -118,6 +114,27 @@ class FinalizationService:
         return False, payload, result.NO_USAGE
 
 
+class _Lease:
+    """The lease to finalize a batch; each renewal raises StateConflict where another has it by now."""
+
+    def __init__(self, batches: BatchStore, batch_id: str, token: str, clock: Clock) -> None:
+        self._batches = batches
+        self._batch_id = batch_id
+        self._token = token
+        self._clock = clock
+        self._renew_at = clock.now() + _RENEW_S
+
+    def renew_if_due(self) -> None:
+        if self._clock.now() >= self._renew_at:
+            self.renew()
+
+    def renew(self) -> None:
+        now = self._clock.now()
+        if not self._batches.lease(self._batch_id, self._token, now, _LEASE_S):
+            raise StateConflict(f"Another process took over finalizing {self._batch_id}.")
+        self._renew_at = now + _RENEW_S
+
+
 class _Files:
     """The output and the error file while they are written; a file without lines is never made."""
 
@@ -129,8 +146,8 @@ class _Files:
     def add(self, ok: bool, payload: bytes) -> None:
         (self._output if ok else self._errors).add(payload)
 
-    def commit(self, now: float) -> tuple[File | None, File | None]:
-        return self._output.commit(self._batch, now), self._errors.commit(self._batch, now)
+    def commit(self, now: float, lease: _Lease) -> tuple[File | None, File | None]:
+        return self._output.commit(self._batch, now, lease), self._errors.commit(self._batch, now, lease)
 
     def discard(self) -> None:
         self._output.discard()
@@ -154,10 +171,12 @@ class _LineFile:
         if self._waiting >= _PIECE_BYTES:
             self._flush()
 
-    def commit(self, batch: Batch, now: float) -> File | None:
+    def commit(self, batch: Batch, now: float, lease: _Lease) -> File | None:
         self._flush()
         if self._writer is None:
             return None
+        # What is left to sync has the whole lease for it.
+        lease.renew()
         self._writer.commit()
         return File(
             id=ids.new_file_id(),

@@ -3,7 +3,6 @@
 from collections.abc import Callable, Iterable, Iterator
 from contextlib import suppress
 from hashlib import blake2b
-from typing import NamedTuple
 
 import structlog
 
@@ -11,10 +10,11 @@ from app.domain.batch import Batch, LineError
 from app.domain.errors import BlobMissing, LineInvalid, StateConflict
 from app.domain.ids import new_token
 from app.domain.lifecycle import Status
-from app.domain.limits import MAX_LINE_BYTES, MAX_LINE_ERRORS, MAX_LINES
+from app.domain.limits import MAX_LINE_ERRORS, MAX_LINES
 from app.domain.line import MAX_EMBEDDING_INPUTS, CheckedLine, check_line, duplicate, model_not_found, too_long
 from app.domain.plan import PlanEntry, lines_per_task, pack_entry, put_alike_together
 from app.domain.prefix import MAX_GROUPS_AT_ONCE, model_hash
+from app.domain.source_lines import SourceLine, read_lines
 from app.services.ports import BatchStore, Blobs, Clock, FileStore, Planned
 
 log = structlog.get_logger()
@@ -22,22 +22,11 @@ log = structlog.get_logger()
 # A pass over the largest file takes seconds; a process that died in one is relieved after this long.
 _LEASE_S = 60.0
 _RENEW_AFTER_S = 15.0
-_BOM = b"\xef\xbb\xbf"
-# What a line may have around its bytes and still be within the limit: the mark before, the \r behind.
-_HELD_BYTES = MAX_LINE_BYTES + len(_BOM) + 1
 # Up to here a custom_id is kept as it is to find duplicates; of longer ones a digest takes less room.
 _PLAIN_ID_CHARS = 40
 # Longer than any name or path of a model; what is not kept can't be searched for either.
 _MAX_MODEL_CHARS = 512
 _MAX_KNOWN_MODELS = 1_000
-
-
-class SourceLine(NamedTuple):
-    """One line of the file without its ending; `data` is None where it is too long to be held."""
-
-    number: int
-    offset: int
-    data: bytes | None
 
 
 class ValidationService:
@@ -225,62 +214,3 @@ class _Check:
             if len(self._models) < _MAX_KNOWN_MODELS and len(model) <= _MAX_MODEL_CHARS:
                 self._models[model] = known
         return known
-
-
-def read_lines(pieces: Iterable[bytes]) -> Iterator[SourceLine]:
-    r"""Yield the lines that are not blank; numbers are 1-based and count the blank ones.
-
-    Lines end with \n or \r\n, the last one also with the end; a byte order mark before the first is left out. A line
-    that can't be within the limit is not held while it is read.
-    """
-    number = 1
-    offset = 0
-    # The start of a line whose end has not come yet, unless it is too long already.
-    held: bytes | bytearray = b""
-    length = 0
-    for piece in pieces:
-        if not length and piece.isspace():
-            # A file of line breaks alone would else take minutes.
-            blank = piece.rfind(b"\n") + 1
-            number += piece.count(b"\n")
-            offset += blank
-            piece = piece[blank:]
-        *ended, rest = piece.split(b"\n")
-        for part in ended:
-            if length:
-                held, length = _longer(held, length, part)
-                line = _line(number, offset, held, length)
-                size, held, length = length, b"", 0
-            else:
-                line = _line(number, offset, part, len(part))
-                size = len(part)
-            if line is not None:
-                yield line
-            number += 1
-            offset += size + 1
-        if rest:
-            held, length = _longer(held, length, rest)
-    line = _line(number, offset, held, length)
-    if line is not None:
-        yield line
-
-
-def _longer(held: bytes | bytearray, length: int, part: bytes) -> tuple[bytes | bytearray, int]:
-    length += len(part)
-    if length > _HELD_BYTES:
-        return b"", length
-    grown = held if isinstance(held, bytearray) else bytearray(held)
-    grown += part
-    return grown, length
-
-
-def _line(number: int, offset: int, held: bytes | bytearray, length: int) -> SourceLine | None:
-    """Return a line as it is to be checked; None for a blank one."""
-    if length != len(held):
-        return SourceLine(number, offset, None)
-    data = bytes(held)
-    if number == 1 and data.startswith(_BOM):
-        data = data[len(_BOM) :]
-        offset += len(_BOM)
-    data = data.removesuffix(b"\r")
-    return None if not data or data.isspace() else SourceLine(number, offset, data)

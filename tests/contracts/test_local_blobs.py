@@ -4,6 +4,7 @@ import errno
 import os
 from collections.abc import Callable
 from concurrent.futures import ThreadPoolExecutor
+from itertools import groupby
 from pathlib import Path
 from typing import Any
 
@@ -71,6 +72,22 @@ def test_a_commit_syncs_the_bytes_before_the_name_and_the_name_before_it_returns
     assert len(synced[0][0]) == 32
     assert synced[0][1] is False
     assert synced[-1] == ("files", True)
+
+
+def test_a_large_blob_is_synced_as_it_is_written(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    written = [0]
+    monkeypatch.setattr(os, "write", lambda _fd, data: written.append(len(data)) or len(data))
+    monkeypatch.setattr(os, "fsync", lambda _fd: written.append(0))
+    writer = LocalBlobs(tmp_path).create("files/a")
+
+    for _ in range(200):
+        writer.write(b"x" * MIB)
+    # What is between two syncs, and between the last and the end.
+    unsynced = [sum(sizes) for is_sync, sizes in groupby(written, lambda size: not size) if not is_sync]
+    monkeypatch.undo()
+    writer.discard()
+
+    assert unsynced == [64 * MIB, 64 * MIB, 64 * MIB, 8 * MIB]
 
 
 def test_a_blob_deleted_by_another_process_is_missing_here_too(tmp_path: Path) -> None:

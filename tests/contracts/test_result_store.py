@@ -1,9 +1,12 @@
 """What every store of results promises."""
 
+import tracemalloc
+
 import pytest
 
 from app.domain.batch import Usage
 from app.domain.lifecycle import Event, Status
+from app.domain.limits import MIB
 from app.domain.result import Result
 from app.services.ports import Progress
 from tests.contracts.conftest import NOW, Stores, result
@@ -162,6 +165,28 @@ def test_results_are_read_in_any_order_without_those_that_are_missing(stores: St
     assert len(expected) == 600
     assert list(stores.results.read_in("batch_1", [])) == []
     assert list(stores.results.read_in("batch_unknown", order)) == []
+
+
+@pytest.mark.parametrize("is_ordered", [False, True], ids=["in the order of the plan", "in another order"])
+def test_large_results_are_in_memory_a_few_at_a_time(stores: Stores, is_ordered: bool) -> None:
+    stores.add_running(total=1_000)
+    # 68 MiB in all, one larger than what is read at once, and many small ones between them.
+    sizes = {position: 100 if position % 25 else (1 + position % 2) * MIB for position in range(1_000)} | {300: 9 * MIB}
+    for position, size in sizes.items():
+        if size > 100:
+            stores.results.record([result(position, payload=bytes(size))])
+    stores.results.record([result(position, payload=bytes(100)) for position, size in sizes.items() if size == 100])
+    order = [position * 7 % 1_000 for position in range(1_000)] if is_ordered else list(range(1_000))
+
+    tracemalloc.start()
+    rows = stores.results.read_in("batch_1", order) if is_ordered else stores.results.read("batch_1")
+    read = [(position, len(payload)) for position, _, payload, _ in rows]
+    _, peak = tracemalloc.get_traced_memory()
+    tracemalloc.stop()
+
+    assert read == [(position, sizes[position]) for position in order]
+    # Some 8 MiB, and the largest, which the reader has in hand while the next ones are read.
+    assert peak < 18 * MIB
 
 
 def test_results_are_cleared_once_their_files_are_written(stores: Stores) -> None:

@@ -21,8 +21,8 @@ from app.domain.limits import MAX_LINE_ERRORS, MAX_TOKENS_PER_CALL
 from app.domain.line import check_line, read_request
 from app.domain.result import answered, unanswered
 from app.domain.retry import Trouble
+from app.domain.source_lines import SourceLine, read_lines
 from app.services.files import Upload, label
-from app.services.validation import SourceLine, read_lines
 from tests.fakes.outside import MemoryBlobs
 from tests.unit.services.validation_house import House
 

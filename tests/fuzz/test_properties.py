@@ -10,7 +10,7 @@ from hypothesis import strategies as st
 
 from app.domain.errors import LineInvalid
 from app.domain.line import check_line, read_request
-from app.services.validation import read_lines
+from app.domain.source_lines import read_lines
 from tests.fuzz.targets import ENDPOINTS, TARGETS, read_form
 
 CHAT = ENDPOINTS[0]

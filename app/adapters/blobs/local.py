@@ -16,6 +16,8 @@ from app.domain.limits import MIB
 PIECE_BYTES = MIB
 # One call to the system for so many bytes: callers may append line by line.
 _BUFFER_BYTES = MIB // 4
+# What is not on disk yet when a blob is committed: a slow disk takes seconds for it, and minutes for a whole file.
+_SYNC_BYTES = 64 * MIB
 # A worker reads few inputs at a time. An open file that was deleted still takes room on the disk, so few are kept.
 _MAX_OPEN_FILES = 8
 _PART_FOLDER = ".part"
@@ -96,6 +98,7 @@ class LocalBlobWriter:
         self._part = part
         self._path = path
         self._pending = bytearray()
+        self._unsynced = 0
         self._fd: int | None = os.open(part, os.O_WRONLY | os.O_CREAT | os.O_EXCL | os.O_CLOEXEC, 0o600)
 
     def write(self, data: bytes) -> int:
@@ -128,6 +131,10 @@ class LocalBlobWriter:
             written = 0
             while written < len(view):
                 written += os.write(fd, view[written:])
+            self._unsynced += written
+            if self._unsynced >= _SYNC_BYTES:
+                os.fsync(fd)
+                self._unsynced = 0
         self._pending.clear()
 
     def _open_fd(self) -> int:

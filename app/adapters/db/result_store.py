@@ -1,21 +1,24 @@
 """Results in the database: each line's once, counted in the transaction that inserts it."""
 
 from collections import defaultdict
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterable, Iterator, Sequence
 from typing import Any
 
-from sqlalchemy import Connection, Engine, and_, bindparam, delete, func, select, update
+from sqlalchemy import ColumnElement, Connection, Engine, Select, and_, bindparam, delete, func, select, update
 
 from app.adapters.db.batch_store import is_recording
 from app.adapters.db.engine import reading, writing
 from app.adapters.db.tables import batches, results
 from app.domain.batch import Usage
 from app.domain.lifecycle import TERMINAL, Status
+from app.domain.limits import MIB
 from app.domain.result import Result
 from app.services.ports import Progress
 
-# Payloads are a few kB as a rule: some megabytes are in memory at once.
+# What is read at once: payloads are a few kB as a rule, and a megabyte or so in all.
 _PAGE_ROWS = 250
+# No more than this however large they are, but for one that alone is larger; several batches may be read side by side.
+_PAGE_BYTES = 8 * MIB
 
 # One statement for many rows: a statement for each has the driver give up and take back Python's lock each time, which
 # costs the calls that go on beside it more than the insert itself. In a few sizes only: the driver keeps each statement
@@ -38,17 +41,36 @@ _COUNT = (
         batches.c.tasks_dispatched * batches.c.lines_per_task,
     )
 )
-_RESULTS = select(
-    results.c.position,
-    results.c.ok,
-    results.c.payload,
-    results.c.input_tokens,
-    results.c.cached_tokens,
-    results.c.output_tokens,
-    results.c.reasoning_tokens,
-).where(results.c.batch_id == bindparam("id"))
-_NEXT_RESULTS = _RESULTS.where(results.c.position > bindparam("last")).order_by(results.c.position).limit(_PAGE_ROWS)
-_RESULTS_AT = _RESULTS.where(results.c.position.in_(bindparam("positions", expanding=True)))
+_OF_BATCH = results.c.batch_id == bindparam("id")
+_IN_SPAN = results.c.position.between(bindparam("first"), bindparam("last"))
+_LISTED = results.c.position.in_(bindparam("positions", expanding=True))
+# Of a large payload both databases know the length without reading it.
+_LENGTH = func.length(results.c.payload)
+
+
+def _select_results(*where: ColumnElement[bool]) -> Select[Any]:
+    return select(
+        results.c.position,
+        results.c.ok,
+        results.c.payload,
+        results.c.input_tokens,
+        results.c.cached_tokens,
+        results.c.output_tokens,
+        results.c.reasoning_tokens,
+    ).where(_OF_BATCH, *where)
+
+
+def _select_if_small(where: ColumnElement[bool]) -> Select[Any]:
+    """Select results, or none of them where they are too large to be in memory at once."""
+    # Added up by the same statement: to ask for the lengths first takes nearly as long as reading small results does.
+    in_all = select(func.sum(_LENGTH)).where(_OF_BATCH, where).correlate(None).scalar_subquery()
+    return _select_results(where, in_all <= _PAGE_BYTES)
+
+
+_SPAN_IF_SMALL = _select_if_small(_IN_SPAN)
+_LISTED_IF_SMALL = _select_if_small(_LISTED)
+_LISTED_RESULTS = _select_results(_LISTED)
+_LISTED_LENGTHS = select(results.c.position, _LENGTH).where(_OF_BATCH, _LISTED)
 
 
 class SqlResultStore:
@@ -121,29 +143,33 @@ class SqlResultStore:
             return {int(row[0]): row[1] for row in connection.execute(query)}
 
     def read(self, batch_id: str) -> Iterator[tuple[int, bool, bytes, Usage]]:
-        last = -1
-        while True:
-            page = self._page(batch_id, last)
-            if not page:
-                return
-            for position, ok, payload, *tokens in page:
-                yield position, ok, payload, Usage(*tokens)
-            last = page[-1][0]
+        with reading(self._engine) as connection:
+            last = connection.scalar(select(func.max(results.c.position)).where(results.c.batch_id == batch_id))
+        for first in range(0, 0 if last is None else last + 1, _PAGE_ROWS):
+            span = range(first, first + _PAGE_ROWS)
+            yield from self._read(batch_id, span, _SPAN_IF_SMALL, {"first": span[0], "last": span[-1]})
 
     def read_in(self, batch_id: str, order: Sequence[int]) -> Iterator[tuple[int, bool, bytes, Usage]]:
         for start in range(0, len(order), _PAGE_ROWS):
-            positions = order[start : start + _PAGE_ROWS]
-            with reading(self._engine) as connection:
-                found = connection.execute(_RESULTS_AT, {"id": batch_id, "positions": positions}).all()
-            rows = {row[0]: row for row in found}
-            for position in positions:
-                if position in rows:
-                    _, ok, payload, *tokens = rows[position]
-                    yield position, ok, payload, Usage(*tokens)
+            listed = order[start : start + _PAGE_ROWS]
+            yield from self._read(batch_id, listed, _LISTED_IF_SMALL, {"positions": listed})
 
-    def _page(self, batch_id: str, last: int) -> Sequence[Any]:
+    def _read(
+        self, batch_id: str, positions: Sequence[int], if_small: Select[Any], values: dict[str, Any]
+    ) -> Iterator[tuple[int, bool, bytes, Usage]]:
+        """Yield the results at these positions, all read at once or, where they are large, a few at a time."""
+        rows = self._rows(if_small, batch_id, values)
+        if rows:
+            yield from _in_order(rows, positions)
+            return
+        lengths = {row[0]: row[1] for row in self._rows(_LISTED_LENGTHS, batch_id, {"positions": positions})}
+        for page in _pages((position, lengths[position]) for position in positions if position in lengths):
+            # Held by nothing here once they are yielded, and so gone before the next ones are read.
+            yield from _in_order(self._rows(_LISTED_RESULTS, batch_id, {"positions": page}), page)
+
+    def _rows(self, query: Select[Any], batch_id: str, values: dict[str, Any]) -> Sequence[Any]:
         with reading(self._engine) as connection:
-            return connection.execute(_NEXT_RESULTS, {"id": batch_id, "last": last}).all()
+            return connection.execute(query, {"id": batch_id, **values}).all()
 
     def clear(self, limit: int) -> int:
         is_over = and_(
@@ -162,3 +188,25 @@ class SqlResultStore:
                 delete(results).where(results.c.batch_id == batch_id, results.c.position < low + limit)
             )
             return deleted.rowcount
+
+
+def _pages(lengths: Iterable[tuple[int, int]]) -> Iterator[list[int]]:
+    """Yield the positions in turn, so many at a time as may be in memory at once."""
+    page: list[int] = []
+    page_bytes = 0
+    for position, length in lengths:
+        if page and page_bytes + length > _PAGE_BYTES:
+            yield page
+            page, page_bytes = [], 0
+        page.append(position)
+        page_bytes += length
+    if page:
+        yield page
+
+
+def _in_order(rows: Sequence[Any], positions: Sequence[int]) -> Iterator[tuple[int, bool, bytes, Usage]]:
+    found = {row[0]: row for row in rows}
+    for at in positions:
+        if at in found:
+            position, ok, payload, *tokens = found[at]
+            yield position, ok, payload, Usage(*tokens)
