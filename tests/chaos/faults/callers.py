@@ -1,4 +1,7 @@
-"""What callers do at the worst moment: cancel, run out of time, delete the input."""
+"""What callers do at the worst moment: cancel, run out of time, delete the input.
+
+Each batch has a name of its own: two of these may come in one round, and lines are told apart by the names.
+"""
 
 import time
 from collections.abc import Callable
@@ -33,7 +36,7 @@ def cancel_at_finish(scene: Scene) -> None:
 @fault("cancel-at-expiry")
 def cancel_at_expiry(scene: Scene) -> None:
     born_at = time.monotonic()
-    batch = scene.submit("expiring", make_lines(scene.rng, f"{scene.name}-expiring", 900), SHORT_WINDOW)
+    batch = scene.submit("cut-short", make_lines(scene.rng, f"{scene.name}-cut-short", 900), SHORT_WINDOW)
     batch.may_end = _CANCELLED | _EXPIRED
     at = born_at + SHORT_WINDOW_S + scene.rng.uniform(-0.3, 1.2)
     _await(scene, lambda: batch.is_over or time.monotonic() >= at)
@@ -50,8 +53,8 @@ def expiry(scene: Scene) -> None:
 @fault("expiry-at-finish")
 def expiry_at_finish(scene: Scene) -> None:
     """The batch is as large as what gets done in its window, or about so."""
-    lines = make_lines(scene.rng, f"{scene.name}-expiring", scene.rng.randint(250, 450))
-    batch = scene.submit("expiring", lines, SHORT_WINDOW)
+    lines = make_lines(scene.rng, f"{scene.name}-just-in-time", scene.rng.randint(250, 450))
+    batch = scene.submit("just-in-time", lines, SHORT_WINDOW)
     batch.may_end = _EXPIRED
     _await(scene, lambda: batch.is_over)
 

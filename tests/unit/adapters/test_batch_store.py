@@ -1,5 +1,4 @@
 from collections.abc import Iterator
-from dataclasses import replace
 from pathlib import Path
 
 import pytest
@@ -9,6 +8,7 @@ from app.adapters.db.batch_store import SqlBatchStore
 from app.adapters.db.engine import open_engine
 from app.adapters.db.migrate import migrate
 from app.domain.lifecycle import Status
+from app.services.ports import Planned
 from tests.unit.services.pipeline_house import NOW, new_batch
 
 
@@ -23,7 +23,8 @@ def store(tmp_path: Path) -> Iterator[SqlBatchStore]:
 def add(store: SqlBatchStore, tenant: str, count: int, expires_at: float) -> None:
     for number in range(count):
         batch = new_batch(f"batch_{tenant}_{number}", tenant_id=tenant, expires_at=expires_at + number)
-        store.add(replace(batch, status=Status.IN_PROGRESS, total=1))
+        store.add(batch)
+        store.accept(batch.id, Planned("plans/p", 1, 1, None), NOW)
 
 
 def test_a_tenant_with_more_batches_than_are_looked_at_leaves_room_for_others(store: SqlBatchStore) -> None:
