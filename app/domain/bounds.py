@@ -22,6 +22,8 @@ _MATERIAL = 0.03
 # answers longer? Fewer calls tell.
 _SURPRISE = 4.0
 _TEST = 0.8
+# Calls in flight from this part of the limit on show that it holds; fewer show nothing of what is above them.
+_FULL = 0.85
 # What is given up when a call is refused; of several processes, those that have more give up more.
 _BACK_OFF = 0.93
 # Answers without a refusal before the limit goes above what was refused, and how often at least all calls in flight
@@ -59,7 +61,7 @@ class ByLatency:
             if surprise > 0:
                 self._move(_TEST * min(in_flight, self.bound), "probing", now)
         elif self._estimate.knee.free > 0.5:
-            if is_tested and in_flight > 0.85 * self.bound:
+            if is_tested and in_flight > _FULL * self.bound:
                 self._move(self.bound * _GROWTH, "probing", now)
         elif self._estimate.knee.free < _UNLIKELY:
             self._settle(is_tested, now)
@@ -92,9 +94,10 @@ class ByRefusals:
         self.bound: float = ceiling
         self.reason = "refused"
         self._ceiling = ceiling
-        # What is known to be refused; and answers since the last refusal or step.
+        # What is known to be refused; answers since the last refusal or step, and those of them from a full limit.
         self._roof = math.inf
         self._quiet = 0
+        self._proven = 0
         self._step = 1.0
         self._cut_at = -math.inf
         self._cuts = 0
@@ -103,6 +106,11 @@ class ByRefusals:
 
     def refused(self, started_at: float, now: float, in_flight: int, limit: int) -> None:
         """Lower the bound to what is in flight without the call that was refused, and once a burst by a little more."""
+        if in_flight == 0:
+            # It refuses the only call there is: one of its models is away, or it takes none at all. That has nothing to
+            # do with how many calls there are, and those for another model must not be fewer for it.
+            self._forget()
+            return
         held = max(min(float(in_flight), self.bound, float(limit)), 1.0)
         if started_at < self._cut_at:
             if not self._is_unrelated:
@@ -115,23 +123,33 @@ class ByRefusals:
             self._before = held
         if self._cuts > _VAIN_CUTS:
             # Fewer calls were refused as often: what is refused has nothing to do with how many there are.
-            self._is_unrelated, self._cuts = True, 0
-            self.bound, self._roof = self._before, math.inf
+            before = self._before
+            self._forget()
+            self.bound = before
+        self._quiet = self._proven = 0
         if self._is_unrelated:
             return
-        self._quiet, self._step = 0, 1.0
+        self._step = 1.0
         self.reason = "refused"
         self.bound, self._roof = max(held * _BACK_OFF, 1.0), held + 1
 
-    def answered(self, limit: int) -> bool:
-        """Count an answer; return whether the bound has moved."""
-        if self.bound >= self._ceiling:
-            return False
+    def _forget(self) -> None:
+        self.bound, self._roof = self._ceiling, math.inf
+        self._is_unrelated, self._cuts, self._quiet, self._proven = True, 0, 0, 0
+
+    def answered(self, in_flight: int, limit: int) -> bool:
+        """Count an answer to one of so many calls in flight; return whether the bound has moved."""
         self._quiet += 1
-        is_below = self.bound < self._roof - 1
-        if self._quiet < (limit if is_below or self._step > 1.0 else max(_QUIET_ANSWERS, _QUIET_ROUNDS * limit)):
+        if self._quiet >= _QUIET_ANSWERS:
+            self._is_unrelated = False
+        # With less to do than the limit allows, the upstream has said nothing of what it would refuse.
+        if self.bound >= self._ceiling or in_flight < _FULL * limit:
             return False
-        self._quiet, self._cuts = 0, 0
+        self._proven += 1
+        is_below = self.bound < self._roof - 1
+        if self._proven < (limit if is_below or self._step > 1.0 else max(_QUIET_ANSWERS, _QUIET_ROUNDS * limit)):
+            return False
+        self._quiet, self._proven, self._cuts = 0, 0, 0
         if is_below:
             # Back to the most that it held, a call each time that all have been answered.
             self.bound = min(self.bound + 1, self._roof - 1)

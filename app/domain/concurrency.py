@@ -26,10 +26,6 @@ _MIN_COHORT = 16
 _MIN_COHORT_S = 0.05
 # A cohort tells what it has to tell once this part of it has ended.
 _ENDED = 0.65
-# So many calls refused in a row, without an answer among them, are an upstream that takes none at all.
-_ALL_REFUSED = 8
-_HOLD_S = 0.25
-_MAX_HOLD_S = 5.0
 
 
 class Outcome(Enum):
@@ -57,14 +53,11 @@ class ConcurrencyLimit:
         self.reason = "starting" if self.limit < ceiling else "ceiling"
         self.in_flight = 0
         self._is_adaptive = is_adaptive
-        self._held_until = -math.inf
         self._risen_at: float | None = None
         self._cohort = Cohort(-math.inf)
         self._latency = ByLatency(ceiling)
         self._refusals = ByRefusals(ceiling)
         self._target = ByTarget(ceiling, latency_target_s) if latency_target_s is not None else None
-        self._refused_in_a_row = 0
-        self._holds = 0
         self._start: float = ceiling if not is_adaptive else min(_START, ceiling)
 
     @property
@@ -72,9 +65,9 @@ class ConcurrencyLimit:
         """The limit as it will soon be: while it rises at the start, the ceiling."""
         return self.ceiling if self.reason == "starting" else self.limit
 
-    def has_room(self, now: float) -> bool:
+    def has_room(self) -> bool:
         """Return whether one more call may begin."""
-        return self.in_flight < self.limit and now >= self._held_until
+        return self.in_flight < self.limit
 
     def begin(self, now: float) -> Cohort:
         """Count a call that begins; what is returned is to be handed to `end`."""
@@ -88,10 +81,8 @@ class ConcurrencyLimit:
             self._cohort = Cohort(now)
         return cohort
 
-    def end(
-        self, cohort: Cohort, started_at: float, now: float, outcome: Outcome, retry_after_s: float | None = None
-    ) -> None:
-        """Count a call that ended; `retry_after_s` is what a refusal said."""
+    def end(self, cohort: Cohort, started_at: float, now: float, outcome: Outcome) -> None:
+        """Count a call that ended."""
         self.in_flight -= 1
         if not self._is_adaptive:
             return
@@ -102,22 +93,21 @@ class ConcurrencyLimit:
         cohort.calls -= 1
         cohort.in_flight_sum -= self.in_flight
         if outcome is Outcome.REFUSED:
-            self._refused(started_at, now, retry_after_s)
+            self._refused(started_at, now)
 
     def tick(self, now: float) -> bool:
         """Let the limit rise at the start, some fifty calls of this a second; return whether it still does."""
         if self.reason != "starting":
             return False
-        if self._risen_at is not None and now >= self._held_until and self.in_flight:
+        if self._risen_at is not None and self.in_flight:
             self._start = min(self._start + _RISE_PER_S * min(now - self._risen_at, 0.05), self.ceiling)
         self._risen_at = now
         self._choose()
         return True
 
     def _answered(self, cohort: Cohort, latency_s: float, now: float) -> None:
-        self._refused_in_a_row = self._holds = 0
         cohort.latencies.append(latency_s)
-        has_moved = self._refusals.answered(self.limit)
+        has_moved = self._refusals.answered(self.in_flight + 1, self.limit)
         if self._target is not None and self._target.answered(latency_s, self.limit):
             has_moved = True
         if cohort.is_closed and not cohort.is_scored and len(cohort.latencies) >= _ENDED * cohort.calls:
@@ -126,13 +116,7 @@ class ConcurrencyLimit:
         if has_moved:
             self._choose()
 
-    def _refused(self, started_at: float, now: float, retry_after_s: float | None) -> None:
-        self._refused_in_a_row += 1
-        if self._refused_in_a_row >= _ALL_REFUSED and now >= self._held_until:
-            # It takes none at all, which says nothing of how many it would take at other times.
-            hold_s = retry_after_s if retry_after_s else _HOLD_S * 2.0 ** min(self._holds, 10)
-            self._holds += 1
-            self._held_until = now + min(hold_s, _MAX_HOLD_S)
+    def _refused(self, started_at: float, now: float) -> None:
         self._refusals.refused(started_at, now, self.in_flight, self.limit)
         self._start = self.ceiling
         self._choose()

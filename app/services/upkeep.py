@@ -3,12 +3,15 @@
 Each tick is idempotent: two beats, or a tick that is delivered twice, do no harm.
 """
 
+from collections.abc import Sequence
+
 import structlog
 
 from app.domain import ids
 from app.domain.batch import Batch
 from app.domain.errors import StateConflict
 from app.domain.lifecycle import Event, Status
+from app.domain.upstream import DEFAULT_UPSTREAM
 from app.services.dispatch import DispatchService, line_tasks
 from app.services.ports import (
     BatchStore,
@@ -74,6 +77,7 @@ class UpkeepService:
         *,
         cancel_grace_s: float,
         finalize_max_tries: int,
+        upstreams: Sequence[str] = (DEFAULT_UPSTREAM,),
     ) -> None:
         self._batches = batches
         self._results = results
@@ -87,6 +91,7 @@ class UpkeepService:
         self._dispatch = dispatch
         self._cancel_grace_s = cancel_grace_s
         self._finalize_max_tries = finalize_max_tries
+        self._upstreams = upstreams
         # Where the batches begin that repair looks at, where those begin that come next, and the ticks so far.
         self._turn_after: Batch | None = None
         self._next_turn_after: Batch | None = None
@@ -139,6 +144,7 @@ class UpkeepService:
         self._queue.drop_unacked(
             [message.tag for message in taken if message.task_id not in held and message.batch_id not in active]
         )
+        self._queue.drop_unknown_queues()
 
     def sweep_blobs(self) -> None:
         """Delete blobs that a crash left without an owner."""
@@ -173,10 +179,13 @@ class UpkeepService:
         return batches
 
     def _lost_tasks(self, batch: Batch, accounted: set[str]) -> list[int]:
-        counts = self._results.counts_by_task(batch.id, batch.lines_per_task)
+        counts = self._results.counts_by_task(batch)
         missing = [
             task.number
-            for task in line_tasks(batch, range(batch.tasks_dispatched))
+            for section in batch.sections
+            # What is for an upstream that there is no more waits for its return.
+            if section.upstream in self._upstreams
+            for task in line_tasks(batch, range(section.first_task, section.next_task))
             if counts.get(task.number, 0) < task.end - task.first
             and ids.task_id(batch.id, task.number) not in accounted
         ]
@@ -189,8 +198,11 @@ class UpkeepService:
         log.warning("batch.repaired", batch_id=batch.id, tasks=len(again), tasks_alone=len(alone))
         self._queue.open_chord(batch.id, batch.tasks)
         for numbers, delivery in ((again, Delivery.AGAIN), (alone, Delivery.ALONE)):
-            if numbers:
-                self._queue.publish_lines(batch.id, line_tasks(batch, numbers), delivery, self._clock.now())
+            for section in batch.sections:
+                in_section = [number for number in numbers if section.first_task <= number < section.end_task]
+                if in_section:
+                    tasks = line_tasks(batch, in_section)
+                    self._queue.publish_lines(batch.id, section.upstream, tasks, delivery, self._clock.now())
 
     def _count_losses(self, batch_id: str, lost: list[int], tags: dict[str, str]) -> dict[int, int]:
         """Return how often tasks of the batch were lost with their worker, this time included."""

@@ -58,7 +58,6 @@ class Simulation:
         capacity: Callable[[float], int | None],
         service_s: Callable[[random.Random], float],
         mode: str = "queue",
-        retry_after_s: float | None = None,
         fault_share: float = 0.0,
         seed: int = 1,
     ) -> None:
@@ -69,7 +68,6 @@ class Simulation:
         self._capacity = capacity
         self.service_s = service_s
         self._mode = mode
-        self._retry_after_s = retry_after_s
         self._fault_share = fault_share
         self._random = random.Random(seed)
         self._events: list[tuple[float, int, Callable[[], None]]] = []
@@ -132,7 +130,7 @@ class Simulation:
 
     def _call(self, caller: Caller) -> None:
         limit = caller.limit
-        while limit.has_room(self.now) and (caller.lines is None or limit.in_flight < caller.lines):
+        while limit.has_room() and (caller.lines is None or limit.in_flight < caller.lines):
             cohort, started_at = limit.begin(self.now), self.now
             capacity = self._capacity(self.now)
             if self._fault_share and self._random.random() < self._fault_share:
@@ -167,8 +165,7 @@ class Simulation:
                 caller.latency_sum_s += self.now - started_at
             else:
                 caller.refused += 1
-            retry_after_s = self._retry_after_s if outcome is Outcome.REFUSED else None
-            caller.limit.end(cohort, started_at, self.now, outcome, retry_after_s)
+            caller.limit.end(cohort, started_at, self.now, outcome)
             self._call(caller)
 
         return end

@@ -4,15 +4,21 @@ from types import SimpleNamespace
 
 import pytest
 
+from app.domain.concurrency import ConcurrencyLimit
 from app.domain.lifecycle import Event
-from app.services.ports import REPORT_LIFETIME_S, Planned, WorkerState
+from app.domain.rates import RateLimit
+from app.domain.retry import RetryPolicy
+from app.services.execution import ExecutionService
+from app.services.ports import REPORT_LIFETIME_S, LaneState, Planned, WorkerState
 from tests.fakes.broker import MemoryRoster
 from tests.fakes.outside import FakeClock
 from tests.fakes.stores import MemoryBatchStore
 from tests.unit.services.pipeline_house import NOW, new_batch
+from tests.unit.workers.engine_house import HeldUpstream
 from tests.unit.workers.waiting import WITHIN_S, until
 from workers.batches_in_hand import BatchesInHand, BatchInHand
 from workers.heartbeat import Heartbeat
+from workers.lane import Lane
 from workers.lease import Lease
 from workers.taken import Taken
 
@@ -23,11 +29,13 @@ class RecordingEngine:
     """Keeps what it was asked."""
 
     def __init__(self) -> None:
-        self.answered = 0
-        self.lines_paused = 0
         self.stopped: list[str] = []
         self.aborted: list[str] = []
         self.lapses = 0
+        self.shares: list[tuple[int, int]] = []
+
+    def share_out(self, place: int, workers: int) -> None:
+        self.shares.append((place, workers))
 
     def let_go(self) -> None:
         self.lapses += 1
@@ -49,14 +57,23 @@ class House:
         self.store = MemoryBatchStore()
         self.batches = BatchesInHand(self.store)
         self.engine = RecordingEngine()
-        self.taken = Taken(4)
+        self.taken = Taken()
+        self.lane = Lane(
+            "default",
+            HeldUpstream(),
+            ConcurrencyLimit(4),
+            RateLimit(None, None),
+            concurrency=4,
+            max_in_flight=None,
+            execution=lambda upstream: ExecutionService(upstream, self.clock, RetryPolicy(), call_timeout_s=60),
+        )
         self.lease = Lease(self.clock.now)
         self.heartbeat = Heartbeat(
             "worker-1",
-            4,
             self.roster,
             SimpleNamespace(batches=self.store, clock=self.clock),
             self.taken,
+            [self.lane],
             self.engine,
             self.batches,
             self.lease,
@@ -79,13 +96,14 @@ def house() -> House:
 
 
 def test_a_beat_says_what_the_worker_holds(house: House) -> None:
-    house.taken.add("task-1", 3)
+    house.taken.add("task-1")
 
     house.beat()
 
     (state,) = house.roster.workers()
     assert isinstance(state, WorkerState)
-    assert (state.name, state.concurrency, state.held_tasks) == ("worker-1", 4, ("task-1",))
+    assert (state.name, state.held_tasks) == ("worker-1", ("task-1",))
+    assert state.lanes["default"].slots == 4
 
 
 def test_running_batches_go_on(house: House) -> None:
@@ -210,7 +228,7 @@ def test_lines_that_have_become_far_faster_are_reported_before_the_second_is_ove
     house.heartbeat.start()
 
     def report_progress() -> bool:
-        house.engine.answered += 100
+        house.lane.answered += 100
         house.heartbeat.progressed()
         return len(reports) >= 2
 
@@ -218,5 +236,61 @@ def test_lines_that_have_become_far_faster_are_reported_before_the_second_is_ove
     until(report_progress)
     house.heartbeat.stop()
 
-    assert reports[1].lines_per_s > 0
+    assert reports[1].lanes["default"].lines_per_s > 0
     assert time.monotonic() - began_at < WITHIN_S
+
+
+def report_of(house: House, name: str) -> None:
+    """Have another worker say that it lives."""
+    house.roster.report(WorkerState(name, (), {"default": LaneState(8)}))
+
+
+def test_what_workers_share_is_parted_by_their_places_among_the_names(house: House) -> None:
+    for name in ("worker-2", "worker-0", "worker-10"):
+        report_of(house, name)
+
+    house.beat()
+
+    # Of worker-0, worker-1, worker-10 and worker-2.
+    assert house.engine.shares == [(1, 4)]
+
+
+def test_a_report_before_its_time_parts_nothing(house: House) -> None:
+    house.beat()
+    house.clock.advance(0.3)
+    report_of(house, "worker-0")
+    house.beat()
+    hurried = list(house.engine.shares)
+
+    house.clock.advance(0.7)
+    house.beat()
+
+    assert hurried == [(0, 1)]
+    assert house.engine.shares == [(0, 1), (1, 2)]
+
+
+def test_a_worker_that_is_gone_leaves_its_part_to_the_others(house: House) -> None:
+    report_of(house, "worker-0")
+    house.beat()
+
+    house.clock.advance(REPORT_LIFETIME_S)
+    house.beat()
+
+    assert house.engine.shares == [(1, 2), (0, 1)]
+
+
+def test_a_worker_that_finds_itself_in_no_list_keeps_the_part_it_has(house: House) -> None:
+    house.roster.workers = lambda: [WorkerState("worker-0", (), {})]
+
+    house.heartbeat.report()
+
+    assert house.engine.shares == []
+
+
+def test_the_window_of_each_upstream_is_that_of_all_workers_that_call_it(house: House) -> None:
+    report_of(house, "worker-2")
+    house.roster.report(WorkerState("worker-3", (), {"other": LaneState(100)}))
+
+    house.beat()
+
+    assert house.heartbeat.windows == {"default": 30}

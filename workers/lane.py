@@ -1,0 +1,156 @@
+"""One upstream in this process: how many of its lines may be held, and how many calls to it may be in flight."""
+
+import time
+from collections import deque
+from collections.abc import Awaitable, Callable
+
+from app.adapters.upstream.balanced import OpenUpstream
+from app.domain.concurrency import ConcurrencyLimit, Outcome
+from app.domain.rates import RateLimit, Ticket
+from app.domain.result import REQUEST_TIMEOUT
+from app.domain.retry import Trouble
+from app.services.execution import ExecutionService
+from app.services.ports import Answer, LaneState, Upstream
+from workers.room import Room
+
+# What an upstream answers that takes no more calls than it has.
+_REFUSALS = frozenset({429, 503, 529})
+
+
+class Lane:
+    """What bounds the lines of one upstream, between the queue and their calls.
+
+    Belongs to the engine's loop, but for `room` and what the heartbeat does.
+
+    Args:
+        name: the upstream's.
+        upstream: what is called.
+        limit: how many calls may be in flight, as far as the upstream itself shows.
+        rate: how many calls and tokens a minute there may be.
+        concurrency: calls in flight at most, where `max_in_flight` is not given.
+        max_in_flight: calls in flight at most, over all workers together.
+        execution: given this lane as its upstream, makes what runs one line.
+    """
+
+    def __init__(
+        self,
+        name: str,
+        upstream: OpenUpstream,
+        limit: ConcurrencyLimit,
+        rate: RateLimit,
+        *,
+        concurrency: int,
+        max_in_flight: int | None,
+        execution: Callable[[Upstream], ExecutionService],
+        clock: Callable[[], float] = time.monotonic,
+    ) -> None:
+        self.name = name
+        self.execution = execution(self)
+        self.limit = limit
+        self.paused = 0
+        self.answered = 0
+        self._concurrency = concurrency
+        self._max_in_flight = max_in_flight
+        # This process's part of what there may be. Of what all workers share it has none before it knows of them.
+        self.slots = concurrency if max_in_flight is None else 0
+        self._next_slots = self.slots
+        self.room = Room(self.slots)
+        self._upstream = upstream
+        self._rate = rate
+        # Lines that have begun and not ended; what the rate has charged for those whose call is still to come.
+        self._active = 0
+        self._tickets: deque[Ticket] = deque()
+        self._clock = clock
+        self._pace_from = (clock(), 0)
+        self.lines_per_s = 0.0
+
+    # What the engine asks
+
+    def begin(self) -> bool:
+        """Return whether one more line may begin now, and count it if so."""
+        now = self._clock()
+        if self._active >= min(self.limit.limit, self.slots) or self._rate.wait_s(now) > 0:
+            return False
+        self._active += 1
+        # Charged here and not with its call, or a whole lot would begin by one look at the rate.
+        self._tickets.append(self._rate.begin(now))
+        return True
+
+    def end(self) -> None:
+        """Count a line that ended, or is to be tried again later."""
+        self._active -= 1
+        while len(self._tickets) > self._active:
+            self._tickets.popleft()
+
+    def tick(self) -> None:
+        """Let the limit rise, where it does so by itself."""
+        self.limit.tick(self._clock())
+
+    @property
+    def waits_for_time(self) -> bool:
+        """Whether more calls may begin though none ends first: when a limit rises, a pause or a minute is over."""
+        return self._active < self.slots and (self._active < self.limit.limit or self.limit.reason == "starting")
+
+    async def call(self, endpoint: str, body: bytes, timeout_s: float) -> Answer:
+        """Call the upstream; limits learn from how that goes."""
+        started_at = self._clock()
+        cohort = self.limit.begin(started_at)
+        ticket = self._tickets.popleft() if self._tickets else self._rate.begin(started_at)
+        try:
+            answer = await self._upstream.call(endpoint, body, timeout_s)
+        except BaseException:
+            now = self._clock()
+            self.limit.end(cohort, started_at, now, Outcome.DROPPED)
+            self._rate.end(ticket, None, now)
+            raise
+        now = self._clock()
+        self.limit.end(cohort, started_at, now, _outcome(answer))
+        self._rate.end(ticket, answer.usage.total_tokens if answer.trouble is Trouble.NONE else None, now)
+        return answer
+
+    def close(self) -> Awaitable[None]:
+        """Close the upstream's connections."""
+        return self._upstream.close()
+
+    # What the heartbeat does
+
+    def set_share(self, place: int, workers: int) -> None:
+        """Take this process's part of what all workers may do together, as the one at this place, 0-based, among them.
+
+        Called once a second. What it gains it has a second later: by then those that lose it know.
+        """
+        self._rate.set_share(1 / workers, self._clock())
+        if self._max_in_flight is None:
+            return
+        share = (self._max_in_flight + workers - 1 - place) // workers
+        self.slots, self._next_slots = min(share, self._next_slots), share
+        self.room.set_slots(self._held_slots())
+
+    def measure(self) -> LaneState:
+        """Return how it has gone since the last time; called by one thread."""
+        now, answered = self._clock(), self.answered
+        before, answered_before = self._pace_from
+        self._pace_from = (now, answered)
+        self.lines_per_s = (answered - answered_before) / max(now - before, 0.001)
+        self.room.set_pace(self.lines_per_s)
+        slots = self._held_slots()
+        self.room.set_slots(slots)
+        bound_by = self.limit.reason if self.limit.limit < self.slots else "ceiling"
+        return LaneState(slots, self.lines_per_s, self.paused, bound_by, self.limit.in_flight)
+
+    def has_sped_up(self, after_s: float, times: float) -> bool:
+        """Return whether lines have become so many times as fast as was measured last, at least so long ago."""
+        at, answered = self._pace_from
+        passed_s = self._clock() - at
+        return passed_s >= after_s and self.answered - answered > times * self.lines_per_s * passed_s
+
+    def _held_slots(self) -> int:
+        return min(self.slots, self.limit.prospect)
+
+
+def _outcome(answer: Answer) -> Outcome:
+    if answer.trouble is Trouble.NONE:
+        return Outcome.ANSWERED
+    # What fails fast, or for the line's own sake, says nothing of the upstream's room.
+    is_refused = answer.status in _REFUSALS or answer.error == REQUEST_TIMEOUT
+    return Outcome.REFUSED if is_refused else Outcome.DROPPED
