@@ -6,7 +6,7 @@ another's waiting.
 
 import asyncio
 import threading
-from collections.abc import Callable, Iterable, Sequence
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from functools import partial
 
 import structlog
@@ -78,9 +78,15 @@ class LineEngine:
         """Drop the lines that wait and were taken up in an earlier term of the lease, from any thread."""
         self._loop.call_soon_threadsafe(self._drop_waiting, lambda line: not self._lease.covers(line.run.term))
 
-    def share_out(self, place: int, workers: int) -> None:
-        """Give each lane its part of what all workers may do together, from any thread."""
-        self._loop.call_soon_threadsafe(self._share_out, place, workers)
+    def share_out(self, place: int, workers: int, in_flight_elsewhere: Mapping[str, int]) -> None:
+        """Give each lane its part of what all workers may do together, from any thread.
+
+        Args:
+            place: that of this process among the workers, 0-based.
+            workers: how many there are.
+            in_flight_elsewhere: calls that the others have in flight, by lane; none of a lane that is not there.
+        """
+        self._loop.call_soon_threadsafe(self._share_out, place, workers, in_flight_elsewhere)
 
     def drain(self, grace_s: float) -> None:
         """Start nothing more, and give lines back: waiting ones now, calls in flight after `grace_s`."""
@@ -197,10 +203,13 @@ class LineEngine:
         for runners in self._all_runners():
             runners.drop_waiting(is_over)
 
-    def _share_out(self, place: int, workers: int) -> None:
+    def _share_out(self, place: int, workers: int, in_flight_elsewhere: Mapping[str, int]) -> None:
         for lane, runners in self._runners.items():
-            lane.set_share(place, workers)
+            lane.set_share(place, workers, in_flight_elsewhere.get(lane.name, 0))
             runners.look()
+        if any(lane.has_no_part for lane in self._lanes):
+            # They would wait here for as long as the other workers live: repair has those run them.
+            self._drop_waiting(lambda line: line.lane.has_no_part)
 
     def _abort(self, batch: BatchInHand | None) -> None:
         for runners in self._all_runners():

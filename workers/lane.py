@@ -15,6 +15,8 @@ from workers.room import Room
 
 # What an upstream answers that takes no more calls than it has.
 _REFUSALS = frozenset({429, 503, 529})
+# What a rate lets begin in this span is taken ahead; more would only be kept from workers that are as far.
+_AHEAD_S = 1.0
 
 
 class Lane:
@@ -29,6 +31,7 @@ class Lane:
         rate: how many calls and tokens a minute there may be.
         concurrency: calls in flight at most, where `max_in_flight` is not given.
         max_in_flight: calls in flight at most, over all workers together.
+        call_timeout_s: what calls have at most; one that has less is ended for its batch's sake.
         execution: given this lane as its upstream, makes what runs one line.
     """
 
@@ -41,6 +44,7 @@ class Lane:
         *,
         concurrency: int,
         max_in_flight: int | None,
+        call_timeout_s: float,
         execution: Callable[[Upstream], ExecutionService],
         clock: Callable[[], float] = time.monotonic,
     ) -> None:
@@ -51,15 +55,19 @@ class Lane:
         self.answered = 0
         self._concurrency = concurrency
         self._max_in_flight = max_in_flight
+        self._call_timeout_s = call_timeout_s
         # This process's part of what there may be. Of what all workers share it has none before it knows of them.
         self.slots = concurrency if max_in_flight is None else 0
         self._next_slots = self.slots
+        self._next_part = 1.0
         self.room = Room(self.slots)
         self._upstream = upstream
         self._rate = rate
         # Lines that have begun and not ended; what the rate has charged for those whose call is still to come.
         self._active = 0
         self._tickets: deque[Ticket] = deque()
+        # Calls in flight that took one of those.
+        self._charged = 0
         self._clock = clock
         self._pace_from = (clock(), 0)
         self.lines_per_s = 0.0
@@ -79,8 +87,9 @@ class Lane:
     def end(self) -> None:
         """Count a line that ended, or is to be tried again later."""
         self._active -= 1
-        while len(self._tickets) > self._active:
-            self._tickets.popleft()
+        # A line that ended without a call leaves its ticket behind.
+        while len(self._tickets) > self._active - self._charged:
+            self._rate.give_back(self._tickets.popleft(), self._clock())
 
     def tick(self) -> None:
         """Let the limit rise, where it does so by itself."""
@@ -95,7 +104,10 @@ class Lane:
         """Call the upstream; limits learn from how that goes."""
         started_at = self._clock()
         cohort = self.limit.begin(started_at)
-        ticket = self._tickets.popleft() if self._tickets else self._rate.begin(started_at)
+        # One that runs alone, beside these bounds, has none.
+        is_charged = bool(self._tickets)
+        ticket = self._tickets.popleft() if is_charged else self._rate.begin(started_at)
+        self._charged += is_charged
         try:
             answer = await self._upstream.call(endpoint, body, timeout_s)
         except BaseException:
@@ -103,9 +115,12 @@ class Lane:
             self.limit.end(cohort, started_at, now, Outcome.DROPPED)
             self._rate.end(ticket, None, now)
             raise
+        finally:
+            self._charged -= is_charged
         now = self._clock()
-        self.limit.end(cohort, started_at, now, _outcome(answer))
-        self._rate.end(ticket, answer.usage.total_tokens if answer.trouble is Trouble.NONE else None, now)
+        self.limit.end(cohort, started_at, now, self._outcome(answer, timeout_s))
+        # A server that says nothing of tokens must not get any number of them.
+        self._rate.end(ticket, answer.usage.total_tokens or None if answer.trouble is Trouble.NONE else None, now)
         return answer
 
     def close(self) -> Awaitable[None]:
@@ -114,17 +129,26 @@ class Lane:
 
     # What the heartbeat does
 
-    def set_share(self, place: int, workers: int) -> None:
+    def set_share(self, place: int, workers: int, in_flight_elsewhere: int) -> None:
         """Take this process's part of what all workers may do together, as the one at this place, 0-based, among them.
 
-        Called once a second. What it gains it has a second later: by then those that lose it know.
+        Called once a second. What it gains it has a second later, when those that lose it know; and of calls in flight
+        as far as the others have none above their part, from before this one came.
         """
-        self._rate.set_share(1 / workers, self._clock())
+        part = 1 / workers
+        self._rate.set_share(min(part, self._next_part), self._clock())
+        self._next_part = part
         if self._max_in_flight is None:
             return
         share = (self._max_in_flight + workers - 1 - place) // workers
-        self.slots, self._next_slots = min(share, self._next_slots), share
+        self.slots = min(share, self._next_slots, max(self._max_in_flight - in_flight_elsewhere, 0))
+        self._next_slots = share
         self.room.set_slots(self._held_slots())
+
+    @property
+    def has_no_part(self) -> bool:
+        """Whether the others have all that there may be: there are fewer calls than workers."""
+        return self._next_slots == 0
 
     def measure(self) -> LaneState:
         """Return how it has gone since the last time; called by one thread."""
@@ -136,6 +160,8 @@ class Lane:
         slots = self._held_slots()
         self.room.set_slots(slots)
         bound_by = self.limit.reason if self.limit.limit < self.slots else "ceiling"
+        if slots < min(self.slots, self.limit.prospect):
+            bound_by = "rate"
         return LaneState(slots, self.lines_per_s, self.paused, bound_by, self.limit.in_flight)
 
     def has_sped_up(self, after_s: float, times: float) -> bool:
@@ -145,12 +171,12 @@ class Lane:
         return passed_s >= after_s and self.answered - answered > times * self.lines_per_s * passed_s
 
     def _held_slots(self) -> int:
-        return min(self.slots, self.limit.prospect)
+        by_rate = self.limit.in_flight + max(_AHEAD_S * self._rate.calls_per_s(), 1.0)
+        return int(min(self.slots, self.limit.prospect, by_rate))
 
-
-def _outcome(answer: Answer) -> Outcome:
-    if answer.trouble is Trouble.NONE:
-        return Outcome.ANSWERED
-    # What fails fast, or for the line's own sake, says nothing of the upstream's room.
-    is_refused = answer.status in _REFUSALS or answer.error == REQUEST_TIMEOUT
-    return Outcome.REFUSED if is_refused else Outcome.DROPPED
+    def _outcome(self, answer: Answer, timeout_s: float) -> Outcome:
+        if answer.trouble is Trouble.NONE:
+            return Outcome.ANSWERED
+        # What fails fast, or for the line's own sake, says nothing of the upstream's room.
+        is_late = answer.error == REQUEST_TIMEOUT and timeout_s >= self._call_timeout_s
+        return Outcome.REFUSED if is_late or answer.status in _REFUSALS else Outcome.DROPPED

@@ -143,6 +143,8 @@ class Runners:
                 continue
             woken: asyncio.Future[Line] = self._loop.create_future()
             self._idle.append(woken)
+            # Nobody else may be left to look when what waits may begin.
+            self._start_some()
             line = await woken
 
     def _on_end(self, runner: "asyncio.Task[None]") -> None:

@@ -29,6 +29,7 @@ _BOUNDS = {
     "latency": "more would only wait longer at the model server",
     "refused": "the model server refused more",
     "target": "more would make answers later than latency_target_s",
+    "rate": "the requests or tokens a minute",
     "probing": "trying whether more are served",
 }
 

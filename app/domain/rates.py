@@ -76,6 +76,22 @@ class RateLimit:
             self._tokens.charge(self.estimate_tokens, now)
         return Ticket(self.estimate_tokens)
 
+    def calls_per_s(self) -> float:
+        """Return how many calls may begin each second for long, if they take as much as lately; inf without limits."""
+        pace = math.inf
+        if self._requests is not None:
+            pace = self._requests.per_s
+        if self._tokens is not None:
+            pace = min(pace, self._tokens.per_s / max(self.estimate_tokens, 1.0))
+        return pace
+
+    def give_back(self, ticket: Ticket, now: float) -> None:
+        """Take back the charge of a call that was never made."""
+        if self._requests is not None:
+            self._requests.charge(-1.0, now)
+        if self._tokens is not None:
+            self._tokens.charge(-ticket.tokens, now)
+
     def end(self, ticket: Ticket, tokens_used: int | None, now: float) -> None:
         """Correct the charge of a call that ended.
 
@@ -102,6 +118,10 @@ class _Balance:
         # At the start there is no burst: a process that ends and starts again and again has none to add each time.
         self._amount = 0.0
         self._seen_at = -math.inf
+
+    @property
+    def per_s(self) -> float:
+        return self._rate
 
     def set_share(self, part: float, now: float) -> None:
         rate = self._full_rate * part

@@ -106,6 +106,7 @@ class EngineHouse:
             RateLimit(per_minute, None),
             concurrency=CONCURRENCY,
             max_in_flight=max_in_flight,
+            call_timeout_s=60,
             execution=lambda upstream: ExecutionService(upstream, self.clock, policy, call_timeout_s=60),
         )
 

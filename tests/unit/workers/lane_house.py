@@ -1,7 +1,7 @@
 """A lane whose time and upstream are a test's."""
 
 import asyncio
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 
 from app.domain.concurrency import Cohort, ConcurrencyLimit, Outcome
 from app.domain.rates import RateLimit
@@ -30,7 +30,16 @@ class RecordingLimit(ConcurrencyLimit):
 
 
 class ClosableUpstream(ScriptedUpstream):
+    """Does what it is told amid a call, once."""
+
     is_closed = False
+    before_answer: Callable[[], None] | None = None
+
+    async def call(self, endpoint: str, body: bytes, timeout_s: float) -> Answer:
+        act, self.before_answer = self.before_answer, None
+        if act is not None:
+            act()
+        return await super().call(endpoint, body, timeout_s)
 
     async def close(self) -> None:
         self.is_closed = True
@@ -57,6 +66,7 @@ class House:
             rate or RateLimit(None, None),
             concurrency=CONCURRENCY,
             max_in_flight=max_in_flight,
+            call_timeout_s=60,
             execution=lambda upstream: ExecutionService(upstream, self.clock, RetryPolicy(), call_timeout_s=60),
             clock=self.clock.now,
         )
@@ -68,9 +78,9 @@ class House:
             count += 1
         return count
 
-    def call(self) -> Answer:
-        return asyncio.run(self.lane.call(CHAT, b"{}", 60))
+    def call(self, timeout_s: float = 60) -> Answer:
+        return asyncio.run(self.lane.call(CHAT, b"{}", timeout_s))
 
-    def share(self, place: int, workers: int) -> int:
-        self.lane.set_share(place, workers)
+    def share(self, place: int, workers: int, in_flight_elsewhere: int = 0) -> int:
+        self.lane.set_share(place, workers, in_flight_elsewhere)
         return self.lane.slots

@@ -123,11 +123,11 @@ def test_what_all_workers_share_begins_once_this_one_has_its_part(open_house: Ca
     assert finished(house.submit(1))
     before = len(house.other.bodies)
 
-    house.engine.share_out(1, 2)
-    house.engine.share_out(1, 2)
+    house.engine.share_out(1, 2, {})
+    house.engine.share_out(1, 2, {})
     until(lambda: house.other.in_flight == 2)
-    house.engine.share_out(0, 1)
-    house.engine.share_out(0, 1)
+    house.engine.share_out(0, 1, {})
+    house.engine.share_out(0, 1, {})
     until(lambda: house.other.in_flight == 4)
 
     assert before == 0
@@ -149,3 +149,28 @@ def test_stopping_closes_all_upstreams(house: EngineHouse) -> None:
 
     assert house.upstream.is_closed
     assert house.other.is_closed
+
+
+def test_lines_for_which_this_worker_has_no_part_are_dropped(
+    open_house: Callable[..., EngineHouse],
+) -> None:
+    house = open_house(other_in_flight=1)
+    house.other.script = [LONG_AWAY]
+    for _ in range(2):
+        house.engine.share_out(0, 1, {})
+    paused = house.submit(1, is_other=True)
+    until(lambda: house.other_lane.paused == 1)
+    house.other.is_held = True
+    waiting = house.submit(3, is_other=True)
+    until(lambda: house.other.in_flight == 1)
+
+    house.engine.share_out(1, 2, {})
+
+    # A live worker holds them no more, so that repair has others run them; the call in flight goes on.
+    assert finished(paused)
+    until(lambda: waiting.left == 1)
+    house.other.is_held = False
+    assert finished(waiting)
+    assert not waiting.is_given_back
+    assert house.other_lane.answered == 1
+    assert house.other_lane.room._lines == 0

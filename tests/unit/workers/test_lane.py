@@ -1,9 +1,7 @@
 import asyncio
-from contextlib import suppress
 
 import pytest
 
-from app.domain.batch import Usage
 from app.domain.concurrency import Outcome
 from app.domain.rates import RateLimit
 from app.domain.result import REQUEST_TIMEOUT
@@ -35,75 +33,6 @@ def test_no_more_lines_begin_than_the_limit_allows_now() -> None:
     assert house.begun() == 1
 
 
-def test_a_line_is_charged_when_it_begins_so_that_no_lot_begins_by_one_look() -> None:
-    house = House(rate=RateLimit(PER_MINUTE, None))
-
-    begun = house.begun()
-    house.clock.advance(0.9)
-    too_early = house.begun()
-    house.clock.advance(0.1)
-
-    assert (begun, too_early, house.begun()) == (1, 0, 1)
-
-
-def test_the_call_of_a_line_that_has_begun_is_not_charged_again() -> None:
-    house = House(rate=RateLimit(PER_MINUTE, None))
-    house.lane.begin()
-
-    house.call()
-    house.clock.advance(1)
-
-    assert house.begun() == 1
-
-
-def test_a_call_without_a_beginning_is_charged_too() -> None:
-    house = House(rate=RateLimit(PER_MINUTE, None))
-
-    house.call()
-
-    assert house.begun() == 0
-    house.clock.advance(1)
-    assert house.begun() == 1
-
-
-def test_a_line_that_ends_without_a_call_pays_for_none_of_a_later_one() -> None:
-    house = House(rate=RateLimit(PER_MINUTE, None))
-    house.lane.begin()
-    house.lane.end()
-
-    # As a line that runs alone does.
-    house.call()
-    house.clock.advance(1)
-
-    assert house.begun() == 0
-
-
-def test_what_an_answer_took_takes_the_place_of_what_was_reckoned() -> None:
-    answer = good_answer()._replace(usage=Usage(input_tokens=40, output_tokens=20))
-    house = House([answer], rate=RateLimit(None, PER_MINUTE))
-    house.lane.begin()
-
-    house.call()
-    house.lane.end()
-    house.clock.advance(59)
-    too_early = house.begun()
-    house.clock.advance(1)
-
-    assert (too_early, house.begun()) == (0, 1)
-
-
-@pytest.mark.parametrize("entry", [Answer(Trouble.AWAY, 429), ZeroDivisionError()])
-def test_a_call_without_an_answer_stays_charged_as_it_was(entry: Answer | Exception) -> None:
-    house = House([entry], rate=RateLimit(None, PER_MINUTE))
-    house.lane.begin()
-
-    with suppress(ZeroDivisionError):
-        house.call()
-    house.clock.advance(900)
-
-    assert house.begun() == 0
-
-
 @pytest.mark.parametrize(
     ("answer", "outcome"),
     [
@@ -124,6 +53,15 @@ def test_the_limit_is_told_how_calls_end(answer: Answer, outcome: Outcome) -> No
     assert house.call() == answer
     assert limit.outcomes == [outcome]
     assert limit.in_flight == 0
+
+
+def test_a_call_that_its_batch_ends_says_nothing_of_the_upstream() -> None:
+    limit = RecordingLimit(8)
+    house = House([Answer(Trouble.FLAKY, error=REQUEST_TIMEOUT)], limit=limit)
+
+    house.call(timeout_s=59.9)
+
+    assert limit.outcomes == [Outcome.DROPPED]
 
 
 @pytest.mark.parametrize("fault", [ZeroDivisionError(), asyncio.CancelledError()])

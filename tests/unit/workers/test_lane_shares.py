@@ -77,3 +77,37 @@ def test_the_rate_is_shared_too() -> None:
     house.clock.advance(0.1)
 
     assert (too_early, house.begun()) == (0, 1)
+
+
+def test_a_new_worker_begins_no_more_than_the_others_have_left_of_what_they_share() -> None:
+    newcomer = House(max_in_flight=8)
+    newcomer.share(1, 2, 8)
+
+    slots = [newcomer.share(1, 2, in_flight) for in_flight in (8, 6, 2)]
+
+    assert slots == [0, 2, 4]
+
+
+def test_a_worker_has_no_part_where_there_are_fewer_calls_than_workers() -> None:
+    first, second = House(max_in_flight=1), House(max_in_flight=1)
+    for _ in range(2):
+        first.share(0, 2)
+        second.share(1, 2)
+
+    assert (first.lane.has_no_part, second.lane.has_no_part) == (False, True)
+    # The first one's call is still this one's to wait for.
+    first.share(0, 2, in_flight_elsewhere=1)
+    assert not first.lane.has_no_part
+
+
+def test_a_part_of_a_rate_that_grows_is_had_a_beat_later() -> None:
+    house = House(rate=RateLimit(PER_MINUTE, None))
+    house.share(0, 2)
+    house.share(0, 1)
+    house.lane.begin()
+
+    house.clock.advance(1.9)
+    too_early = house.begun()
+    house.clock.advance(0.1)
+
+    assert (too_early, house.begun()) == (0, 1)

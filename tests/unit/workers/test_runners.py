@@ -216,6 +216,19 @@ def test_time_is_looked_at_only_while_a_line_waits_for_it(waits_for_time: bool) 
     with_house(slots, act)
 
 
+def test_a_runner_that_finds_nothing_allowed_has_the_time_looked_at() -> None:
+    slots = Slots(1)
+
+    async def act(house: House) -> None:
+        await house.put(0, 1)
+        slots.slots, slots.waits_for_time, slots.grows_at = 0, True, 1
+        await house.end(0)
+
+        assert house.runners._tick_handle is not None
+
+    with_house(slots, act)
+
+
 def test_waiting_lines_that_are_over_are_dropped_and_the_others_stay_in_order() -> None:
     async def act(house: House) -> None:
         await house.put(0, 1, 2, 3, 4)
