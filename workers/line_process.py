@@ -145,19 +145,26 @@ class LineProcess:
     def receive(self, task_id: str, queue: str, lines: int) -> None:
         """Count a task the moment it comes."""
         self.taken.add(task_id, self._asked_in_term)
-        self._by_queue[queue].room.take(lines)
+        lane = self._by_queue.get(queue)
+        if lane is not None:
+            lane.room.take(lines)
 
     def begin(self, request: dict[str, Any], on_settled: Callable[[], None]) -> None:
         """Begin the task of a request; `on_settled` is called once its lines are recorded, dropped or given back.
 
         Whether lines were given back is noted in the request as GIVEN_BACK: the message has to go to another worker.
         """
-        try:
-            run = self._begin(self._by_queue[request["delivery_info"]["routing_key"]], *_read_request(request))
-        except Exception:
-            # Upkeep sees lines without a result that nobody holds, and has them run again.
-            log.exception("task.broke", task_id=request["id"])
-            run = None
+        queue = request["delivery_info"]["routing_key"]
+        lane, run = self._by_queue.get(queue), None
+        # In both cases upkeep sees lines without a result that nobody holds, and has them run again.
+        if lane is None:
+            # Sent by a version that had one queue for all upstreams.
+            log.info("task.passed_over", task_id=request["id"], queue=queue)
+        else:
+            try:
+                run = self._begin(lane, *_read_request(request))
+            except Exception:
+                log.exception("task.broke", task_id=request["id"])
         if run is None:
             on_settled()
             return

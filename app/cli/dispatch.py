@@ -2,6 +2,7 @@
 
 import json
 from collections import Counter
+from collections.abc import Iterable
 from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import Any
@@ -15,12 +16,15 @@ from app.cli.up.start_faults import told_in_one_line
 from app.config import Settings, load_settings
 from app.domain.errors import SettingInvalid, Unavailable
 from app.domain.fairness import BatchStanding, Why, is_due
+from app.domain.stranded import Stranded
 from app.services.sharing import MOST_BATCHES, LaneLook, Look, window_reason
 from app.wiring.sharing import open_sharing
 
 _PIPED_WIDTH = 200
 # Past so many tasks the order of what waits is the order by level: at one line a task that is far beyond any window.
 _MOST_TURNS = 50_000
+# Of batches that wait for an upstream that is missing so many are named; the JSON has all.
+_MOST_NAMED = 20
 _SQLITE = "sqlite:///"
 # What keeps the calls in flight from being more.
 _BOUNDS = {
@@ -79,17 +83,20 @@ def explain(data: str | None, is_json: bool) -> None:
     among them. The embedded broker of `wylon up` is found by --data.
     """
     with told_in_one_line(), open_sharing(_settings(data)) as sharing:
-        look = sharing.look()
-        explained = explain_look(look, sharing.weights.deadline)
+        explained = explain_look(sharing.look(), sharing.weights.deadline, sharing.stranded())
     if is_json:
         click.echo(json.dumps(explained, indent=2))
     else:
         print_explained(explained)
 
 
-def explain_look(look: Look, deadline_weight: float) -> dict[str, Any]:
+def explain_look(look: Look, deadline_weight: float, stranded: Iterable[Stranded] = ()) -> dict[str, Any]:
     """Return windows, tenants and batches, ready for JSON; dispatch asked now would do what `tasks_now` says."""
-    return {"deadline_weight": deadline_weight, "upstreams": [_explain_lane(lane, look.at) for lane in look.lanes]}
+    return {
+        "deadline_weight": deadline_weight,
+        "upstreams": [_explain_lane(lane, look.at) for lane in look.lanes],
+        "missing_upstreams": [each._asdict() for each in stranded],
+    }
 
 
 def _explain_lane(lane: LaneLook, at: float) -> dict[str, Any]:
@@ -178,6 +185,15 @@ def print_explained(explained: dict[str, Any]) -> None:
         if number:
             console.rule()
         _print_lane(console, lane)
+    for missing in explained["missing_upstreams"]:
+        ids = missing["batch_ids"]
+        more = f" and {len(ids) - _MOST_NAMED:,} more" if len(ids) > _MOST_NAMED else ""
+        console.rule()
+        console.print(
+            f"upstream {missing['upstream']} is not configured\n"
+            f"{missing['lines']:,} lines wait until it is, or until their batches are cancelled or expire: "
+            f"{', '.join(ids[:_MOST_NAMED])}{more}"
+        )
 
 
 def _print_lane(console: Console, explained: dict[str, Any]) -> None:

@@ -71,6 +71,11 @@ class Section(NamedTuple):
         """Return how many lines were never handed out."""
         return self.end_line - self.line_at(self.next_task, per_task)
 
+    @property
+    def unrecorded(self) -> int:
+        """How many of its lines have no result yet."""
+        return self.end_line - self.first_line - self.recorded
+
 
 @dataclass(frozen=True, slots=True)
 class Batch:

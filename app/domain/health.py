@@ -93,6 +93,12 @@ class Health:
         self.due_at = now + pause_s
         return pause_s
 
+    def probe_again(self, now: float) -> None:
+        """Have another call as the probe: the last one said nothing of the server, and lengthens no pause."""
+        self.is_probing = False
+        # Each such probe is a try of its line: they must not follow each other at once.
+        self.due_at = now + FIRST_PAUSE_S
+
     def come_back(self, now: float) -> float:
         """Take the server as healthy; return how long it was left alone."""
         self.is_left_alone = self.is_probing = False

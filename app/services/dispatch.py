@@ -50,7 +50,14 @@ class DispatchService:
                 return 0
             decided_at = self._clock.now()
             seen = self._sharing.look()
-            return sum(self._fill(lane, seen.batches, decided_at) for lane in seen.lanes)
+            sent = 0
+            for lane in seen.lanes:
+                tasks, is_cut_short = self._fill(lane, seen.batches, decided_at)
+                sent += tasks
+                if is_cut_short:
+                    # Each upstream could wait as long for the database as this one, and outlast the lock together.
+                    break
+            return sent
 
     def close(self, batch_id: str) -> None:
         """End a batch that was cancelled or whose window elapsed, once what was published has returned."""
@@ -62,8 +69,8 @@ class DispatchService:
         else:
             self._queue.close_chord(batch_id, batch.tasks_dispatched, batch.tasks)
 
-    def _fill(self, lane: LaneLook, batches: Sequence[Batch], decided_at: float) -> int:
-        """Publish what the window of one upstream has room for."""
+    def _fill(self, lane: LaneLook, batches: Sequence[Batch], decided_at: float) -> tuple[int, bool]:
+        """Publish what the window of one upstream has room for; return the tasks and whether the database was away."""
         turns = [turn.batch_id for turn in lane.sharing.turns() for _ in range(turn.tasks)]
         tasks = Counter(turns)
         parts = {
@@ -72,13 +79,16 @@ class DispatchService:
             for section in batch.sections
             if section.upstream == lane.upstream and batch.id in tasks
         }
-        moved = self._move(parts, tasks)
+        moved, is_cut_short = self._move(parts, tasks)
         pieces = _in_pieces([batch_id for batch_id in turns if batch_id in moved], lane.sharing.new)
         self._publish(lane.upstream, moved, pieces, decided_at)
-        return sum(tasks[batch_id] for batch_id in moved)
+        return sum(tasks[batch_id] for batch_id in moved), is_cut_short
 
-    def _move(self, parts: Mapping[str, "_Part"], tasks: Counter[str]) -> dict[str, "_Part"]:
-        """Count so many more tasks of each batch as handed out; return by id the batches of which that is true."""
+    def _move(self, parts: Mapping[str, "_Part"], tasks: Counter[str]) -> tuple[dict[str, "_Part"], bool]:
+        """Count so many more tasks of each batch as handed out.
+
+        Returns by id the batches of which that is true, and whether others were not tried as the database is away.
+        """
         # The cursor is committed before the messages go: a crash between the two leaves tasks that upkeep finds lost,
         # never messages for tasks that the database does not know of.
         moved: dict[str, _Part] = {}
@@ -90,8 +100,8 @@ class DispatchService:
             except (StorageFull, Unavailable):
                 # What was moved is to be sent now. Each that follows could wait as long for the database as this one.
                 log.warning("dispatch.failed", batch_id=batch_id, tasks=count, exc_info=True)
-                break
-        return moved
+                return moved, True
+        return moved, False
 
     def _publish(
         self, upstream: str, parts: Mapping[str, "_Part"], pieces: Iterable[tuple[str, int]], decided_at: float

@@ -5,6 +5,8 @@ from typing import NamedTuple
 
 from app.domain.batch import Batch, RunningTotal, Section
 from app.domain.fairness import RunningBatch, Sharing, Weights, Window
+from app.domain.lifecycle import Status
+from app.domain.stranded import Stranded, find_stranded
 from app.domain.upstream import DEFAULT_UPSTREAM
 from app.services.ports import BatchStore, Clock, LaneState, Roster, WorkerState
 
@@ -25,6 +27,8 @@ _MAX_WINDOW = 20_000
 _WINDOW_WITHOUT_WORKERS = 256
 # Of more batches that have lines left to send, these get some: of each tenant those with the nearest deadlines.
 MOST_BATCHES = 200
+# More than run.
+ALL_BATCHES = 1_000_000
 
 
 class LaneLook(NamedTuple):
@@ -68,6 +72,10 @@ class SharingService:
         others = _others(self._batches.running_totals(), batches)
         workers, now = self._roster.workers(), self._clock.now()
         return Look(now, batches, [self._look_at(name, batches, others, workers, now) for name in self._upstreams])
+
+    def stranded(self) -> list[Stranded]:
+        """Return what waits for upstreams that are not configured."""
+        return find_stranded(self._batches.active(ALL_BATCHES, {Status.IN_PROGRESS}), self._upstreams)
 
     def _look_at(
         self,

@@ -11,6 +11,7 @@ from app.domain import ids
 from app.domain.batch import Batch
 from app.domain.errors import StateConflict
 from app.domain.lifecycle import Event, Status
+from app.domain.stranded import find_stranded
 from app.domain.upstream import DEFAULT_UPSTREAM
 from app.services.dispatch import DispatchService, line_tasks
 from app.services.ports import (
@@ -25,6 +26,7 @@ from app.services.ports import (
     Roster,
     TrialStore,
 )
+from app.services.sharing import ALL_BATCHES
 
 log = structlog.get_logger()
 
@@ -34,7 +36,6 @@ _EXPIRABLE = frozenset({Status.VALIDATING, Status.IN_PROGRESS})
 _BATCHES_PER_TICK = 500
 # Repair looks at the same ones in so many ticks on end, for what is missing is lost only after some seconds.
 _TICKS_PER_TURN = 3
-_ALL_BATCHES = 1_000_000
 # A validation that has not begun this long after its batch was created has lost its message.
 _VALIDATE_AGAIN_S = 5.0
 # A worker says what it holds once a second, later when its machine is busy: what is missing is lost only after this.
@@ -57,6 +58,8 @@ _UNACKED_AGE_S = 60.0
 _UNACKED_PER_SWEEP = 1_000
 # Workers together hold no more messages than dispatch publishes.
 _UNACKED_PER_LOOK = 25_000
+# An operator may be amid a change of the file.
+_WARN_EVERY_S = 60.0
 
 
 class UpkeepService:
@@ -136,7 +139,8 @@ class UpkeepService:
         chords, with_losses = self._queue.chords(), self._roster.batches_with_losses()
         taken = self._queue.unacked(_UNACKED_PER_SWEEP, self._clock.now() - _UNACKED_AGE_S)
         held = self._held_tasks()
-        active = {batch.id for batch in self._batches.active(_ALL_BATCHES)}
+        batches = self._batches.active(ALL_BATCHES)
+        active = {batch.id for batch in batches}
         self._queue.drop_chords(chords - {ids.group_id(batch_id) for batch_id in active})
         for batch_id in with_losses - active:
             self._roster.forget_losses(batch_id)
@@ -145,6 +149,7 @@ class UpkeepService:
             [message.tag for message in taken if message.task_id not in held and message.batch_id not in active]
         )
         self._queue.drop_unknown_queues()
+        self._warn_of_stranded(batches)
 
     def sweep_blobs(self) -> None:
         """Delete blobs that a crash left without an owner."""
@@ -155,6 +160,13 @@ class UpkeepService:
                 self._delete_orphans(stale)
                 stale = []
         self._delete_orphans(stale)
+
+    def _warn_of_stranded(self, batches: Sequence[Batch]) -> None:
+        for upstream, lines, batch_ids in find_stranded(batches, self._upstreams):
+            if self._roster.is_first(f"stranded.{upstream}", _WARN_EVERY_S):
+                log.warning(
+                    "upstream.missing", upstream=upstream, lines=lines, batches=len(batch_ids), batch_id=batch_ids[0]
+                )
 
     def _repair_lines(self) -> None:
         # The queue is read before the workers: a task that moves from one to the other meanwhile is seen in the first.

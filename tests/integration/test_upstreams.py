@@ -9,6 +9,7 @@ from pathlib import Path
 
 import pytest
 
+from app.adapters.queue import LINES_QUEUE, lines_queue
 from app.domain.lifecycle import Status
 from tests.integration.databases import on_each_database
 from tests.integration.pipeline import TENANT, Pipeline, custom_ids, request_line, stats_of
@@ -143,6 +144,20 @@ def test_a_killed_worker_costs_no_line_of_either(house: House) -> None:
     pipeline.processes["worker-1"].kill()
 
     assert_each_line_once(pipeline, batch_id, 240)
+
+
+def test_line_tasks_in_the_one_queue_of_an_older_version_are_sent_again_to_their_upstream(house: House) -> None:
+    pipeline, own_queue = house.pipeline, lines_queue("slow")
+    batch_id = pipeline.submit(mixed_lines(slow=40, fast=10, sleep_ms=500))
+    until(lambda: pipeline.redis.llen(own_queue), 30, "tasks wait for the slow model")
+
+    moved = 0
+    while message := pipeline.redis.rpop(own_queue):
+        pipeline.redis.lpush(LINES_QUEUE, message.replace(own_queue.encode(), LINES_QUEUE.encode()))
+        moved += 1
+
+    assert moved
+    assert_each_line_once(pipeline, batch_id, 50)
 
 
 def test_a_model_that_no_upstream_has_is_refused_with_its_name(house: House) -> None:

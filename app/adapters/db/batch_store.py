@@ -161,16 +161,17 @@ class SqlBatchStore:
 
     def running_totals(self) -> dict[tuple[str, str], RunningTotal]:
         by = (batches.c.upstream, batches.c.tenant_id)
-        query = select(*by, func.count(), func.sum(_OUTSTANDING)).where(_IS_RUNNING, batches.c.mixed.is_(None))
+        plain = select(*by, func.count(), func.sum(_OUTSTANDING)).where(_IS_RUNNING, batches.c.mixed.is_(None))
+        # Each refill reads all of these: no more of them than it takes.
+        mixed = select(batches.c.tenant_id, batches.c.lines_per_task, batches.c.mixed)
         with reading(self._engine) as connection:
-            rows = connection.execute(query.group_by(*by))
+            rows = connection.execute(plain.group_by(*by))
             totals = {(name, tenant): RunningTotal(count, int(lines)) for name, tenant, count, lines in rows}
-            mixed = _all(connection.execute(select(batches).where(_IS_RUNNING, batches.c.mixed.is_not(None))))
-        for batch in mixed:
-            for section in batch.mixed:
-                count, lines = totals.get((section.upstream, batch.tenant_id), RunningTotal())
-                total = RunningTotal(count + 1, lines + section.outstanding(batch.lines_per_task))
-                totals[section.upstream, batch.tenant_id] = total
+            of_mixed = connection.execute(mixed.where(_IS_RUNNING, batches.c.mixed.is_not(None))).all()
+        for tenant, per_task, sections in of_mixed:
+            for section in map(Section._make, sections):
+                count, lines = totals.get((section.upstream, tenant), RunningTotal())
+                totals[section.upstream, tenant] = RunningTotal(count + 1, lines + section.outstanding(per_task))
         return totals
 
     def _nearest(self, is_wanted: ColumnElement[bool], limit: int) -> list[Batch]:

@@ -161,6 +161,8 @@ class BalancedUpstream:
             self._left_alone.remove(server)
             self._healthy.append(server)
             log.info("upstream.back", url=server.url, away_s=round(away_s, 3))
+        elif sign is Sign.NOTHING:
+            health.probe_again(self._now())
         else:
             health.last_error = _error_of(answer)
             health.leave_alone(self._now(), self._draw(), answer.retry_after_s or 0.0)

@@ -126,7 +126,7 @@ def test_a_probe_that_is_limited_shows_that_the_server_is_back() -> None:
     asyncio.run(run())
 
 
-@pytest.mark.parametrize("failure", [REFUSED, TIMED_OUT, BUSY[1], BROKEN, SILENT])
+@pytest.mark.parametrize("failure", [REFUSED, TIMED_OUT, BUSY[1]])
 def test_each_probe_that_fails_doubles_the_pause_up_to_its_longest(failure: Answer) -> None:
     async def run() -> list[float | None]:
         house = House(2)
@@ -139,6 +139,23 @@ def test_each_probe_that_fails_doubles_the_pause_up_to_its_longest(failure: Answ
         return pauses
 
     assert asyncio.run(run()) == [1, 2, 4, 8, 16, 30, 30]
+
+
+@pytest.mark.parametrize("ending", [BROKEN, SILENT], ids=["broken", "silent"])
+def test_a_probe_that_says_nothing_of_the_server_has_another_follow_soon_and_lengthens_no_pause(
+    ending: Answer,
+) -> None:
+    async def run() -> list[float | None]:
+        house = House(2)
+        await house.let(0, REFUSED)
+        pauses = []
+        for answer in (REFUSED, REFUSED, ending, ending, REFUSED):
+            house.clock.advance(house.status(0).probe_in_s or 0.0)
+            await house.let(0, answer)
+            pauses.append(house.status(0).probe_in_s)
+        return pauses
+
+    assert asyncio.run(run()) == [2, 4, 1, 1, 8]
 
 
 def test_a_new_outage_begins_with_a_short_pause() -> None:

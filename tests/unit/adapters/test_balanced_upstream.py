@@ -12,6 +12,7 @@ from tests.unit.adapters.balanced_house import (
     GOOD,
     LIMITED,
     REFUSED,
+    SILENT,
     House,
     settle,
 )
@@ -110,6 +111,29 @@ def test_where_all_are_left_alone_only_the_first_call_after_the_pause_goes_out()
         house.clock.advance(0.5)
         await house.begin(5)
         assert house.in_flight == [1, 1]
+
+    asyncio.run(run())
+
+
+def test_after_an_outage_of_all_each_server_gets_one_call_until_its_own_probe_is_answered() -> None:
+    async def run() -> None:
+        house = House(3)
+        for number in range(3):
+            await house.let(number, REFUSED)
+        house.clock.advance(1.0)
+
+        await house.begin(10)
+        while_all_are_away = house.in_flight
+        house.servers[1].end()
+        await settle()
+        await house.begin(10)
+        house.servers[0].end(SILENT)
+        await settle()
+        await house.begin(10)
+
+        assert while_all_are_away == [1, 1, 1]
+        assert house.left_alone == [0, 2]
+        assert house.in_flight == [0, 20, 1]
 
     asyncio.run(run())
 

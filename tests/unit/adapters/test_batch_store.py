@@ -2,12 +2,12 @@ from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
-from sqlalchemy import Engine
+from sqlalchemy import Engine, event
 
 from app.adapters.db.batch_store import SqlBatchStore
 from app.adapters.db.engine import open_engine
 from app.adapters.db.migrate import migrate
-from app.domain.batch import cut_into_sections
+from app.domain.batch import RunningTotal, cut_into_sections
 from app.domain.lifecycle import Status
 from app.domain.upstream import DEFAULT_UPSTREAM
 from app.services.ports import Planned
@@ -15,11 +15,16 @@ from tests.unit.services.pipeline_house import NOW, new_batch
 
 
 @pytest.fixture
-def store(tmp_path: Path) -> Iterator[SqlBatchStore]:
-    engine: Engine = open_engine(f"sqlite:///{tmp_path / 'wylon.db'}")
+def engine(tmp_path: Path) -> Iterator[Engine]:
+    engine = open_engine(f"sqlite:///{tmp_path / 'wylon.db'}")
     migrate(engine)
-    yield SqlBatchStore(engine)
+    yield engine
     engine.dispose()
+
+
+@pytest.fixture
+def store(engine: Engine) -> SqlBatchStore:
+    return SqlBatchStore(engine)
 
 
 def add(store: SqlBatchStore, tenant: str, count: int, expires_at: float, *upstreams: str) -> None:
@@ -85,3 +90,15 @@ def test_a_tenant_with_many_upstreams_has_no_more_places_than_others(store: SqlB
     found = [batch.tenant_id for batch in store.undispatched(6)]
 
     assert found == ["many"] * 3 + ["few"] * 3
+
+
+def test_totals_read_no_more_of_a_mixed_batch_than_they_are_made_of(engine: Engine, store: SqlBatchStore) -> None:
+    add(store, "tenant", 2, NOW + 10, "gpu", "cpu")
+    statements: list[str] = []
+    event.listen(engine, "before_cursor_execute", lambda *call: statements.append(call[2]))
+
+    totals = store.running_totals()
+
+    assert totals == {("gpu", "tenant"): RunningTotal(2, 0), ("cpu", "tenant"): RunningTotal(2, 0)}
+    # Errors and metadata are parsed for each row, and may be large.
+    assert not [statement for statement in statements if "errors" in statement or "metadata" in statement]

@@ -145,6 +145,25 @@ def test_each_upstream_is_explained_by_itself(capsys: pytest.CaptureFixture[str]
     assert "batch_gpu" not in cpu
 
 
+def test_lines_for_an_upstream_that_is_not_configured_are_told_with_their_batches(
+    capsys: pytest.CaptureFixture[str],
+) -> None:
+    house = PipelineHouse(upstreams=("gpu", "cpu"))
+    house.add_for({"gpu": 3, "gone": 1_500}, "batch_mixed")
+    house.add_for({"gone": 500}, "batch_gone")
+    sharing = SharingService(house.batches, house.roster, house.clock, HEAVY, house.upstreams)
+
+    explained = explain_look(sharing.look(), HEAVY.deadline, sharing.stranded())
+    print_explained(explained)
+
+    assert explained["missing_upstreams"] == [
+        {"upstream": "gone", "lines": 2_000, "batch_ids": ["batch_gone", "batch_mixed"]}
+    ]
+    told = capsys.readouterr().out.partition("upstream gone is not configured\n")[2]
+    assert told.startswith("2,000 lines wait ")
+    assert told.endswith(": batch_gone, batch_mixed\n")
+
+
 def test_without_a_database_it_is_one_line_and_none_is_made(tmp_path: Path) -> None:
     result = run("--data", str(tmp_path))
 

@@ -20,8 +20,11 @@ class TroubledStore(MemoryBatchStore):
     def __init__(self, database: MemoryDatabase, troubled: range) -> None:
         super().__init__(database)
         self.troubled = troubled
+        # The tasks from which on cursors were to be moved.
+        self.asked: list[int] = []
 
     def move_cursor(self, batch_id: str, from_task: int, to_task: int) -> bool:
+        self.asked.append(from_task)
         if from_task in self.troubled:
             raise Unavailable("The database is away.")
         return super().move_cursor(batch_id, from_task, to_task)
@@ -153,14 +156,18 @@ def test_what_one_upstream_was_sent_before_the_database_went_away_is_sent(house:
     assert house.queue.opened_chords == [("batch_1", 200)]
 
 
-def test_a_database_away_for_the_first_upstream_keeps_none_of_the_seconds_lines(house: PipelineHouse) -> None:
+def test_once_the_database_was_away_no_further_upstream_waits_for_it_in_that_refill(house: PipelineHouse) -> None:
     store = TroubledStore(house.database, troubled=range(100))
     house.add_for({"gpu": 100, "cpu": 100})
 
-    house.dispatch_over(store).refill()
+    sent = house.dispatch_over(store).refill()
+    asked = list(store.asked)
+    store.troubled = range(0)
+    sent_later = house.dispatch_over(store).refill()
 
-    assert (sent_to(house, "gpu"), sent_to(house, "cpu")) == ([], list(range(100, 110)))
-    assert house.queue.opened_chords == [("batch_1", 200)]
+    assert (sent, asked) == (0, [0])
+    assert sent_later == GPU_WINDOW + CPU_WINDOW
+    assert house.queue.opened_chords[0] == ("batch_1", 200)
 
 
 def test_lines_for_an_upstream_that_is_no_longer_configured_wait_and_the_others_go(house: PipelineHouse) -> None:

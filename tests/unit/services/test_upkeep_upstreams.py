@@ -1,11 +1,14 @@
 """What is lost of a batch for several upstreams is sent to where its lines go."""
 
+from typing import Any
+
 import pytest
+from structlog.testing import capture_logs
 
 from app.domain.ids import task_id
 from app.domain.lifecycle import Event
 from app.services.ports import LineTask, Unacked
-from tests.unit.services.pipeline_house import PipelineHouse
+from tests.unit.services.pipeline_house import NOW, PipelineHouse
 
 
 @pytest.fixture
@@ -100,6 +103,47 @@ def test_tasks_that_waited_for_their_upstreams_return_are_sent_then(house: Pipel
 
     assert sent_before == []
     assert sent_again(house) == {0: "gpu", 1: "gpu"}
+
+
+def warned_by(house: PipelineHouse) -> list[dict[str, Any]]:
+    """Return the warnings of a sweep."""
+    with capture_logs() as logs:
+        house.upkeep.sweep_broker()
+    return [entry for entry in logs if entry["log_level"] == "warning"]
+
+
+def test_lines_for_an_upstream_that_is_not_configured_are_warned_of_once_a_minute(house: PipelineHouse) -> None:
+    arrange_sent(house, {"gpu": 3, "cpu": 2})
+    house.add_for({"gpu": 10}, "batch_2", expires_at=NOW + 60)
+    house.record(0)
+    house.configure("cpu")
+
+    warnings = warned_by(house)
+    within_the_minute = warned_by(house)
+    house.clock.advance(60)
+
+    assert warnings == [
+        {
+            "event": "upstream.missing",
+            "log_level": "warning",
+            "upstream": "gpu",
+            "lines": 12,
+            "batches": 2,
+            "batch_id": "batch_2",
+        }
+    ]
+    assert within_the_minute == []
+    assert warned_by(house) == warnings
+
+
+def test_nobody_is_warned_of_lines_that_have_a_result_or_need_none(house: PipelineHouse) -> None:
+    arrange_sent(house, {"gpu": 2, "cpu": 2})
+    house.record(0, 1)
+    house.add_for({"gpu": 10}, "batch_2")
+    house.batches.advance("batch_2", Event.CANCEL_REQUESTED, house.clock.now())
+    house.configure("cpu")
+
+    assert warned_by(house) == []
 
 
 def test_a_batch_for_an_upstream_that_is_gone_ends_when_it_is_cancelled(house: PipelineHouse) -> None:
