@@ -76,18 +76,19 @@ class ModelServer:
         if transport is None:
             return None
         if transport not in self._callers:
-            port = transport.get_extra_info("peername")[1]
+            ends = transport.get_extra_info("peername"), transport.get_extra_info("sockname")
             self._callers[transport] = None
-            self._callers[transport] = await asyncio.get_running_loop().run_in_executor(None, self._owner_of, port)
+            self._callers[transport] = await asyncio.get_running_loop().run_in_executor(None, self._owner_of, *ends)
             for gone in [known for known in self._callers if known.is_closing()]:
                 del self._callers[gone]
         return self._callers.get(transport)
 
-    def _owner_of(self, port: int) -> int | None:
+    def _owner_of(self, caller: tuple[str, int], server: tuple[str, int]) -> int | None:
         for pid in self._worker_pids():
             with suppress(psutil.Error):
                 for connection in psutil.Process(pid).net_connections("tcp4"):
-                    if connection.laddr and connection.laddr.port == port:
+                    # Another process may have the same port at its end of a connection to somewhere else.
+                    if (connection.laddr, connection.raddr) == (caller, server):
                         return pid
         return None
 
