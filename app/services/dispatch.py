@@ -23,6 +23,10 @@ log = structlog.get_logger()
 _PIECES = 4
 # Longer than a refill takes; a holder that died is waited for no longer.
 _LOCK_S = 10.0
+# One move of a cursor may wait for seconds, such as for the lock of a worker that stands still. What was moved before is
+# still sent a while after, but not when repair may have taken it for lost: it would be sent, and called, twice.
+_MOVE_WITHIN_S = 1.0
+_SEND_WITHIN_S = 3.0
 
 
 class DispatchService:
@@ -48,11 +52,10 @@ class DispatchService:
         with self._roster.lock("dispatch", _LOCK_S) as is_held:
             if not is_held:
                 return 0
-            decided_at = self._clock.now()
             seen = self._sharing.look()
             sent = 0
             for lane in seen.lanes:
-                tasks, is_cut_short = self._fill(lane, seen.batches, decided_at)
+                tasks, is_cut_short = self._fill(lane, seen.batches)
                 sent += tasks
                 if is_cut_short:
                     # Each upstream could wait as long for the database as this one, and outlast the lock together.
@@ -69,7 +72,7 @@ class DispatchService:
         else:
             self._queue.close_chord(batch_id, batch.tasks_dispatched, batch.tasks)
 
-    def _fill(self, lane: LaneLook, batches: Sequence[Batch], decided_at: float) -> tuple[int, bool]:
+    def _fill(self, lane: LaneLook, batches: Sequence[Batch]) -> tuple[int, bool]:
         """Publish what the window of one upstream has room for; return the tasks and whether the database was away."""
         turns = [turn.batch_id for turn in lane.sharing.turns() for _ in range(turn.tasks)]
         tasks = Counter(turns)
@@ -79,12 +82,16 @@ class DispatchService:
             for section in batch.sections
             if section.upstream == lane.upstream and batch.id in tasks
         }
-        moved, is_cut_short = self._move(parts, tasks)
+        # Cursors are moved from where they are, so that nobody else has been told to send these until then.
+        decided_at = self._clock.now()
+        moved, is_cut_short = self._move(parts, tasks, decided_at)
         pieces = _in_pieces([batch_id for batch_id in turns if batch_id in moved], lane.sharing.new)
         self._publish(lane.upstream, moved, pieces, decided_at)
         return sum(tasks[batch_id] for batch_id in moved), is_cut_short
 
-    def _move(self, parts: Mapping[str, "_Part"], tasks: Counter[str]) -> tuple[dict[str, "_Part"], bool]:
+    def _move(
+        self, parts: Mapping[str, "_Part"], tasks: Counter[str], decided_at: float
+    ) -> tuple[dict[str, "_Part"], bool]:
         """Count so many more tasks of each batch as handed out.
 
         Returns by id the batches of which that is true, and whether others were not tried as the database is away.
@@ -93,6 +100,8 @@ class DispatchService:
         # never messages for tasks that the database does not know of.
         moved: dict[str, _Part] = {}
         for batch_id, part in parts.items():
+            if self._is_past(decided_at, _MOVE_WITHIN_S):
+                break
             count = tasks[batch_id]
             try:
                 if self._batches.move_cursor(batch_id, part.next_task, part.next_task + count):
@@ -115,6 +124,9 @@ class DispatchService:
             cursors[batch_id] += count
             if batch_id in unsent:
                 continue
+            if self._is_past(decided_at, _SEND_WITHIN_S):
+                log.warning("dispatch.late", upstream=upstream, batches=len(parts))
+                return
             try:
                 if batch.tasks_dispatched == 0 and batch_id not in opened:
                     self._queue.open_chord(batch_id, batch.tasks)
@@ -124,6 +136,10 @@ class DispatchService:
             except Unavailable:
                 unsent.add(batch_id)
                 log.warning("dispatch.failed", batch_id=batch_id, tasks=count, exc_info=True)
+
+    def _is_past(self, decided_at: float, seconds: float) -> bool:
+        # A clock that was set back hides how long ago it was.
+        return abs(self._clock.now() - decided_at) > seconds
 
 
 class _Part(NamedTuple):
