@@ -29,6 +29,7 @@ _BOUNDS = {
     "latency": "more would only wait longer at the model server",
     "refused": "the model server refused more",
     "target": "more would make answers later than latency_target_s",
+    "others": "a part of what another worker found",
     "probing": "trying whether more are served",
 }
 
