@@ -28,11 +28,10 @@ _FREE_BEFORE = 0.7
 _BELOW = math.log(1.3)
 _STEP = math.log(1.04)
 _MAX_STEPS = 40
-# Deviations that the knee is taken to be above what is most likely. With more, several processes raise each other's
-# limits for minutes: each takes the wait that the others cause for how the upstream is.
+# Deviations that the knee is taken to be above what is most likely.
 _HOPE = 1.0
 # How latency rises past the knee: as the calls in flight where they alone use the upstream; half so steeply where
-# others use as much; steeper for the fastest of answers that take unequal times and wait in one line.
+# others, not of wylon, use as much; steeper for the fastest of answers that take unequal times and wait in one line.
 _SLOPES = (0.5, 1.0, 2.0)
 
 
