@@ -32,6 +32,10 @@ _ENDED = 0.65
 # What is said to others changes by this part or more: where their calls in flight stay as they are, what this worker's
 # own do to latency is seen the better.
 _SAID_ANEW = 0.1
+# Beside other workers a refusal lowers what all may have to this part of it at most, and what this worker has to that,
+# until the next report. At that moment few of its calls may be in flight, where calls end and begin together.
+_HELD = 0.8
+_LEAST_CAP = 0.5
 
 
 class Outcome(Enum):
@@ -67,6 +71,7 @@ class ConcurrencyLimit:
         self._said = 0
         # Own calls that were in flight when one was refused, until the next report.
         self._cap = math.inf
+        self._least_cap = 1.0
         self._latency = ByLatency()
         self._refusals = ByRefusals()
         self._target = ByTarget(latency_target_s) if latency_target_s is not None else None
@@ -159,13 +164,17 @@ class ConcurrencyLimit:
             self._choose()
 
     def _refused(self, started_at: float, now: float) -> None:
-        held, is_shared = self._fellows.held(self.in_flight), self._fellows.workers > 1
-        # Where others have calls in flight too, those that are refused before the next report are refused for theirs.
-        is_new = self._cap == math.inf and not (held == 0 and self._fellows.are_settling)
-        if is_shared:
-            self._cap = max(self.in_flight, 1)
-        if is_new or not is_shared:
+        fellows, held = self._fellows, self._fellows.held(self.in_flight)
+        if fellows.workers == 1:
             self._refusals.refused(started_at, now, held)
+        else:
+            if self._cap == math.inf and not (held == 0 and fellows.are_settling):
+                least = _HELD * self._refusals.bound if self._refusals.bound < math.inf else 0
+                self._refusals.refused(started_at, now, max(held, round(least)))
+            # Until the next report the other calls that are refused may be so for those of others.
+            if self._cap == math.inf:
+                self._least_cap = 1.0 if fellows.is_awaited or fellows.are_settling else _LEAST_CAP * self.limit
+            self._cap = max(self._least_cap, min(self.in_flight, self._cap))
         self._start = self.ceiling
         self._choose()
 
