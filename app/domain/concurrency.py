@@ -164,19 +164,23 @@ class ConcurrencyLimit:
             self._choose()
 
     def _refused(self, started_at: float, now: float) -> None:
-        fellows, held = self._fellows, self._fellows.held(self.in_flight)
-        if fellows.workers == 1:
+        held = self._fellows.held(self.in_flight)
+        if self._fellows.workers == 1:
             self._refusals.refused(started_at, now, held)
         else:
-            if self._cap == math.inf and not (held == 0 and fellows.are_settling):
-                least = _HELD * self._refusals.bound if self._refusals.bound < math.inf else 0
-                self._refusals.refused(started_at, now, max(held, round(least)))
-            # Until the next report the other calls that are refused may be so for those of others.
-            if self._cap == math.inf:
-                self._least_cap = 1.0 if fellows.is_awaited or fellows.are_settling else _LEAST_CAP * self.limit
-            self._cap = max(self._least_cap, min(self.in_flight, self._cap))
+            self._refused_beside_others(started_at, now, held)
         self._start = self.ceiling
         self._choose()
+
+    def _refused_beside_others(self, started_at: float, now: float, held: int) -> None:
+        """Lower the bound once a report: other calls that are refused until then may be so for those of others."""
+        is_early = self._fellows.are_settling
+        if self._cap == math.inf:
+            self._least_cap = 1.0 if is_early or self._fellows.is_awaited else _LEAST_CAP * self.limit
+            if held or not is_early:
+                least = _HELD * self._refusals.bound if self._refusals.bound < math.inf else 0
+                self._refusals.refused(started_at, now, max(held, round(least)))
+        self._cap = max(self._least_cap, min(self.in_flight, self._cap))
 
     def _choose(self) -> None:
         bounds = [
