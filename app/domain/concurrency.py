@@ -176,7 +176,8 @@ class ConcurrencyLimit:
         """Lower the bound once a report: other calls that are refused until then may be so for those of others."""
         is_early = self._fellows.are_settling
         if self._cap == math.inf:
-            self._least_cap = 1.0 if is_early or self._fellows.is_awaited else _LEAST_CAP * self.limit
+            least_cap = _LEAST_CAP * (min(self.limit, START) if is_early else self.limit)
+            self._least_cap = 1.0 if self._fellows.is_awaited else least_cap
             if held or not is_early:
                 least = _HELD * self._refusals.bound if self._refusals.bound < math.inf else 0
                 self._refusals.refused(started_at, now, max(held, round(least)))

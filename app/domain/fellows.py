@@ -55,7 +55,7 @@ class Fellows:
         """Take in what all said last, with this worker's at `place`, whose calls in flight by now are `own`."""
         others = [report for number, report in enumerate(reports) if number != place]
         in_flight = sum(report.in_flight for report in others)
-        if is_starting and not own and others and (place or in_flight):
+        if is_starting and not own and others and (place or in_flight > START * len(others)):
             self._waiting = _WAITING
         elif self._waiting:
             self._waiting -= 1
