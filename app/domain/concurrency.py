@@ -204,7 +204,9 @@ class ConcurrencyLimit:
         self._say()
 
     def _say(self) -> None:
-        bound = min(self._latency.settled, self._refusals.bound, self._target.bound if self._target else math.inf)
+        # What it was told itself is no news.
+        latency = self._latency.settled if self._fellows.bound is None else math.inf
+        bound = min(latency, self._refusals.bound, self._target.bound if self._target else math.inf)
         if bound >= self.ceiling * self._fellows.workers or self._fellows.is_awaited:
             self._said = 0
         elif not self._said or abs(bound / self._said - 1) > _SAID_ANEW:
