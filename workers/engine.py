@@ -16,6 +16,7 @@ from app.domain import result
 from app.domain.line import read_request
 from app.domain.result import Result
 from app.services.execution import OutOfTime, Retry
+from app.services.ports import LaneState
 from workers.batches_in_hand import BatchInHand
 from workers.lane import Lane
 from workers.lease import Lease
@@ -78,15 +79,14 @@ class LineEngine:
         """Drop the lines that wait and were taken up in an earlier term of the lease, from any thread."""
         self._loop.call_soon_threadsafe(self._drop_waiting, lambda line: not self._lease.covers(line.run.term))
 
-    def share_out(self, place: int, workers: int, in_flight_elsewhere: Mapping[str, int]) -> None:
+    def share_out(self, place: int, states: Sequence[Mapping[str, LaneState]]) -> None:
         """Give each lane its part of what all workers may do together, from any thread.
 
         Args:
             place: that of this process among the workers, 0-based.
-            workers: how many there are.
-            in_flight_elsewhere: calls that the others have in flight, by lane; none of a lane that is not there.
+            states: what each of them says of its lanes.
         """
-        self._loop.call_soon_threadsafe(self._share_out, place, workers, in_flight_elsewhere)
+        self._loop.call_soon_threadsafe(self._share_out, place, states)
 
     def drain(self, grace_s: float) -> None:
         """Start nothing more, and give lines back: waiting ones now, calls in flight after `grace_s`."""
@@ -203,9 +203,9 @@ class LineEngine:
         for runners in self._all_runners():
             runners.drop_waiting(is_over)
 
-    def _share_out(self, place: int, workers: int, in_flight_elsewhere: Mapping[str, int]) -> None:
+    def _share_out(self, place: int, states: Sequence[Mapping[str, LaneState]]) -> None:
         for lane, runners in self._runners.items():
-            lane.set_share(place, workers, in_flight_elsewhere.get(lane.name, 0))
+            lane.set_share(place, [lanes.get(lane.name, LaneState(0)) for lanes in states])
             runners.look()
         if any(lane.has_no_part for lane in self._lanes):
             # They would wait here for as long as the other workers live: repair has those run them.

@@ -4,7 +4,6 @@ Two threads: a database that answers late must not keep the report, and with it 
 """
 
 import threading
-from collections import Counter
 from collections.abc import Callable, Sequence
 
 import structlog
@@ -99,18 +98,14 @@ class Heartbeat:
             self._engine.let_go()
         workers = self._roster.workers()
         self.windows = {lane.name: window_lines(workers, lane.name) for lane in self._lanes}
-        self._share_out(workers)
+        self._share_out(sorted(workers, key=lambda worker: worker.name))
 
     def _share_out(self, workers: Sequence[WorkerState]) -> None:
-        now, names = self._lease.now(), sorted(worker.name for worker in workers)
+        now, names = self._lease.now(), [worker.name for worker in workers]
         # Reports before their time come of what these workers do, and say nothing of who has come or gone.
         if self._name in names and now - self._shared_at >= _SHARE_EVERY_S:
             self._shared_at = now
-            elsewhere = Counter[str]()
-            for worker in workers:
-                if worker.name != self._name:
-                    elsewhere.update({name: lane.in_flight for name, lane in worker.lanes.items()})
-            self._engine.share_out(names.index(self._name), len(names), elsewhere)
+            self._engine.share_out(names.index(self._name), [worker.lanes for worker in workers])
 
     def follow(self) -> None:
         """Stop batches that run no more, and break off their calls past the grace."""

@@ -2,10 +2,10 @@
 
 import time
 from collections import deque
-from collections.abc import Awaitable, Callable
+from collections.abc import Awaitable, Callable, Sequence
 
 from app.adapters.upstream.balanced import OpenUpstream
-from app.domain.concurrency import ConcurrencyLimit, Outcome
+from app.domain.concurrency import ConcurrencyLimit, Outcome, Report
 from app.domain.rates import RateLimit, Ticket
 from app.domain.result import REQUEST_TIMEOUT
 from app.domain.retry import Trouble
@@ -129,20 +129,22 @@ class Lane:
 
     # What the heartbeat does
 
-    def set_share(self, place: int, workers: int, in_flight_elsewhere: int) -> None:
+    def set_share(self, place: int, states: Sequence[LaneState]) -> None:
         """Take this process's part of what all workers may do together, as the one at this place, 0-based, among them.
 
         Called once a second. What it gains it has a second later, when those that lose it know; and of calls in flight
         as far as the others have none above their part, from before this one came.
         """
-        part = 1 / workers
+        workers, part = len(states), 1 / len(states)
         self._rate.set_share(min(part, self._next_part), self._clock())
         self._next_part = part
-        if self._max_in_flight is None:
-            return
-        share = (self._max_in_flight + workers - 1 - place) // workers
-        self.slots = min(share, self._next_slots, max(self._max_in_flight - in_flight_elsewhere, 0))
-        self._next_slots = share
+        if self._max_in_flight is not None:
+            share = (self._max_in_flight + workers - 1 - place) // workers
+            elsewhere = sum(state.in_flight for number, state in enumerate(states) if number != place)
+            self.slots = min(share, self._next_slots, max(self._max_in_flight - elsewhere, 0))
+            self._next_slots = share
+        reports = [Report(state.in_flight, state.bound) for state in states]
+        self.limit.set_workers(place, reports, self._next_slots)
         self.room.set_slots(self._held_slots())
 
     @property
@@ -162,7 +164,7 @@ class Lane:
         bound_by = self.limit.reason if self.limit.limit < self.slots else "ceiling"
         if slots < min(self.slots, self.limit.prospect):
             bound_by = "rate"
-        return LaneState(slots, self.lines_per_s, self.paused, bound_by, self.limit.in_flight)
+        return LaneState(slots, self.lines_per_s, self.paused, bound_by, *self.limit.report)
 
     def has_sped_up(self, after_s: float, times: float) -> bool:
         """Return whether lines have become so many times as fast as was measured last, at least so long ago."""

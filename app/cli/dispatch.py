@@ -34,6 +34,7 @@ _BOUNDS = {
     "refused": "the model server refused more",
     "target": "more would make answers later than latency_target_s",
     "rate": "the requests or tokens a minute",
+    "others": "a part of what another worker found",
     "probing": "trying whether more are served",
 }
 

@@ -23,8 +23,8 @@ log = structlog.get_logger()
 _PIECES = 4
 # Longer than a refill takes; a holder that died is waited for no longer.
 _LOCK_S = 10.0
-# One move of a cursor may wait for seconds, such as for the lock of a worker that stands still. What was moved before is
-# still sent a while after, but not when repair may have taken it for lost: it would be sent, and called, twice.
+# One move of a cursor may wait for seconds, such as for the lock of a worker that stands still. What was moved before
+# is still sent a while after, but not when repair may have taken it for lost: it would be sent, and called, twice.
 _MOVE_WITHIN_S = 1.0
 _SEND_WITHIN_S = 3.0
 

@@ -95,6 +95,8 @@ class LaneState(NamedTuple):
     # What keeps the slots from being more.
     bound_by: str = ""
     in_flight: int = 0
+    # Calls in flight that all workers should have together, as far as this one found; 0 for no bound.
+    bound: int = 0
 
 
 class WorkerState(NamedTuple):

@@ -2,17 +2,20 @@
 
 import heapq
 import itertools
+import math
 import random
 from collections import deque
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass, field
 from functools import partial
 
-from app.domain.concurrency import Cohort, ConcurrencyLimit, Outcome
+from app.domain.concurrency import Cohort, ConcurrencyLimit, Outcome, Report
 
 _TICK_S = 0.02
 # What a refusal takes to come back.
 _REFUSAL_S = 0.01
+# How often callers tell each other of themselves.
+_REPORT_S = 1.0
 
 
 def always(service_s: float) -> Callable[[random.Random], float]:
@@ -32,6 +35,9 @@ class Caller:
 
     limit: ConcurrencyLimit
     starts_at: float = 0.0
+    # When it first tells the others that it is there, and when it leaves.
+    joins_at: float = 0.0
+    ends_at: float = math.inf
     # Lines that it has at most in hand; None is always enough.
     lines: int | None = None
     answered: int = 0
@@ -42,12 +48,13 @@ class Caller:
 
 
 class Simulation:
-    """Callers that always have lines, on one upstream.
+    """Callers that always have lines, on one upstream; each second each tells the others of itself and hears of them.
 
     Args:
         callers: who calls.
         capacity: calls served at once, of the time; None for any number.
         service_s: draws how long the next call is served.
+        allowed: calls in flight that all callers may have together, in equal parts; None for the ceiling of each.
         mode: what becomes of calls above the capacity: "queue", "refuse", or "slow", where all are served, each slower.
     """
 
@@ -58,6 +65,7 @@ class Simulation:
         capacity: Callable[[float], int | None],
         service_s: Callable[[random.Random], float],
         mode: str = "queue",
+        allowed: int | None = None,
         fault_share: float = 0.0,
         seed: int = 1,
     ) -> None:
@@ -74,7 +82,13 @@ class Simulation:
         self._numbers = itertools.count()
         self._waiting: deque[Callable[[], None]] = deque()
         self._serving = 0
-        for caller in callers:
+        self._allowed = allowed
+        # What callers said last, by place.
+        self._reports: dict[int, Report] = {}
+        for place, caller in enumerate(callers):
+            # A report comes before the first call, the next ones at any time.
+            self._at(caller.joins_at, partial(self._report, place))
+            self._at(caller.joins_at + self._random.uniform(0, _REPORT_S), self._reporter(place))
             self._at(caller.starts_at, self._ticker(caller))
 
     def run(self, until_s: float) -> None:
@@ -128,8 +142,27 @@ class Simulation:
 
         return tick
 
+    def _reporter(self, place: int) -> Callable[[], None]:
+        def report() -> None:
+            self._report(place)
+            self._at(self.now + _REPORT_S, report)
+
+        return report
+
+    def _report(self, place: int) -> None:
+        caller = self.callers[place]
+        if self.now >= caller.ends_at:
+            self._reports.pop(place, None)
+            return
+        self._reports[place] = caller.limit.report
+        places = sorted(self._reports)
+        ceiling = self._allowed // len(places) if self._allowed else caller.limit.ceiling
+        caller.limit.set_workers(places.index(place), [self._reports[each] for each in places], ceiling)
+
     def _call(self, caller: Caller) -> None:
         limit = caller.limit
+        if self.now >= caller.ends_at:
+            return
         while limit.has_room() and (caller.lines is None or limit.in_flight < caller.lines):
             cohort, started_at = limit.begin(self.now), self.now
             capacity = self._capacity(self.now)

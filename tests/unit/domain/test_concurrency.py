@@ -65,19 +65,6 @@ def test_an_upstream_that_queues_is_kept_busy_and_its_queue_short(seed: int) -> 
 
 
 @pytest.mark.parametrize("seed", SEEDS)
-def test_two_workers_do_not_raise_each_others_limit_over_minutes(seed: int) -> None:
-    callers = [Caller(ConcurrencyLimit(256)), Caller(ConcurrencyLimit(256))]
-    simulation = Simulation(callers, capacity=lambda _: 96, service_s=log_normal(BASE_S, 0.2), seed=seed)
-    simulation.run(120)
-
-    simulation.reset()
-    simulation.run(240)
-
-    assert simulation.used > 0.95
-    assert simulation.mean_latency_s < 1.5 * BASE_S
-
-
-@pytest.mark.parametrize("seed", SEEDS)
 def test_an_upstream_that_refuses_is_kept_busy_and_seldom_asked_for_too_much(seed: int) -> None:
     caller = Caller(ConcurrencyLimit(512))
 

@@ -1,6 +1,6 @@
 """A heartbeat whose beats are a test's."""
 
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from types import SimpleNamespace
 
 from app.domain.concurrency import ConcurrencyLimit
@@ -30,11 +30,11 @@ class RecordingEngine:
         self.aborted: list[str] = []
         self.lapses = 0
         self.shares: list[tuple[int, int]] = []
-        self.in_flight_elsewhere: Mapping[str, int] = {}
+        self.states: Sequence[Mapping[str, LaneState]] = ()
 
-    def share_out(self, place: int, workers: int, in_flight_elsewhere: Mapping[str, int]) -> None:
-        self.shares.append((place, workers))
-        self.in_flight_elsewhere = in_flight_elsewhere
+    def share_out(self, place: int, states: Sequence[Mapping[str, LaneState]]) -> None:
+        self.shares.append((place, len(states)))
+        self.states = states
 
     def let_go(self) -> None:
         self.lapses += 1

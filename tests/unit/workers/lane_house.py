@@ -7,7 +7,7 @@ from app.domain.concurrency import Cohort, ConcurrencyLimit, Outcome
 from app.domain.rates import RateLimit
 from app.domain.retry import RetryPolicy
 from app.services.execution import ExecutionService
-from app.services.ports import Answer
+from app.services.ports import Answer, LaneState
 from tests.fakes.outside import FakeClock, ScriptedUpstream
 from tests.unit.workers.waiting import CHAT
 from workers.lane import Lane
@@ -82,5 +82,7 @@ class House:
         return asyncio.run(self.lane.call(CHAT, b"{}", timeout_s))
 
     def share(self, place: int, workers: int, in_flight_elsewhere: int = 0) -> int:
-        self.lane.set_share(place, workers, in_flight_elsewhere)
+        states = [LaneState(0)] * workers
+        states[place - 1] = LaneState(0, in_flight=in_flight_elsewhere)
+        self.lane.set_share(place, states)
         return self.lane.slots

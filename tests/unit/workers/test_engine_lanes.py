@@ -123,11 +123,11 @@ def test_what_all_workers_share_begins_once_this_one_has_its_part(open_house: Ca
     assert finished(house.submit(1))
     before = len(house.other.bodies)
 
-    house.engine.share_out(1, 2, {})
-    house.engine.share_out(1, 2, {})
+    house.engine.share_out(1, [{}, {}])
+    house.engine.share_out(1, [{}, {}])
     until(lambda: house.other.in_flight == 2)
-    house.engine.share_out(0, 1, {})
-    house.engine.share_out(0, 1, {})
+    house.engine.share_out(0, [{}])
+    house.engine.share_out(0, [{}])
     until(lambda: house.other.in_flight == 4)
 
     assert before == 0
@@ -157,14 +157,14 @@ def test_lines_for_which_this_worker_has_no_part_are_dropped(
     house = open_house(other_in_flight=1)
     house.other.script = [LONG_AWAY]
     for _ in range(2):
-        house.engine.share_out(0, 1, {})
+        house.engine.share_out(0, [{}])
     paused = house.submit(1, is_other=True)
     until(lambda: house.other_lane.paused == 1)
     house.other.is_held = True
     waiting = house.submit(3, is_other=True)
     until(lambda: house.other.in_flight == 1)
 
-    house.engine.share_out(1, 2, {})
+    house.engine.share_out(1, [{}, {}])
 
     # A live worker holds them no more, so that repair has others run them; the call in flight goes on.
     assert finished(paused)

@@ -62,8 +62,8 @@ def test_the_window_of_each_upstream_is_that_of_all_workers_that_call_it(house: 
 
 def test_calls_that_the_others_have_in_flight_are_told_with_it(house: House) -> None:
     house.report_of("worker-2", in_flight=5)
-    house.report_of("worker-3", in_flight=2)
+    house.report_of("worker-0", in_flight=2)
 
     house.beat()
 
-    assert house.engine.in_flight_elsewhere == {"default": 7}
+    assert [lanes["default"].in_flight for lanes in house.engine.states] == [2, 0, 5]
