@@ -5,6 +5,7 @@ and the others take an even part of what it says. If each looked for itself, eac
 cause for how the upstream is.
 """
 
+from collections import deque
 from collections.abc import Sequence
 from typing import NamedTuple
 
@@ -14,6 +15,10 @@ START = 16
 _SETTLING = 3
 # For so many reports a worker that begins leaves it to the first to find the room, or to others to give up a part.
 _WAITING = 2
+# A worker that had calls in flight in one of so many reports has not stopped: lines come to it in clumps too. What it
+# leaves in one of these is not taken at once, or it would be missing when it goes on.
+_REMEMBERED = 3
+_DIPS = 2
 
 
 class Report(NamedTuple):
@@ -40,6 +45,9 @@ class Fellows:
         self.least: int | None = None
         self._settling = 0
         self._waiting = 0
+        # The calls in flight of each, by place, as reported lately; the most that others had together.
+        self._recent: deque[list[int]] = deque(maxlen=_REMEMBERED)
+        self._most = 0
 
     @property
     def are_settling(self) -> bool:
@@ -55,6 +63,9 @@ class Fellows:
         """Take in what all said last, with this worker's at `place`, whose calls in flight by now are `own`."""
         others = [report for number, report in enumerate(reports) if number != place]
         in_flight = sum(report.in_flight for report in others)
+        if len(reports) != self.workers:
+            self._recent.clear()
+        self._recent.append([report.in_flight for report in reports])
         if is_starting and not own and others and (place or in_flight > START * len(others)):
             self._waiting = _WAITING
         elif self._waiting:
@@ -64,8 +75,12 @@ class Fellows:
         elif self._settling:
             self._settling -= 1
         self.workers, self.in_flight = len(reports), in_flight
-        calling = [number for number, report in enumerate(reports) if number != place and report.in_flight]
-        self.leads = not calling or (own > 0 and place < calling[0])
+        calling = [
+            number for number, recent in enumerate(zip(*self._recent, strict=True)) if number != place and any(recent)
+        ]
+        self._most = max(sum(recent) - recent[place] for recent in list(self._recent)[-_DIPS:])
+        has_called = own > 0 or any(recent[place] for recent in self._recent)
+        self.leads = not calling or (has_called and place < calling[0])
         self.bound = None if self.leads else reports[calling[0]].bound or None
         self.least = min((report.bound for report in others if report.bound), default=None)
 
@@ -82,4 +97,4 @@ class Fellows:
         if self.workers == 1 or self._settling or self.bound is not None:
             return part
         # Between bounds, for what the others said may be wrong by now.
-        return min(max(bound - self.in_flight, part / 2), part * 2)
+        return min(max(bound - self._most, part / 2), part * 2)
