@@ -28,9 +28,9 @@ _FREE_BEFORE = 0.7
 _BELOW = math.log(1.3)
 _STEP = math.log(1.04)
 _MAX_STEPS = 40
-# Deviations that the knee is taken to be above what is most likely. Of 40 simulated runs of two workers, with 0.7 half
-# used less than 0.95 of an upstream whose answers differ in time (log-normal, sigma 0.6), with 1.0 a tenth, with 1.3
-# none; where all answers take the same time 0, 8 and 48 % were later than 1.5 times an idle upstream's.
+# Deviations that the knee is taken to be above what is most likely: a trade. Of 40 simulated runs of two workers, with
+# 0.7, 1.0 and 1.3 of these 50, 8 and 0 % used less than 0.95 of an upstream whose answers differ in time (log-normal,
+# sigma 0.6), and 0, 12 and 52 % were later than 1.5 times an idle one's, where all answers take the same time.
 _HOPE = 1.0
 # How latency rises past the knee: as the calls in flight where they alone use the upstream; half so steeply where
 # others, not of wylon, use as much; steeper for the fastest of answers that take unequal times and wait in one line.
