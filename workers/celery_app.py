@@ -8,6 +8,7 @@ from app.adapters.queue import CONTROL_QUEUE, LINES_QUEUE, lines_queue
 from app.config import load_settings
 from app.wiring.logs import set_up_logs
 from workers.intake import LineIntake
+from workers.room import MESSAGES_PER_SLOT
 from workers.schedule import SCHEDULE
 
 settings = load_settings()
@@ -21,10 +22,8 @@ _CHORD_LIFETIME_S = settings.longest_window_s + 2 * _DAY_S
 _VISIBILITY_TIMEOUT_S = settings.longest_window_s + _DAY_S
 # Calls that this worker may have in flight, if all upstreams have some.
 _SLOTS = sum(spec.max_in_flight or settings.concurrency for spec in settings.upstreams)
-# Messages that a worker takes at most. At one line a task each call in flight has one, and so has each line that
-# pauses. Three times what dispatch hands out for each call (`app.services.sharing`), for workers get unequal parts of
-# it, and lines of a model that is away must leave some to the others. A message that waits has no thread.
-_MESSAGES = 32 * _SLOTS
+# Messages that a worker takes at most: all that its upstreams may have. A message that waits has no thread.
+_MESSAGES = MESSAGES_PER_SLOT * _SLOTS
 # The threads of the pool, the loop and upkeep, and as many again to reconnect with.
 _MAX_CONNECTIONS = 64
 

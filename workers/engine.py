@@ -205,7 +205,9 @@ class LineEngine:
 
     def _share_out(self, place: int, states: Sequence[Mapping[str, LaneState]]) -> None:
         for lane, runners in self._runners.items():
-            lane.set_share(place, [lanes.get(lane.name, LaneState(0)) for lanes in states])
+            # While the file of upstreams is changed there may be workers that do not know this one.
+            those = [number for number, lanes in enumerate(states) if lane.name in lanes or number == place]
+            lane.set_share(those.index(place), [states[number].get(lane.name, LaneState(0)) for number in those])
             runners.look()
         if any(lane.has_no_part for lane in self._lanes):
             # They would wait here for as long as the other workers live: repair has those run them.

@@ -87,8 +87,8 @@ class Lane:
     def end(self) -> None:
         """Count a line that ended, or is to be tried again later."""
         self._active -= 1
-        # A line that ended without a call leaves its ticket behind.
-        while len(self._tickets) > self._active - self._charged:
+        # A line that ended without a call leaves its ticket behind, if none that ran alone has taken it.
+        while self._tickets and len(self._tickets) > self._active - self._charged:
             self._rate.give_back(self._tickets.popleft(), self._clock())
 
     def tick(self) -> None:
@@ -104,7 +104,7 @@ class Lane:
         """Call the upstream; limits learn from how that goes."""
         started_at = self._clock()
         cohort = self.limit.begin(started_at)
-        # One that runs alone, beside these bounds, has none.
+        # Whose it is makes no difference: one that runs alone, beside these bounds, may have come before its line.
         is_charged = bool(self._tickets)
         ticket = self._tickets.popleft() if is_charged else self._rate.begin(started_at)
         self._charged += is_charged
@@ -140,7 +140,8 @@ class Lane:
         self._next_part = part
         if self._max_in_flight is not None:
             share = (self._max_in_flight + workers - 1 - place) // workers
-            elsewhere = sum(state.in_flight for number, state in enumerate(states) if number != place)
+            # One that reports late may still begin what it had slots for.
+            elsewhere = sum(max(state.in_flight, state.slots) for number, state in enumerate(states) if number != place)
             self.slots = min(share, self._next_slots, max(self._max_in_flight - elsewhere, 0))
             self._next_slots = share
         reports = [Report(state.in_flight, state.bound) for state in states]

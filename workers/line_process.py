@@ -149,6 +149,12 @@ class LineProcess:
         if lane is not None:
             lane.room.take(lines)
 
+    def end(self, task_id: str, queue: str) -> None:
+        """Forget a task that has ended."""
+        self.taken.remove(task_id)
+        if lane := self._by_queue.get(queue):
+            lane.room.task_done()
+
     def begin(self, request: dict[str, Any], on_settled: Callable[[], None]) -> None:
         """Begin the task of a request; `on_settled` is called once its lines are recorded, dropped or given back.
 

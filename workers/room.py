@@ -7,6 +7,10 @@ from collections.abc import Callable
 _LINES_PER_SLOT = 2
 # A fast upstream answers that many in no time: what it answers in this span may be taken as well.
 _LINES_S = 0.1
+# Messages taken for each such call: at one line a task, those of lines in flight and those of lines that wait out their
+# pauses. Three times what dispatch hands out for each call (`app.services.sharing`), for workers get unequal parts of
+# it. Each upstream has its own, so that one that is away leaves the others' theirs.
+MESSAGES_PER_SLOT = 32
 
 
 class Room:
@@ -23,6 +27,7 @@ class Room:
         self._lock = threading.Lock()
         self._lines = 0
         self._last_lines = 1
+        self._tasks = 0
         self._wake: Callable[[], None] | None = None
 
     def on_room(self, wake: Callable[[], None] | None) -> None:
@@ -34,6 +39,15 @@ class Room:
         with self._lock:
             self._lines += lines
             self._last_lines = max(lines, 1)
+            self._tasks += 1
+
+    def task_done(self) -> None:
+        """Count a task that ended, whose message is acknowledged or given back."""
+        with self._lock:
+            self._tasks -= 1
+            has_come_up = self._tasks == MESSAGES_PER_SLOT * self._slots - 1
+        if has_come_up:
+            self._tell()
 
     def line_done(self) -> None:
         """Count a line that waits for nothing but its commit, or to be tried again: both leave room for others."""
@@ -69,7 +83,8 @@ class Room:
 
     def tasks_wanted(self) -> int:
         """Return how many more tasks may be taken, were each as large as the last one."""
-        return -(-(self._limit - self._lines) // self._last_lines)
+        by_lines = -(-(self._limit - self._lines) // self._last_lines)
+        return min(by_lines, MESSAGES_PER_SLOT * self._slots - self._tasks)
 
     def _adjust(self) -> None:
         with self._lock:

@@ -150,8 +150,8 @@ class Runners:
     def _on_end(self, runner: "asyncio.Task[None]") -> None:
         line = self._in_hand.pop(runner)
         if line is not None:
-            self._bounds.end()
             self._drop(line)
+            self._bounds.end()
             self._start_some()
 
     def _tick(self) -> None:

@@ -27,6 +27,8 @@ _LOCK_S = 10.0
 # is still sent a while after, but not when repair may have taken it for lost: it would be sent, and called, twice.
 _MOVE_WITHIN_S = 1.0
 _SEND_WITHIN_S = 3.0
+# No upstream's window is begun later than this, so that a refill ends within its lock.
+_BEGIN_WITHIN_S = 3.0
 
 
 class DispatchService:
@@ -46,6 +48,8 @@ class DispatchService:
         self._roster = roster
         self._clock = clock
         self._sharing = SharingService(batches, roster, clock, weights or Weights(), upstreams)
+        # Where the next refill begins: with the one that the last had no time for.
+        self._first_lane = 0
 
     def refill(self) -> int:
         """Publish what the windows have room for; return the number of tasks."""
@@ -54,7 +58,12 @@ class DispatchService:
                 return 0
             seen = self._sharing.look()
             sent = 0
-            for lane in seen.lanes:
+            first, self._first_lane = self._first_lane, 0
+            for number in (*range(first, len(seen.lanes)), *range(first)):
+                if self._is_past(seen.at, _BEGIN_WITHIN_S):
+                    self._first_lane = number
+                    break
+                lane = seen.lanes[number]
                 tasks, is_cut_short = self._fill(lane, seen.batches)
                 sent += tasks
                 if is_cut_short:

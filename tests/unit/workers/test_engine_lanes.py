@@ -6,12 +6,14 @@ from collections.abc import Callable, Iterator
 import pytest
 
 from app.domain.retry import Trouble
-from app.services.ports import Answer
+from app.services.ports import Answer, LaneState
 from tests.unit.workers.engine_house import CONCURRENCY, EngineHouse, finished
 from tests.unit.workers.waiting import batch_in_hand, is_settled, until
 
 # A wait that no test lives to see the end of.
 LONG_AWAY = Answer(Trouble.AWAY, 429, "upstream-1", b"{}", retry_after_s=500.0)
+# What a worker that has nothing to do says of its lanes.
+OTHER = {"other": LaneState(0)}
 
 
 @pytest.fixture
@@ -123,14 +125,25 @@ def test_what_all_workers_share_begins_once_this_one_has_its_part(open_house: Ca
     assert finished(house.submit(1))
     before = len(house.other.bodies)
 
-    house.engine.share_out(1, [{}, {}])
-    house.engine.share_out(1, [{}, {}])
+    house.engine.share_out(1, [OTHER, OTHER])
+    house.engine.share_out(1, [OTHER, OTHER])
     until(lambda: house.other.in_flight == 2)
-    house.engine.share_out(0, [{}])
-    house.engine.share_out(0, [{}])
+    house.engine.share_out(0, [OTHER])
+    house.engine.share_out(0, [OTHER])
     until(lambda: house.other.in_flight == 4)
 
     assert before == 0
+
+
+def test_workers_that_do_not_know_an_upstream_have_no_part_of_what_is_shared(
+    open_house: Callable[..., EngineHouse],
+) -> None:
+    house = open_house(other_in_flight=1)
+
+    for _ in range(2):
+        house.engine.share_out(1, [{"default": LaneState(3)}, OTHER])
+
+    assert finished(house.submit(3, is_other=True))
 
 
 def test_lines_that_a_rate_holds_back_begin_as_time_passes(open_house: Callable[..., EngineHouse]) -> None:
@@ -157,14 +170,14 @@ def test_lines_for_which_this_worker_has_no_part_are_dropped(
     house = open_house(other_in_flight=1)
     house.other.script = [LONG_AWAY]
     for _ in range(2):
-        house.engine.share_out(0, [{}])
+        house.engine.share_out(0, [OTHER])
     paused = house.submit(1, is_other=True)
     until(lambda: house.other_lane.paused == 1)
     house.other.is_held = True
     waiting = house.submit(3, is_other=True)
     until(lambda: house.other.in_flight == 1)
 
-    house.engine.share_out(1, [{}, {}])
+    house.engine.share_out(1, [OTHER, OTHER])
 
     # A live worker holds them no more, so that repair has others run them; the call in flight goes on.
     assert finished(paused)

@@ -75,6 +75,22 @@ def test_a_line_that_ends_without_a_call_pays_nothing_while_another_is_called() 
     assert house.begun() == CONCURRENCY
 
 
+def test_a_line_that_runs_alone_may_take_the_charge_of_one_that_has_begun() -> None:
+    house = House(rate=RateLimit(PER_MINUTE, None))
+    house.call()
+    house.clock.advance(10)
+    house.lane.begin()
+
+    async def end_one_amid_the_call_of_the_one_alone() -> None:
+        # The one that has begun finds its ticket gone, and ends first.
+        house.upstream.before_answer = house.lane.end
+        await house.lane.call(CHAT, b"{}", 60)
+
+    asyncio.run(end_one_amid_the_call_of_the_one_alone())
+
+    assert house.begun() == CONCURRENCY
+
+
 def test_a_server_that_says_nothing_of_tokens_gets_no_end_of_them() -> None:
     house = House([good_answer()._replace(usage=Usage())] * 2, rate=RateLimit(None, FIRST_ESTIMATE_TOKENS))
     house.lane.begin()

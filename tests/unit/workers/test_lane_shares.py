@@ -1,6 +1,7 @@
 import pytest
 
 from app.domain.rates import RateLimit
+from app.services.ports import LaneState
 from tests.unit.workers.lane_house import CONCURRENCY, PER_MINUTE, House
 
 
@@ -111,3 +112,14 @@ def test_a_part_of_a_rate_that_grows_is_had_a_beat_later() -> None:
     house.clock.advance(0.1)
 
     assert (too_early, house.begun()) == (0, 1)
+
+
+def test_a_worker_that_may_begin_calls_counts_as_if_it_had_begun_them() -> None:
+    """Its next report may be late."""
+    newcomer = House(max_in_flight=8)
+    states = [LaneState(8, in_flight=1), LaneState(0)]
+
+    for _ in range(2):
+        newcomer.lane.set_share(1, states)
+
+    assert newcomer.lane.slots == 0

@@ -35,7 +35,7 @@ def test_a_line_task_in_a_queue_of_no_upstream_ends_without_its_lines_which_repa
     with capture_logs() as logs:
         process.receive("task", LINES_QUEUE, 50)
         process.begin(request, lambda: settled.append("task"))
-    process.taken.remove("task")
+    process.end("task", LINES_QUEUE)
 
     assert settled == ["task"]
     assert [entry["event"] for entry in logs] == ["task.passed_over"]
@@ -47,6 +47,6 @@ def test_one_that_is_here_already_in_its_own_queue_stays_in_hand(process: LinePr
     process.receive("task", queue, 50)
 
     process.receive("task", LINES_QUEUE, 50)
-    process.taken.remove("task")
+    process.end("task", LINES_QUEUE)
 
     assert process.taken.task_ids() == ("task",)

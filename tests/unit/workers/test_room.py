@@ -2,7 +2,7 @@ import threading
 
 import pytest
 
-from workers.room import Room
+from workers.room import MESSAGES_PER_SLOT, Room
 
 
 @pytest.fixture
@@ -113,3 +113,18 @@ def test_a_line_that_pauses_leaves_its_room_to_others(room: Room) -> None:
 
     assert has_room
     assert room.tasks_wanted() <= 0
+
+
+def test_no_more_tasks_are_taken_than_there_may_be_for_the_slots_though_their_lines_all_pause() -> None:
+    room = Room(1)
+    told: list[str] = []
+    room.on_room(lambda: told.append("room"))
+    for _ in range(MESSAGES_PER_SLOT):
+        room.take(1)
+        room.line_done()
+    when_full = room.tasks_wanted()
+    told.clear()
+
+    room.task_done()
+
+    assert (when_full, room.tasks_wanted(), told) == (0, 1, ["room"])
