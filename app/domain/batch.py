@@ -1,6 +1,6 @@
 """A batch, and what it says of itself while it runs."""
 
-from collections.abc import Sequence
+from collections.abc import Iterable, Sequence
 from dataclasses import dataclass, field
 from typing import NamedTuple
 
@@ -161,6 +161,11 @@ def cut_into_sections(lines: Sequence[tuple[str, int]], per_task: int) -> tuple[
         sections.append(Section(upstream, task, end_task, line, end_line, next_task=task))
         task, line = end_task, end_line
     return tuple(sections)
+
+
+def waiting_for(sections: Iterable[Section]) -> str:
+    """Name the upstreams for which tasks were never handed out, in one order whatever that of the sections."""
+    return ",".join(sorted(section.upstream for section in sections if section.next_task < section.end_task))
 
 
 class RunningTotal(NamedTuple):

@@ -9,7 +9,7 @@ from app.domain.file import File
 from app.domain.lifecycle import ACTIVE, RECORDING, TERMINAL, Event, Status
 from app.domain.result import Result
 from app.services.ports import Planned, Progress, Written
-from tests.fakes.database import BatchRow, FileRow, MemoryDatabase, page_after
+from tests.fakes.database import BatchRow, FileRow, MemoryDatabase, nearest, page_after
 
 
 class MemoryFileStore:
@@ -176,15 +176,14 @@ class MemoryBatchStore:
 
     def active(self, limit: int, statuses: Collection[Status] = ACTIVE) -> list[Batch]:
         with self._db.lock:
-            unfinished = [row.batch for row in self._db.active_batches() if row.batch.status in statuses]
-            return sorted(unfinished, key=_place)[:limit]
+            return nearest([row.batch for row in self._db.active_batches() if row.batch.status in statuses], limit)
 
     def undispatched(self, limit: int) -> list[Batch]:
         running = self.active(len(self._db.batches), {Status.IN_PROGRESS})
-        return [batch for batch in running if batch.tasks_dispatched < batch.tasks][:limit]
+        return nearest([batch for batch in running if batch.tasks_dispatched < batch.tasks], limit)
 
     def outstanding(self, limit: int, after: Batch | None = None) -> list[Batch]:
-        running = self.active(len(self._db.batches), {Status.IN_PROGRESS})
+        running = sorted(self.active(len(self._db.batches), {Status.IN_PROGRESS}), key=_place)
         following = [batch for batch in running if not after or _place(batch) > _place(after)]
         return [batch for batch in following if batch.lines_outstanding][:limit]
 

@@ -9,7 +9,7 @@ from sqlalchemy import ColumnElement, Connection, Engine, Row, and_, case, func,
 from app.adapters.db.engine import reading, writing
 from app.adapters.db.file_store import add_file
 from app.adapters.db.tables import batches
-from app.domain.batch import Batch, LineError, RunningTotal, Section, Usage
+from app.domain.batch import Batch, LineError, RunningTotal, Section, Usage, waiting_for
 from app.domain.errors import NotFound, StateConflict
 from app.domain.lifecycle import ACTIVE, RECORDING, Event, Status, next_status, stamps
 from app.services.ports import Planned, Written
@@ -64,6 +64,7 @@ class SqlBatchStore:
     def accept(self, batch_id: str, planned: Planned, now: float) -> Batch:
         with writing(self._engine) as connection:
             values = planned._asdict() | {"mixed": planned.mixed or None, "tasks": planned.tasks}
+            values["waiting_for"] = waiting_for(planned.mixed) if planned.mixed else None
             return _move(connection, batch_id, Event.ACCEPTED, now, values)
 
     def reject(self, batch_id: str, errors: Sequence[LineError], now: float) -> Batch:
@@ -181,9 +182,9 @@ class SqlBatchStore:
             if len(found) < limit:
                 return found
             # There may be more than are taken: the nearest of each tenant before the next nearest of any, so that one
-            # with many batches leaves room for the others; and of each upstream of a tenant, for those that wait for
-            # one that is slow or away must not keep those for the others from being seen.
-            way = (batches.c.tenant_id, batches.c.upstream, batches.c.mixed.is_(None))
+            # with many batches leaves room for the others. So it is with those of a tenant that wait for the same
+            # upstreams: if one of these is slow or away, they must not keep those for others from being seen.
+            way = (batches.c.tenant_id, func.coalesce(batches.c.waiting_for, batches.c.upstream))
             on_its_way = func.row_number().over(partition_by=way, order_by=(batches.c.expires_at, batches.c.seq))
             by_way = (
                 select(batches.c.seq, batches.c.tenant_id, batches.c.expires_at, on_its_way.label("place"))
@@ -264,7 +265,8 @@ def _move_in_section(connection: Connection, batch_id: str, from_task: int, to_t
     ]
     if sections == list(batch.mixed):
         return False
-    values = {"mixed": sections, "tasks_dispatched": batch.tasks_dispatched + to_task - from_task}
+    dispatched = batch.tasks_dispatched + to_task - from_task
+    values = {"mixed": sections, "waiting_for": waiting_for(sections), "tasks_dispatched": dispatched}
     connection.execute(update(batches).where(batches.c.id == batch_id).values(values))
     return True
 

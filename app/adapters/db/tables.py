@@ -46,6 +46,8 @@ batches = Table(
     Column("upstream", String(64), nullable=False, server_default="default"),
     # Of a batch whose lines go to several upstreams, each one's `Section` as a list.
     Column("mixed", JSON(none_as_null=True)),
+    # And `waiting_for` them.
+    Column("waiting_for", Text),
     Column("total", Integer, nullable=False, server_default="0"),
     Column("completed", Integer, nullable=False, server_default="0"),
     Column("failed", Integer, nullable=False, server_default="0"),

@@ -124,7 +124,8 @@ class BatchStore(Protocol):
     def undispatched(self, limit: int) -> list[Batch]:
         """Return batches in progress with lines that were never handed out, the nearest deadline first.
 
-        Of more than `limit`, those whose deadlines are the nearest within their tenant, for each upstream in turn.
+        Of more than `limit`, those whose deadlines are the nearest within their tenant, in turn of those that wait for
+        the same upstreams.
         """
 
     def outstanding(self, limit: int, after: Batch | None = None) -> list[Batch]:
