@@ -34,8 +34,14 @@ _BACK_OFF = 0.93
 # were answered by then: one refusal in so many calls.
 _QUIET_ANSWERS = 64
 _QUIET_ROUNDS = 6
-# So many times in a row the limit was lowered, and calls were refused none the less.
+# So many times calls were refused with fewer in flight, by this factor, than others were answered with meanwhile.
 _VAIN_CUTS = 8
+_FEWER = 0.9
+# So many more refusals than answers are not those of one model among several.
+_EXCESS = 96
+# Each time that refusals prove to be unrelated, this is believed for so many times as many answers, up to a most.
+_BELIEF = 4
+_MOST_BELIEF = 64 * _QUIET_ANSWERS
 # How far a target may lower or raise the limit at once.
 _TARGET_STEPS = (0.7, 1.1)
 
@@ -122,52 +128,77 @@ class ByRefusals:
         self._step = 1.0
         self._cut_at = -math.inf
         self._cuts = 0
-        self._before = math.inf
-        self._is_unrelated = False
+        # When the row of cuts began, and the most in flight when a call began since that was answered: while the limit
+        # only falls to what the upstream holds, all that begin are refused.
+        self._row_at = math.inf
+        self._answered_beside = 0.0
+        # Whether refusals have nothing to do with how many calls there are; answers without one until that is no longer
+        # believed; how many more refusals than answers there were.
+        self.are_unrelated = False
+        self._belief = _QUIET_ANSWERS
+        self._excess = 0
 
     def refused(self, started_at: float, now: float, in_flight: int) -> None:
         """Lower the bound to what is in flight without the call that was refused, and once a burst by a little more."""
         if in_flight == 0:
             # It refuses the only call there is: one of its models is away, or it takes none at all. That has nothing to
             # do with how many calls there are, and those for another model must not be fewer for it.
-            self._forget()
+            self._give_up()
             return
+        self._quiet = 0
         held = max(min(float(in_flight), self.bound), 1.0)
         if started_at < self._cut_at:
-            if not self._is_unrelated:
-                self.bound = min(self.bound, held)
-                self._roof = min(self._roof, held + 1)
+            self.bound = min(self.bound, held)
+            self._roof = min(self._roof, held + 1)
             return
+        if self.are_unrelated:
+            # Where one model is away others are answered: more refusals than answers are for too many calls.
+            self._excess += 1
+            if self._excess <= _EXCESS:
+                return
+            self._excess = 0
+            self._end_row()
         self._cut_at = now
-        self._cuts += 1
-        if self._cuts == 1 or self._is_unrelated:
-            self._before = held
-        if self._cuts > _VAIN_CUTS:
+        self._row_at = min(self._row_at, now)
+        self._cuts += held < _FEWER * self._answered_beside
+        if self._cuts >= _VAIN_CUTS:
             # Fewer calls were refused as often: what is refused has nothing to do with how many there are.
-            before = self._before
-            self._forget()
-            self.bound = before
-        self._quiet = self._proven = 0
-        if self._is_unrelated:
+            self._give_up()
+            self._belief = min(self._belief * _BELIEF, _MOST_BELIEF)
             return
+        self._proven = 0
         self._step = 1.0
         self.reason = "refused"
         self.bound, self._roof = max(held * _BACK_OFF, 1.0), held + 1
 
     def forget(self) -> None:
         """Leave it to another worker to say what was refused."""
-        self._forget()
-        self._is_unrelated = False
+        self._give_up()
+        self.are_unrelated = False
 
-    def _forget(self) -> None:
-        self.bound, self._roof = math.inf, math.inf
-        self._is_unrelated, self._cuts, self._quiet, self._proven = True, 0, 0, 0
+    def _give_up(self) -> None:
+        self.bound, self._roof, self._cut_at = math.inf, math.inf, -math.inf
+        self.are_unrelated, self._excess, self._quiet, self._proven = True, 0, 0, 0
+        self._end_row()
 
-    def answered(self, in_flight: int, limit: float) -> bool:
-        """Count an answer to one of so many calls in flight; return whether the bound has moved."""
+    def _end_row(self) -> None:
+        self._cuts, self._row_at, self._answered_beside = 0, math.inf, 0.0
+
+    def answered(self, started_at: float, beside: float, in_flight: int, limit: float) -> bool:
+        """Count an answer to a call; return whether the bound has moved.
+
+        Args:
+            started_at: when it began.
+            beside: calls in flight then.
+            in_flight: calls in flight now.
+            limit: how many may be.
+        """
         self._quiet += 1
-        if self._quiet >= _QUIET_ANSWERS:
-            self._is_unrelated = False
+        self._excess = max(self._excess - 1, 0)
+        if started_at >= self._row_at:
+            self._answered_beside = max(self._answered_beside, beside)
+        if self._quiet >= self._belief:
+            self.are_unrelated = False
         # With less to do than the limit allows, the upstream has said nothing of what it would refuse.
         if self.bound > limit or in_flight < _FULL * limit:
             return False
@@ -175,11 +206,12 @@ class ByRefusals:
         is_below = self.bound < self._roof - 1
         if self._proven < (limit if is_below or self._step > 1.0 else max(_QUIET_ANSWERS, _QUIET_ROUNDS * limit)):
             return False
-        self._quiet, self._proven, self._cuts = 0, 0, 0
+        self._proven = 0
         if is_below:
             # Back to the most that it held, a call each time that all have been answered.
             self.bound = min(self.bound + 1, self._roof - 1)
             return True
+        self._end_row()
         self.bound += self._step
         self._roof = self.bound
         self._step = min(self._step * 2, max(self.bound * 0.25, 1.0))

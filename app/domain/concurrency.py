@@ -99,7 +99,7 @@ class ConcurrencyLimit:
             reports: of each worker; what this one's says is not looked at.
             ceiling: this worker's limit never passes it from now on.
         """
-        fellows, were_settling = self._fellows, self._fellows.are_settling
+        fellows, were_settling, was_told = self._fellows, self._fellows.are_settling, self._fellows.bound is not None
         fellows.hear(place, reports, self.in_flight, is_starting=self.reason == "starting")
         self.ceiling, self._cap = max(ceiling, 1), math.inf
         if not self._is_adaptive:
@@ -111,6 +111,9 @@ class ConcurrencyLimit:
             if were_settling and not fellows.are_settling:
                 # What it saw itself before it knew of the others says less than what they say.
                 self._refusals.forget()
+        elif was_told and not fellows.leads and not fellows.are_settling:
+            # The leader has given up its bound.
+            self._latency.follow(math.inf)
         elif fellows.leads and fellows.least is not None and not fellows.are_settling:
             self._latency.heed(fellows.least, fellows.held(self.in_flight))
         self._choose()
@@ -133,7 +136,7 @@ class ConcurrencyLimit:
         if not self._is_adaptive:
             return
         if outcome is Outcome.ANSWERED:
-            self._answered(cohort, now - started_at, now)
+            self._answered(cohort, started_at, now)
             return
         # The cohort is as large as what it can tell of.
         cohort.calls -= 1
@@ -151,10 +154,11 @@ class ConcurrencyLimit:
         self._choose()
         return True
 
-    def _answered(self, cohort: Cohort, latency_s: float, now: float) -> None:
+    def _answered(self, cohort: Cohort, started_at: float, now: float) -> None:
+        latency_s = now - started_at
         cohort.latencies.append(latency_s)
         in_flight = self._fellows.held(self.in_flight + 1)
-        has_moved = self._refusals.answered(in_flight, self._total)
+        has_moved = self._refusals.answered(started_at, cohort.mean_in_flight, in_flight, self._total)
         if self._target is not None and self._target.answered(latency_s, in_flight, self._total, self.limit):
             has_moved = True
         if cohort.is_closed and not cohort.is_scored and len(cohort.latencies) >= _ENDED * cohort.calls:
@@ -181,6 +185,8 @@ class ConcurrencyLimit:
             if held or not is_early:
                 least = _HELD * self._refusals.bound if self._refusals.bound < math.inf else 0
                 self._refusals.refused(started_at, now, max(held, round(least)))
+        if self._refusals.are_unrelated:
+            return
         self._cap = max(self._least_cap, min(self.in_flight, self._cap))
 
     def _choose(self) -> None:

@@ -49,6 +49,11 @@ class Cohort:
         self.latencies: list[float] = []
         self.is_closed = self.is_scored = False
 
+    @property
+    def mean_in_flight(self) -> float:
+        """How many calls were in flight when these began."""
+        return self.in_flight_sum / max(self.calls, 1)
+
     def point(self, floor_s: float) -> "Point":
         """Return what the faster half of it says; most of it must have ended.
 
@@ -59,7 +64,7 @@ class Cohort:
         logs = [math.log(max(latency, floor_s)) for latency in fastest[:half]]
         spread = logs[-1] - logs[self.calls // 6]
         variance = _NOISE**2 + (1.2 * spread) ** 2 / self.calls
-        return Point(math.log(max(self.in_flight_sum / max(self.calls, 1), 1.0)), sum(logs) / half, variance)
+        return Point(math.log(max(self.mean_in_flight, 1.0)), sum(logs) / half, variance)
 
 
 class Point(NamedTuple):

@@ -40,6 +40,8 @@ class Caller:
     ends_at: float = math.inf
     # Lines that it has at most in hand; None is always enough.
     lines: int | None = None
+    # Lines for a model that is away, which come next.
+    lines_away: int = 0
     answered: int = 0
     refused: int = 0
     latency_sum_s: float = 0.0
@@ -56,6 +58,7 @@ class Simulation:
         service_s: draws how long the next call is served.
         allowed: calls in flight that all callers may have together, in equal parts; None for the ceiling of each.
         mode: what becomes of calls above the capacity: "queue", "refuse", or "slow", where all are served, each slower.
+        away_per_s: calls a second of each caller, from when it begins, for a model that is away: refused at once.
     """
 
     def __init__(
@@ -66,7 +69,7 @@ class Simulation:
         service_s: Callable[[random.Random], float],
         mode: str = "queue",
         allowed: int | None = None,
-        fault_share: float = 0.0,
+        away_per_s: float = 0.0,
         seed: int = 1,
     ) -> None:
         self.callers = callers
@@ -76,7 +79,7 @@ class Simulation:
         self._capacity = capacity
         self.service_s = service_s
         self._mode = mode
-        self._fault_share = fault_share
+        self._away_per_s = away_per_s
         self._random = random.Random(seed)
         self._events: list[tuple[float, int, Callable[[], None]]] = []
         self._numbers = itertools.count()
@@ -90,6 +93,8 @@ class Simulation:
             self._at(caller.joins_at, partial(self._report, place))
             self._at(caller.joins_at + self._random.uniform(0, _REPORT_S), self._reporter(place))
             self._at(caller.starts_at, self._ticker(caller))
+            if away_per_s:
+                self._at(caller.starts_at, self._sender_away(caller))
 
     def run(self, until_s: float) -> None:
         """Let time pass up to an instant."""
@@ -142,6 +147,14 @@ class Simulation:
 
         return tick
 
+    def _sender_away(self, caller: Caller) -> Callable[[], None]:
+        def send() -> None:
+            caller.lines_away += 1
+            self._call(caller)
+            self._at(self.now + self._random.expovariate(self._away_per_s), send)
+
+        return send
+
     def _reporter(self, place: int) -> Callable[[], None]:
         def report() -> None:
             self._report(place)
@@ -166,7 +179,8 @@ class Simulation:
         while limit.has_room() and (caller.lines is None or limit.in_flight < caller.lines):
             cohort, started_at = limit.begin(self.now), self.now
             capacity = self._capacity(self.now)
-            if self._fault_share and self._random.random() < self._fault_share:
+            if caller.lines_away:
+                caller.lines_away -= 1
                 self._at(self.now + _REFUSAL_S, self._ender(caller, cohort, started_at, Outcome.REFUSED))
             elif self._mode == "slow" or capacity is None or self._serving < capacity:
                 self._serve(caller, cohort, started_at)
