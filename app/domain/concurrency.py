@@ -183,7 +183,7 @@ class ConcurrencyLimit:
             least_cap = _LEAST_CAP * (min(self.limit, START) if is_early else self.limit)
             self._least_cap = 1.0 if self._fellows.is_awaited else least_cap
             if held or not is_early:
-                least = _HELD * self._refusals.bound if self._refusals.bound < math.inf else 0
+                least = _HELD * self._refusals.bound if held and self._refusals.bound < math.inf else 0
                 self._refusals.refused(started_at, now, max(held, round(least)))
         if self._refusals.are_unrelated:
             return

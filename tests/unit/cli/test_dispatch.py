@@ -157,11 +157,11 @@ def test_lines_for_an_upstream_that_is_not_configured_are_told_with_their_batche
     print_explained(explained)
 
     assert explained["missing_upstreams"] == [
-        {"upstream": "gone", "lines": 2_000, "batch_ids": ["batch_gone", "batch_mixed"]}
+        {"upstream": "gone", "lines": 2_000, "batch_ids": ["batch_mixed", "batch_gone"]}
     ]
     told = capsys.readouterr().out.partition("upstream gone is not configured\n")[2]
     assert told.startswith("2,000 lines wait ")
-    assert told.endswith(": batch_gone, batch_mixed\n")
+    assert told.endswith(": batch_mixed, batch_gone\n")
 
 
 def test_without_a_database_it_is_one_line_and_none_is_made(tmp_path: Path) -> None:
