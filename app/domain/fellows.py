@@ -14,7 +14,7 @@ START = 16
 # Reports from when a worker comes, or begins to call, until all have counted it and said what they do since.
 _SETTLING = 3
 # For so many reports a worker that begins leaves it to the first to find the room, or to others to give up a part.
-_WAITING = 2
+_WAITING = 1
 # A worker that had calls in flight in one of so many reports has not stopped: lines come to it in clumps too. What it
 # leaves in one of these is not taken at once, or it would be missing when it goes on.
 _REMEMBERED = 3
