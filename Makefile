@@ -67,4 +67,4 @@ audit: .venv/.ready ## ask the advisories about every pinned dependency, where t
 	@touch $@
 
 bench: .venv/.ready-bench .venv/.ready-llm ## measure throughput and memory on this machine
-	$(BIN)/python -m bench.run $(ARGS)
+	$(BIN)/python -m bench.run --charts bench-charts $(ARGS)

@@ -9,7 +9,7 @@ import httpx
 
 from bench.batch_run import BatchRun, require_completed
 from bench.processes import API_KEY, Deployment, deployment, upstream
-from bench.report import Row
+from bench.report import Mark, Row
 from bench.requests_file import write_requests
 
 MAX_P99_MS = 50.0
@@ -50,6 +50,7 @@ def measure(key: str, folder: Path, *, lines: int) -> Row:
             f"idle: p50 {_percentile(idle, 50):.1f}, p99 {_percentile(idle, 99):.1f} ms of {len(idle)}"
         ],
         {"busy_ms": busy, "idle_ms": idle},
+        [Mark("the API under load, p99", p99_ms, MAX_P99_MS, is_most=True, unit="ms")],
     )
 
 

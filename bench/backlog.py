@@ -8,7 +8,7 @@ import redis
 from app.config import load_settings
 from bench.batch_run import BatchRun
 from bench.processes import deployment, upstream
-from bench.report import Row
+from bench.report import Mark, Row
 from bench.requests_file import write_requests
 
 MAX_MIB = 32.0
@@ -45,6 +45,7 @@ def measure(key: str, folder: Path, *, lines: int) -> Row:
         peak <= MAX_MIB,
         [f"{empty:.1f} MiB empty, {full:.1f} MiB with {batches} batches accepted"],
         {"empty_mib": empty, "full_mib": full, "peak_mib": peak, "batches": batches},
+        [Mark("Redis with a backlog", peak, MAX_MIB, is_most=True, unit="MiB")],
     )
 
 

@@ -8,7 +8,7 @@ import httpx
 
 from bench.batch_run import BatchRun
 from bench.processes import deployment, upstream
-from bench.report import Row
+from bench.report import Mark, Row
 from bench.requests_file import write_requests
 
 SMALL_LINES, MAX_SMALL_S = 10, 0.15
@@ -53,4 +53,8 @@ def measure(key: str, folder: Path, *, lines: int) -> Row:
         small_median <= MAX_SMALL_S and large_median <= MAX_LARGE_S,
         [f"of {SMALL_LINES} lines, ms: {', '.join(f'{each * 1_000:.0f}' for each in small_s)}"],
         {"small_s": small_s, "large_s": large_s},
+        [
+            Mark(f"the first call of {SMALL_LINES} lines", small_median, MAX_SMALL_S, is_most=True, unit="s"),
+            Mark(f"the first call of {lines:,} lines", large_median, MAX_LARGE_S, is_most=True, unit="s"),
+        ],
     )

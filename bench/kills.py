@@ -11,7 +11,7 @@ import httpx
 
 from bench.batch_run import BatchRun
 from bench.processes import Deployment, deployment, upstream
-from bench.report import Row
+from bench.report import Mark, Row
 from bench.requests_file import custom_id, write_requests
 
 LATENCY_MS = 100
@@ -69,6 +69,7 @@ def measure(key: str, folder: Path, *, lines: int) -> Row:
         not faults and delay_s <= MAX_DELAY_S,
         [f"{repeats} calls were made again"],
         {"ideal_s": ideal_s, "total_s": total_s, "repeated_calls": repeats, "faults": faults},
+        [Mark("killed workers, over the ideal", delay_s, MAX_DELAY_S, is_most=True, unit="s")],
     )
 
 

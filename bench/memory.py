@@ -5,7 +5,7 @@ from pathlib import Path
 from bench.batch_run import BatchRun, require_completed
 from bench.footprint import read_footprints
 from bench.processes import deployment, upstream
-from bench.report import Row, by_process
+from bench.report import Mark, Row, by_process
 from bench.requests_file import write_requests
 
 # Lines of the same size in both, so that only the number of lines and the size of the file differ: 4 and 180 MB.
@@ -34,6 +34,7 @@ def measure(key: str, folder: Path, *, lines: int) -> Row:
             by_process("growth", growth, "MiB"),
         ],
         {"small_mib": small, "large_mib": large, "growth_mib": growth},
+        [Mark("memory, growth", growth[worst], MAX_GROWTH_MIB, is_most=True, unit="MiB")],
     )
 
 

@@ -10,7 +10,7 @@ from pathlib import Path
 
 from bench.batch_run import BatchRun, require_completed
 from bench.processes import deployment, upstream
-from bench.report import Row
+from bench.report import Mark, Row
 from bench.requests_file import write_requests
 
 MIN_RATIO = 2.5
@@ -43,6 +43,7 @@ def measure(key: str, folder: Path, *, lines: int) -> Row:
             f"Ray, lines/s: {', '.join(f'{name}: {rate:,.0f}' for name, rate in theirs.items())}",
         ],
         {"lines": lines, "wylon_lines_per_s": ours, "ray_lines_per_s": theirs, "ratio": ratio},
+        [Mark("times as fast as Ray Data", ratio, MIN_RATIO)],
     )
 
 

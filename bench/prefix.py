@@ -18,7 +18,7 @@ from rich.console import Console
 from bench.batch_run import BatchRun, require_completed
 from bench.prefix_file import PROMPTS, write_shuffled
 from bench.processes import deployment
-from bench.report import Row, print_rows
+from bench.report import Mark, Row, print_rows
 
 MAX_COMPUTED_RATIO = 0.6
 MAX_TIME_RATIO = 0.75
@@ -71,6 +71,10 @@ def measure(key: str, folder: Path, *, lines: int, cache_mib: int = 0) -> Row:
             "time_ratio": time,
             **{grouping: asdict(one) | {"computed_tokens": one.computed_tokens} for grouping, one in read.items()},
         },
+        [
+            Mark("lines that begin alike, prompt tokens", computed, MAX_COMPUTED_RATIO, is_most=True),
+            Mark("lines that begin alike, time", time, MAX_TIME_RATIO, is_most=True),
+        ],
     )
 
 

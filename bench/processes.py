@@ -55,11 +55,19 @@ def upstream(folder: Path, *options: str) -> Iterator[str]:
 
 @contextmanager
 def deployment(
-    data: Path, upstream_url: str, *options: str, settings: Mapping[str, str] | None = None
+    data: Path, upstreams: str | Path, *options: str, settings: Mapping[str, str] | None = None
 ) -> Iterator[Deployment]:
-    """Run `wylon up` with two workers in an empty folder."""
+    """Run `wylon up` in an empty folder, with two workers unless an option says otherwise.
+
+    Args:
+        data: the folder; it is made.
+        upstreams: the base URL of the only one, or a `wylon.toml`.
+        options: more options of the command.
+        settings: variables of its environment.
+    """
     data.mkdir(parents=True)
-    command = [_WYLON, "up", "--port", "0", "--data", str(data), "--upstream", upstream_url, "--workers", "2", *options]
+    named = ["--config", str(upstreams)] if isinstance(upstreams, Path) else ["--upstream", upstreams]
+    command = [_WYLON, "up", "--port", "0", "--data", str(data), *named, "--workers", "2", *options]
     environ = {"WYLON_API_KEY": API_KEY, "WYLON_LOG_LEVEL": "warning", **(settings or {})}
     with _running(command, data / "up.log", environ) as (url, process):
         yield Deployment(url, data, process)

@@ -9,6 +9,24 @@ from rich.console import Console
 from rich.table import Table
 
 
+@dataclass(frozen=True)
+class Mark:
+    """A number and its bar, as a chart shows them; `is_most` where less is better."""
+
+    name: str
+    value: float
+    bar: float
+    is_most: bool = False
+    unit: str = ""
+
+    @property
+    def margin(self) -> float:
+        """How many times as good as it has to be."""
+        if self.is_most:
+            return self.bar / max(self.value, 1e-9)
+        return self.value / self.bar
+
+
 @dataclass
 class Row:
     """One bar and what was measured against it; `notes` are printed below the table."""
@@ -20,6 +38,7 @@ class Row:
     is_met: bool
     notes: list[str] = field(default_factory=list)
     figures: dict[str, Any] = field(default_factory=dict)
+    marks: list[Mark] = field(default_factory=list)
 
 
 def failed_row(key: str, fault: Exception) -> Row:
@@ -41,6 +60,12 @@ def print_rows(rows: list[Row], console: Console) -> None:
 def write_json(rows: list[Row], path: Path) -> None:
     """Write everything that was measured."""
     path.write_text(json.dumps([asdict(row) for row in rows], indent=2) + "\n")
+
+
+def read_json(path: Path) -> list[Row]:
+    """Return what `write_json` wrote."""
+    rows = json.loads(path.read_text())
+    return [Row(**{**row, "marks": [Mark(**mark) for mark in row["marks"]]}) for row in rows]
 
 
 def by_process(label: str, numbers: dict[str, float], unit: str) -> str:

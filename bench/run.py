@@ -8,6 +8,7 @@ from pathlib import Path
 from rich.console import Console
 
 from bench import (
+    adaptive,
     api_latency,
     backlog,
     capacity,
@@ -37,6 +38,11 @@ def main() -> int:
     print_rows(rows, console)
     if given.json is not None:
         write_json(rows, given.json)
+    if given.charts is not None:
+        # Only this needs matplotlib, which `make setup` leaves out.
+        from bench.charts import draw  # noqa: PLC0415
+
+        draw(rows, given.charts)
     return 0 if all(row.is_met for row in rows) else 1
 
 
@@ -111,6 +117,22 @@ def _prefix(folder: Path, given: argparse.Namespace) -> Row:
     return prefix.measure("m", folder, lines=32 if given.quick else 96)
 
 
+def _queueing(key: str, workers: int) -> "Measure":
+    def measure(folder: Path, given: argparse.Namespace) -> Row:
+        lines = 6_000 if given.quick else 15_000
+        return adaptive.measure_queueing(key, folder, workers=workers, capacity=96, lines=lines)
+
+    return measure
+
+
+def _refusing(key: str, workers: int) -> "Measure":
+    def measure(folder: Path, given: argparse.Namespace) -> Row:
+        lines = 4_000 if given.quick else 10_000
+        return adaptive.measure_refusing(key, folder, workers=workers, capacity=64, lines=lines)
+
+    return measure
+
+
 def _variants(folder: Path, given: argparse.Namespace) -> Row:
     return variants.measure("z", folder, lines=2_000 if given.quick else 20_000)
 
@@ -130,6 +152,10 @@ ROWS: dict[str, Measure] = {
     "k": _small_behind_large,
     "l": _two_tenants,
     "m": _prefix,
+    "n": _queueing("n", workers=1),
+    "o": _queueing("o", workers=2),
+    "p": _refusing("p", workers=1),
+    "q": _refusing("q", workers=2),
     "z": _variants,
 }
 
@@ -142,6 +168,7 @@ def _arguments() -> argparse.Namespace:
     parser.add_argument("--quick", action="store_true", help="small sizes: shows that it works, not how fast it is")
     parser.add_argument("--lines", type=int, default=50_000, help="lines of the batches of many lines")
     parser.add_argument("--json", type=Path, metavar="FILE", help="also write all figures there")
+    parser.add_argument("--charts", type=Path, metavar="FOLDER", help="also draw charts there; needs matplotlib")
     return parser.parse_args()
 
 

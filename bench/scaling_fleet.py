@@ -11,9 +11,11 @@ from app.domain.batch import Batch
 from app.domain.ids import task_id
 from app.domain.lifecycle import Status
 from app.domain.result import Result
+from app.domain.upstream import DEFAULT_UPSTREAM
 from app.services import sharing
-from app.services.ports import Delivery, LineTask, Unacked
+from app.services.ports import Delivery, LaneState, LineTask, Unacked, WorkerState
 from tests.fakes.broker import RecordingQueue
+from workers.room import Room
 from workers.taken import Taken
 
 
@@ -74,7 +76,7 @@ class LineQueue(RecordingQueue):
         self.unreturned: dict[str, Unacked] = {}
         self.published_now = 0
 
-    def publish_lines(self, batch_id: str, tasks: Any, delivery: Delivery, decided_at: float) -> None:
+    def publish_lines(self, batch_id: str, upstream: str, tasks: Any, delivery: Delivery, decided_at: float) -> None:
         self.line_tasks.extend((batch_id, task) for task in tasks)
         self.waiting.update(task_id(batch_id, task.number) for task in tasks)
         self.published_now += len(tasks)
@@ -102,8 +104,9 @@ class SimulatedWorker:
 
     def __init__(self, name: str, concurrency: int) -> None:
         self.name = name
-        self.free = concurrency
-        self.taken = Taken(concurrency)
+        self.concurrency = self.free = concurrency
+        self.taken = Taken()
+        self.room = Room(concurrency)
         self.lines: deque[tuple[str, int, str]] = deque()
         self.left: dict[str, int] = {}
         self.results: list[tuple[float, Result, str]] = []
@@ -113,9 +116,15 @@ class SimulatedWorker:
         self.answered = 0
         self.window = 0
 
+    def state(self, since_s: float) -> WorkerState:
+        """Return what it says of itself, so long after the last time."""
+        pace, self.answered = self.answered / since_s, 0
+        self.room.set_pace(pace)
+        return WorkerState(self.name, self.taken.task_ids(), {DEFAULT_UPSTREAM: LaneState(self.concurrency, pace)})
+
     def has_room(self) -> bool:
         """Return whether another task may be taken."""
-        return self.taken.room() > 0
+        return self.room.tasks_wanted() > 0
 
 
 class Commits:

@@ -3,8 +3,9 @@
 from collections.abc import Callable
 from dataclasses import dataclass, replace
 
-from app.services.dispatch import window_lines
-from app.services.ports import WorkerState
+from app.domain.upstream import DEFAULT_UPSTREAM
+from app.services.ports import LaneState, WorkerState
+from app.services.sharing import window_lines
 
 LINES_PER_DAY = 1e8
 DAY_S = 86_400.0
@@ -79,7 +80,7 @@ class Load:
     @property
     def window(self) -> int:
         """Lines that dispatch keeps published and not recorded, at most."""
-        return window_lines([WorkerState("all", self.workers * self.concurrency, 0.0, ())])
+        return window_lines([WorkerState("all", (), {DEFAULT_UPSTREAM: LaneState(self.workers * self.concurrency)})])
 
     @property
     def tasks_held(self) -> float:

@@ -20,7 +20,8 @@ from app.domain import ids
 from app.domain.batch import Batch, Usage
 from app.domain.lifecycle import Status
 from app.domain.result import Result, answered
-from app.services.ports import Planned, WorkerState
+from app.domain.upstream import DEFAULT_UPSTREAM
+from app.services.ports import LaneState, Planned, WorkerState
 
 _ROUNDS = 5
 _COMMIT_S = 3.0
@@ -77,7 +78,10 @@ def read_stores(url: str, *, batches: int, rows: int) -> StoreReads:
         results.record([_result("batch_0", position) for position in range(first, min(first + _RECORD_ROWS, rows))])
     row_bytes = (_database_bytes(engine) - empty) / rows
     running_s = _seconds(lambda: (store.undispatched(batches), store.running_totals()))
-    counts_s = _seconds(lambda: results.counts_by_task("batch_0", 50))
+    batch = store.find("batch_0")
+    if batch is None:
+        raise RuntimeError("The batch that was added is not there.")
+    counts_s = _seconds(lambda: results.counts_by_task(batch))
     engine.dispose()
     return StoreReads(running_s, counts_s, rows, row_bytes)
 
@@ -100,7 +104,7 @@ def commit_rate(url: str, *, batches: int) -> float:
 
 def _state(number: int, tasks_held: int) -> WorkerState:
     held = tuple(ids.task_id("batch", number * tasks_held + task) for task in range(tasks_held))
-    return WorkerState(f"worker-{number}@some-host-{number}", 64, 1.0, held)
+    return WorkerState(f"worker-{number}@some-host-{number}", held, {DEFAULT_UPSTREAM: LaneState(64, 1.0)})
 
 
 def _read_rounds(

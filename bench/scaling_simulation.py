@@ -14,8 +14,9 @@ from itertools import count
 from app.domain.batch import Batch, Usage
 from app.domain.lifecycle import Status
 from app.domain.result import Result
-from app.services.dispatch import DispatchService, is_refill_due, window_lines
-from app.services.ports import LineTask, Planned, Progress, WorkerState, Written
+from app.services.dispatch import DispatchService, is_refill_due
+from app.services.ports import LineTask, Planned, Progress, Written
+from app.services.sharing import window_lines
 from app.services.upkeep import UpkeepService
 from bench.scaling_fleet import Commits, Fleet, Ledger, LineQueue, Outcome, SimulatedWorker, new_batch, window_of
 from bench.scaling_model import GATHER_S, REPAIR_EVERY_S
@@ -154,9 +155,7 @@ class Simulation:
     def _beat(self, worker: SimulatedWorker) -> None:
         if not worker.is_alive:
             return
-        pace, worker.answered = worker.answered / _BEAT_S, 0
-        worker.taken.set_pace(pace)
-        self._roster.report(WorkerState(worker.name, self.fleet.concurrency, pace, worker.taken.task_ids()))
+        self._roster.report(worker.state(_BEAT_S))
         read_at, window = self._roster_read
         if self._clock.now() - read_at > _SAME_ROSTER_S or read_at < 0:
             window = window_lines(self._roster.workers())
@@ -221,7 +220,8 @@ class Simulation:
             self._queue.drop_unacked([name])
             return
         self._busy += not worker.left
-        worker.taken.add(name, len(positions))
+        worker.taken.add(name)
+        worker.room.take(len(positions))
         worker.left[name] = len(positions)
         worker.lines.extend((batch_id, position, name) for position in positions)
         self._start_calls(worker)
@@ -242,7 +242,7 @@ class Simulation:
         worker.free += 1
         self._in_flight -= 1
         worker.answered += 1
-        worker.taken.line_done()
+        worker.room.line_done()
         worker.results.append((self._clock.now(), result, name))
         if not worker.is_writing:
             worker.is_writing = True
@@ -283,9 +283,9 @@ class Simulation:
                 self._busy -= not worker.left
 
     def _tell(self, worker: SimulatedWorker, progress: list[Progress]) -> None:
-        outstanding = sum(batch.lines_outstanding for batch in progress)
+        is_due = is_refill_due(sum(batch.lines_outstanding for batch in progress), worker.window)
         has_more = any(not batch.is_dispatched_whole for batch in progress)
-        if has_more and is_refill_due(outstanding, worker.window) and self._roster.is_first("refill", _REFILL_APART_S):
+        if has_more and is_due and self._roster.is_first("refill", _REFILL_APART_S):
             self._on_control(self._refill)
 
     def _end_batch(self, batch_id: str) -> None:

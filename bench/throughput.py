@@ -11,7 +11,7 @@ from pathlib import Path
 from bench.batch_run import BatchRun, Times, require_completed
 from bench.footprint import cpu_between, read_footprints
 from bench.processes import Deployment, deployment, upstream
-from bench.report import Row, by_process
+from bench.report import Mark, Row, by_process
 from bench.requests_file import write_requests
 
 _BARE_WITHIN_S = 300.0
@@ -67,6 +67,7 @@ def measure(
             "peak_mib": peaks,
             "cpu_s_per_batch": cpu_s,
         },
+        [Mark(f"{what}, of the bare loop", ratio, bar)],
     )
 
 

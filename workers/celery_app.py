@@ -4,10 +4,11 @@ from celery import Celery
 from kombu import Queue
 from kombu.transport import TRANSPORT_ALIASES
 
-from app.adapters.queue import CONTROL_QUEUE, LINES_QUEUE
+from app.adapters.queue import CONTROL_QUEUE, LINES_QUEUE, lines_queue
 from app.config import load_settings
 from app.wiring.logs import set_up_logs
 from workers.intake import LineIntake
+from workers.room import MESSAGES_PER_SLOT
 from workers.schedule import SCHEDULE
 
 settings = load_settings()
@@ -19,10 +20,10 @@ _CHORD_LIFETIME_S = settings.longest_window_s + 2 * _DAY_S
 # A message that was not acknowledged is delivered again after this. It has to be longer than the longest task, which
 # may retry until its batch's deadline; what a dead worker held is sent again by upkeep within seconds instead.
 _VISIBILITY_TIMEOUT_S = settings.longest_window_s + _DAY_S
-# Messages that a worker takes at most. At one line a task each call in flight has one, and so has each line that
-# pauses. Three times what dispatch hands out for each call (`app.services.sharing`), for workers get unequal parts of
-# it, and lines of a model that is away must leave some to the others. A message that waits has no thread.
-_MESSAGES = 32 * settings.concurrency
+# Calls that this worker may have in flight, if all upstreams have some.
+_SLOTS = sum(spec.max_in_flight or settings.concurrency for spec in settings.upstreams)
+# Messages that a worker takes at most: all that its upstreams may have. A message that waits has no thread.
+_MESSAGES = MESSAGES_PER_SLOT * _SLOTS
 # The threads of the pool, the loop and upkeep, and as many again to reconnect with.
 _MAX_CONNECTIONS = 64
 
@@ -36,8 +37,11 @@ app = Celery("wylon", include=["workers.control_tasks", "workers.line_tasks", "w
 app.conf.update(
     broker_url=settings.broker_url,
     result_backend=settings.broker_url,
-    # Both queues go by their name through the default exchange: no binding is kept in Redis that a flush could lose.
-    task_queues=[Queue(CONTROL_QUEUE, routing_key=CONTROL_QUEUE), Queue(LINES_QUEUE, routing_key=LINES_QUEUE)],
+    # All queues go by their name through the default exchange: no binding is kept in Redis that a flush could lose.
+    task_queues=[
+        Queue(name, routing_key=name)
+        for name in (CONTROL_QUEUE, LINES_QUEUE, *(lines_queue(spec.name) for spec in settings.upstreams))
+    ],
     task_default_queue=CONTROL_QUEUE,
     task_create_missing_queues=False,
     # A message is given up only when its work is done: a worker that dies loses none that it had taken.

@@ -1,11 +1,12 @@
 """The engine: one thread with one event loop that makes all calls of this process.
 
-A fixed number of runners takes lines from one queue; a line that waits to be tried again holds no runner.
+Each upstream has a lane of its own: a line that waits in one, or in none as it is to be tried again, keeps none of
+another's waiting.
 """
 
 import asyncio
 import threading
-from collections.abc import Awaitable, Callable, Iterable
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from functools import partial
 
 import structlog
@@ -14,12 +15,14 @@ import uvloop
 from app.domain import result
 from app.domain.line import read_request
 from app.domain.result import Result
-from app.services.execution import ExecutionService, OutOfTime, Retry
+from app.services.execution import OutOfTime, Retry
+from app.services.ports import LaneState
 from workers.batches_in_hand import BatchInHand
+from workers.lane import Lane
 from workers.lease import Lease
 from workers.line_run import Line
 from workers.quarantine import Quarantine
-from workers.taken import Taken
+from workers.runners import OneAtATime, Runners
 from workers.vital_thread import vital_thread
 from workers.writer import ResultWriter
 
@@ -32,39 +35,26 @@ _OUT_OF_TIME_S = 60.0
 
 
 class LineEngine:
-    """Runs lines, up to `concurrency` calls at once."""
+    """Runs lines, as many of each lane at once as that allows."""
 
     def __init__(
         self,
-        execution: ExecutionService,
+        lanes: Sequence[Lane],
         writer: ResultWriter,
-        taken: Taken,
         lease: Lease,
         quarantine: Quarantine,
         *,
-        concurrency: int,
         read_line: Callable[[Line], bytes],
-        close_upstream: Callable[[], Awaitable[None]],
     ) -> None:
-        self._execution = execution
+        self._lanes = list(lanes)
         self._writer = writer
-        self._taken = taken
         self._lease = lease
         self._quarantine = quarantine
-        self._concurrency = concurrency
         self._read_line = read_line
-        self._close_upstream = close_upstream
-        self._runners: dict[asyncio.Task[None], Line | None] = {}
         self._pauses: dict[Line, asyncio.TimerHandle] = {}
         self._is_draining = False
         self._ready = threading.Event()
         self._thread = vital_thread("engine", self._main)
-        self.answered = 0
-
-    @property
-    def lines_paused(self) -> int:
-        """How many lines wait to be tried again."""
-        return len(self._pauses)
 
     def start(self) -> None:
         """Start the thread; returns once it takes lines."""
@@ -79,7 +69,7 @@ class LineEngine:
     def stop_batch(self, batch: BatchInHand) -> None:
         """Start nothing more of a batch, from any thread; calls in flight go on."""
         batch.is_stopped = True
-        self._loop.call_soon_threadsafe(self._drop_paused, lambda line: line.run.batch is batch)
+        self._loop.call_soon_threadsafe(self._drop_waiting, lambda line: line.run.batch is batch)
 
     def abort_batch(self, batch: BatchInHand) -> None:
         """Break off the calls of a batch that are in flight, from any thread."""
@@ -87,7 +77,16 @@ class LineEngine:
 
     def let_go(self) -> None:
         """Drop the lines that wait and were taken up in an earlier term of the lease, from any thread."""
-        self._loop.call_soon_threadsafe(self._drop_lapsed)
+        self._loop.call_soon_threadsafe(self._drop_waiting, lambda line: not self._lease.covers(line.run.term))
+
+    def share_out(self, place: int, states: Sequence[Mapping[str, LaneState]]) -> None:
+        """Give each lane its part of what all workers may do together, from any thread.
+
+        Args:
+            place: that of this process among the workers, 0-based.
+            states: what each of them says of its lanes.
+        """
+        self._loop.call_soon_threadsafe(self._share_out, place, states)
 
     def drain(self, grace_s: float) -> None:
         """Start nothing more, and give lines back: waiting ones now, calls in flight after `grace_s`."""
@@ -106,42 +105,18 @@ class LineEngine:
     async def _serve(self) -> None:
         self._loop = asyncio.get_running_loop()
         self._stopping = asyncio.Event()
-        self._waiting: asyncio.Queue[Line] = asyncio.Queue()
+        self._runners = {lane: Runners(self._attempt, self._drop, lane) for lane in self._lanes}
         # Lines that may end the process go one at a time, beside the others.
-        self._waiting_alone: asyncio.Queue[Line] = asyncio.Queue()
-        for _ in range(self._concurrency):
-            self._add_runner(self._waiting)
-        self._add_runner(self._waiting_alone)
+        self._alone = Runners(
+            self._attempt, self._drop, OneAtATime(), on_next=lambda line: line.lane.room.line_resumed()
+        )
         self._ready.set()
         await self._stopping.wait()
-        runners = list(self._runners)
-        for runner in runners:
-            runner.cancel()
-        await asyncio.gather(*runners, return_exceptions=True)
-        await self._close_upstream()
+        await asyncio.gather(*(runners.stop() for runners in self._all_runners()))
+        await asyncio.gather(*(lane.close() for lane in self._lanes))
 
-    def _add_runner(self, waiting: "asyncio.Queue[Line]") -> None:
-        runner = self._loop.create_task(self._run(waiting))
-        self._runners[runner] = None
-        runner.add_done_callback(partial(self._on_runner_end, waiting))
-
-    def _on_runner_end(self, waiting: "asyncio.Queue[Line]", runner: "asyncio.Task[None]") -> None:
-        line = self._runners.pop(runner)
-        if line is not None:
-            self._drop(line)
-        if not self._stopping.is_set() and not self._is_draining:
-            self._add_runner(waiting)
-
-    async def _run(self, waiting: "asyncio.Queue[Line]") -> None:
-        me = asyncio.current_task()
-        assert me is not None  # noqa: S101 - a coroutine that runs is always some task's
-        while True:
-            line = await waiting.get()
-            if line.run.is_alone:
-                self._taken.line_resumed()
-            self._runners[me] = line
-            await self._attempt(line)
-            self._runners[me] = None
+    def _all_runners(self) -> list[Runners]:
+        return [*self._runners.values(), self._alone]
 
     async def _attempt(self, line: Line) -> None:
         batch = line.run.batch
@@ -154,7 +129,7 @@ class LineEngine:
             if data is None:
                 data = await self._loop.run_in_executor(None, self._read_line, line)
             attempt = partial(
-                self._execution.attempt, batch.id, batch.endpoint, batch.deadline, line.position, data, line.tries
+                line.lane.execution.attempt, batch.id, batch.endpoint, batch.deadline, line.position, data, line.tries
             )
             outcome = await (self._quarantine.watch(line, data, attempt) if line.run.is_alone else attempt())
         except Exception:
@@ -162,8 +137,8 @@ class LineEngine:
             log.exception("line.broke", batch_id=batch.id, position=line.position)
             outcome = self._broken(line, data)
         if isinstance(outcome, Result):
-            self.answered += 1
-            self._taken.line_done()
+            line.lane.answered += 1
+            line.lane.room.line_done()
             self._writer.put(line.run, outcome)
         elif isinstance(outcome, Retry) and not batch.is_stopped and not self._is_draining:
             line.tries = outcome.tries
@@ -194,60 +169,55 @@ class LineEngine:
 
     def _wait(self, line: Line) -> None:
         if not line.run.is_alone:
-            self._waiting.put_nowait(line)
+            self._runners[line.lane].put(line)
             return
         # One that waits for its turn alone takes no call from the others, and so no room from theirs.
-        self._taken.line_done()
-        self._waiting_alone.put_nowait(line)
-
-    def _all_from(self, waiting: "asyncio.Queue[Line]") -> list[Line]:
-        lines = [waiting.get_nowait() for _ in range(waiting.qsize())]
-        for line in lines:
-            if line.run.is_alone:
-                self._taken.line_resumed()
-        return lines
+        line.lane.room.line_done()
+        self._alone.put(line)
 
     def _pause(self, line: Line, seconds: float) -> None:
-        self._taken.line_done()
+        line.lane.room.line_done()
+        line.lane.paused += 1
         self._pauses[line] = self._loop.call_later(seconds, self._resume, line)
 
     def _resume(self, line: Line) -> None:
-        del self._pauses[line]
-        self._taken.line_resumed()
+        self._unpause(line)
         self._wait(line)
 
+    def _unpause(self, line: Line) -> None:
+        self._pauses.pop(line).cancel()
+        line.lane.paused -= 1
+        line.lane.room.line_resumed()
+
     def _drop(self, line: Line) -> None:
-        self._taken.line_done()
+        line.lane.room.line_done()
         if self._is_draining and not line.run.batch.is_stopped:
             line.run.is_given_back = True
         self._writer.put(line.run, None)
 
-    def _drop_lapsed(self) -> None:
-        self._drop_paused(lambda line: not self._lease.covers(line.run.term))
-        for waiting in (self._waiting, self._waiting_alone):
-            for line in self._all_from(waiting):
-                if self._lease.covers(line.run.term):
-                    self._wait(line)
-                else:
-                    self._drop(line)
+    def _drop_waiting(self, is_over: Callable[[Line], bool]) -> None:
+        """Drop the lines that have no call in flight and are over."""
+        for line in [line for line in self._pauses if is_over(line)]:
+            self._unpause(line)
+            self._drop(line)
+        for runners in self._all_runners():
+            runners.drop_waiting(is_over)
 
-    def _drop_paused(self, is_over: Callable[[Line], bool]) -> None:
-        for line, pause in list(self._pauses.items()):
-            if is_over(line):
-                pause.cancel()
-                del self._pauses[line]
-                self._taken.line_resumed()
-                self._drop(line)
+    def _share_out(self, place: int, states: Sequence[Mapping[str, LaneState]]) -> None:
+        for lane, runners in self._runners.items():
+            # While the file of upstreams is changed there may be workers that do not know this one.
+            those = [number for number, lanes in enumerate(states) if lane.name in lanes or number == place]
+            lane.set_share(those.index(place), [states[number].get(lane.name, LaneState(0)) for number in those])
+            runners.look()
+        if any(lane.has_no_part for lane in self._lanes):
+            # They would wait here for as long as the other workers live: repair has those run them.
+            self._drop_waiting(lambda line: line.lane.has_no_part)
 
     def _abort(self, batch: BatchInHand | None) -> None:
-        for runner, line in list(self._runners.items()):
-            if line is not None and (batch is None or line.run.batch is batch):
-                runner.cancel()
+        for runners in self._all_runners():
+            runners.break_off(lambda line: batch is None or line.run.batch is batch)
 
     def _drain(self, grace_s: float) -> None:
         self._is_draining = True
-        self._drop_paused(lambda _: True)
-        for waiting in (self._waiting, self._waiting_alone):
-            for line in self._all_from(waiting):
-                self._drop(line)
+        self._drop_waiting(lambda _: True)
         self._loop.call_later(grace_s, self._abort, None)

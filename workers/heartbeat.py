@@ -4,17 +4,17 @@ Two threads: a database that answers late must not keep the report, and with it 
 """
 
 import threading
-import time
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 
 import structlog
 
 from app.domain.lifecycle import Status
-from app.services.dispatch import window_lines
 from app.services.ports import Roster, WorkerState
+from app.services.sharing import window_lines
 from app.wiring.stores import Stores
 from workers.batches_in_hand import BatchesInHand
 from workers.engine import LineEngine
+from workers.lane import Lane
 from workers.lease import Lease
 from workers.taken import Taken
 from workers.vital_thread import vital_thread
@@ -25,6 +25,8 @@ _BEAT_S = 1.0
 # Lines that are done so much faster than was reported are reported after this, so that the window grows with them.
 _HURRY_S, _HURRY_AT = 0.2, 1.5
 _STOP_WAIT_S = 5.0
+# A part that grows is used one of these later, when every worker has looked since.
+_SHARE_EVERY_S = 0.9 * _BEAT_S
 
 
 class Heartbeat:
@@ -33,10 +35,10 @@ class Heartbeat:
     def __init__(
         self,
         name: str,
-        concurrency: int,
         roster: Roster,
         stores: Stores,
         taken: Taken,
+        lanes: Sequence[Lane],
         engine: LineEngine,
         batches: BatchesInHand,
         lease: Lease,
@@ -44,10 +46,10 @@ class Heartbeat:
         cancel_grace_s: float,
     ) -> None:
         self._name = name
-        self._concurrency = concurrency
         self._roster = roster
         self._stores = stores
         self._taken = taken
+        self._lanes = lanes
         self._engine = engine
         self._batches = batches
         self._lease = lease
@@ -55,14 +57,13 @@ class Heartbeat:
         self._stopping = threading.Event()
         # Set to have the next report at once; and while the process ends.
         self._hurry = threading.Event()
-        self._reported_pace = 0.0
         self._threads = [
             vital_thread("heartbeat", lambda: self._repeat(self.report, self._hurry)),
             vital_thread("follower", lambda: self._repeat(self.follow, self._stopping)),
         ]
-        self._last = (time.monotonic(), 0)
-        # The lines that dispatch keeps published, for all workers together.
-        self.window = 0
+        self._shared_at = float("-inf")
+        # The lines that dispatch keeps published for each upstream, for all workers together.
+        self.windows: dict[str, int] = {}
 
     def start(self) -> None:
         """Report once, then start the threads."""
@@ -84,22 +85,27 @@ class Heartbeat:
 
     def progressed(self) -> None:
         """Report before the second is over, where lines have become far faster; from any thread."""
-        at, answered = self._last
-        passed_s = time.monotonic() - at
-        if passed_s >= _HURRY_S and self._engine.answered - answered > _HURRY_AT * self._reported_pace * passed_s:
+        if any(lane.has_sped_up(_HURRY_S, _HURRY_AT) for lane in self._lanes):
             self._hurry.set()
 
     def report(self) -> None:
         """Say that this worker lives, which extends its lease."""
         self._hurry.clear()
-        lines_per_s = self._reported_pace = self._pace()
-        self._taken.set_pace(lines_per_s)
+        lanes = {lane.name: lane.measure() for lane in self._lanes}
         reported_at = self._lease.now()
-        held, paused = self._taken.task_ids(), self._engine.lines_paused
-        self._roster.report(WorkerState(self._name, self._concurrency, lines_per_s, held, paused))
+        self._roster.report(WorkerState(self._name, self._taken.task_ids(), lanes))
         if self._lease.extend(reported_at):
             self._engine.let_go()
-        self.window = window_lines(self._roster.workers())
+        workers = self._roster.workers()
+        self.windows = {lane.name: window_lines(workers, lane.name) for lane in self._lanes}
+        self._share_out(sorted(workers, key=lambda worker: worker.name))
+
+    def _share_out(self, workers: Sequence[WorkerState]) -> None:
+        now, names = self._lease.now(), [worker.name for worker in workers]
+        # Reports before their time come of what these workers do, and say nothing of who has come or gone.
+        if self._name in names and now - self._shared_at >= _SHARE_EVERY_S:
+            self._shared_at = now
+            self._engine.share_out(names.index(self._name), [worker.lanes for worker in workers])
 
     def follow(self) -> None:
         """Stop batches that run no more, and break off their calls past the grace."""
@@ -127,9 +133,3 @@ class Heartbeat:
         except Exception:
             # Broker or database are away: calls in flight go on, and the next beat is in a second.
             log.warning("worker.beat_missed", exc_info=True)
-
-    def _pace(self) -> float:
-        now, answered = time.monotonic(), self._engine.answered
-        before, answered_before = self._last
-        self._last = (now, answered)
-        return (answered - answered_before) / max(now - before, 0.001)

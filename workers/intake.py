@@ -46,12 +46,15 @@ class LineIntake(bootsteps.StartStopStep):
         if not isinstance(c.pool, LinePool):
             raise RuntimeError("A worker of lines has a pool of its own: start it without -P.")
         c.pool.begin, c.pool.drain_s = process.begin, process.drain_s
-        qos = c.task_consumer.channel.qos
-        qos.wanted, qos.on_ask = process.wanted, process.ask
+        channel = c.task_consumer.channel
+        channel.qos.wanted, channel.qos.note, channel.qos.on_take = process.wanted, process.term, process.take
+        # Only this process knows which upstreams there are: whoever starts it names the one queue.
+        for queue in process.queues:
+            c.add_task_queue(queue)
         if c.hub is not None:
-            qos.call_later = c.hub.call_later
+            channel.qos.call_later = c.hub.call_later
             # By itself the hub looks again only when a second is over or a message comes.
-            process.taken.on_room(partial(c.hub.call_soon, _look_again))
+            process.on_room(partial(c.hub.call_soon, partial(_look_again, channel)))
 
     def stop(self, c: Any) -> None:
         """While the worker ends, have each thread acknowledge or give back its message itself.
@@ -81,15 +84,21 @@ def _end_request(channel: Any) -> None:
             channel._brpop_read()
 
 
-def _look_again() -> None:
-    """Do nothing: the hub asks for a message after each callback, if there is room."""
+def _look_again(channel: Any) -> None:
+    """Take what waits for the room there is; the hub asks for a message after each callback, unless it has asked."""
+    if channel._in_poll and not channel.closed:
+        try:
+            channel.take_waiting()
+        except Exception:
+            # The loop would not survive it; the open request meets the same, and has the consumer connect anew.
+            log.warning("messages.not_taken", exc_info=True)
 
 
 @signals.task_received.connect
 def _count_task(request: Any = None, **_: Any) -> None:
     if _process is not None and request.name == RUN_LINES:
         _batch_id, _number, first, end, *_ = request.args
-        _process.receive(request.id, end - first)
+        _process.receive(request.id, request.delivery_info["routing_key"], end - first)
 
 
 @signals.worker_shutting_down.connect

@@ -1,20 +1,27 @@
 """A worker process: the engine, the writer and the heartbeat, and what a line task does with them."""
 
+from collections import Counter
 from collections.abc import Callable
+from functools import partial
 from typing import Any
 
 import structlog
 from celery import Celery
 
+from app.adapters.queue import lines_queue
 from app.config import Settings
 from app.domain import ids
+from app.domain.concurrency import ConcurrencyLimit
 from app.domain.plan import ENTRY_BYTES, unpack_entries
+from app.domain.rates import RateLimit
+from app.domain.upstream import UpstreamSpec
 from app.services.dispatch import is_refill_due
 from app.services.ports import Delivery, LineTask, Progress
 from app.wiring.lines import Lines, build_lines
 from workers.batches_in_hand import BatchesInHand
 from workers.engine import LineEngine
 from workers.heartbeat import Heartbeat
+from workers.lane import Lane
 from workers.lease import Lease
 from workers.line_run import Line, LineRun
 from workers.quarantine import Quarantine
@@ -43,33 +50,54 @@ class LineProcess:
     def __init__(self, settings: Settings, celery: Celery, name: str) -> None:
         self._settings = settings
         self._lines: Lines = build_lines(settings, celery)
-        self.taken = Taken(settings.concurrency)
+        self.taken = Taken()
+        self._lanes = {spec.name: self._lane(spec) for spec in settings.upstreams}
+        # Which lane's each queue is.
+        self._by_queue = {lines_queue(name): lane for name, lane in self._lanes.items()}
         self._lease = Lease()
         self._asked_in_term = self._lease.term
         self.is_draining = False
         self._batches = BatchesInHand(self._lines.stores.batches)
         self._writer = ResultWriter(self._lines.stores.results.record, self._on_progress)
         self._engine = LineEngine(
-            self._lines.execution,
+            list(self._lanes.values()),
             self._writer,
-            self.taken,
             self._lease,
             Quarantine(self._lines.stores.trials),
-            concurrency=settings.concurrency,
             read_line=self._read_line,
-            close_upstream=self._lines.upstream.close,
         )
         self._heartbeat = Heartbeat(
             name,
-            settings.concurrency,
             self._lines.roster,
             self._lines.stores,
             self.taken,
+            list(self._lanes.values()),
             self._engine,
             self._batches,
             self._lease,
             cancel_grace_s=settings.cancel_grace_s,
         )
+
+    def _lane(self, spec: UpstreamSpec) -> Lane:
+        return Lane(
+            spec.name,
+            self._lines.upstreams[spec.name],
+            ConcurrencyLimit(
+                spec.max_in_flight or self._settings.concurrency,
+                is_adaptive=spec.is_adaptive,
+                latency_target_s=spec.latency_target_s,
+            ),
+            RateLimit(spec.requests_per_minute, spec.tokens_per_minute),
+            concurrency=self._settings.concurrency,
+            max_in_flight=spec.max_in_flight,
+            call_timeout_s=spec.call_timeout_s,
+            execution=partial(self._lines.execution, spec),
+        )
+
+    @property
+    def queues(self) -> list[str]:
+        """The queues that this process takes lines from."""
+        return list(self._by_queue)
 
     @property
     def drain_s(self) -> float:
@@ -94,29 +122,55 @@ class LineProcess:
         self._heartbeat.stop()
         self._lines.stores.engine.dispose()
 
-    def wanted(self) -> int:
-        """Return how many tasks more may be taken, were each as large as the last one."""
-        return self.taken.room() if self._lease.is_held() else 0
+    def on_room(self, wake: Callable[[], None]) -> None:
+        """Have `wake` called, from any thread, whenever there is room for a task."""
+        for lane in self._lanes.values():
+            lane.room.on_room(wake)
 
-    def ask(self) -> None:
-        """Note that messages are asked for: what comes was taken off the queue in this term of the lease or later."""
-        self._asked_in_term = self._lease.term
+    def wanted(self, queue: str) -> int | None:
+        """Return how many tasks more may be taken, were each as large as the last; None of a queue without lines."""
+        if not self._lease.is_held():
+            return 0
+        lane = self._by_queue.get(queue)
+        return lane.room.tasks_wanted() if lane is not None else None
 
-    def receive(self, task_id: str, lines: int) -> None:
+    def term(self) -> int:
+        """Return the term of the lease, as messages are asked for."""
+        return self._lease.term
+
+    def take(self, term: int) -> None:
+        """Note in which term the messages that come now were asked for: they left the queue in it or later."""
+        self._asked_in_term = term
+
+    def receive(self, task_id: str, queue: str, lines: int) -> None:
         """Count a task the moment it comes."""
-        self.taken.add(task_id, lines, self._asked_in_term)
+        self.taken.add(task_id, self._asked_in_term)
+        lane = self._by_queue.get(queue)
+        if lane is not None:
+            lane.room.take(lines)
+
+    def end(self, task_id: str, queue: str) -> None:
+        """Forget a task that has ended."""
+        self.taken.remove(task_id)
+        if lane := self._by_queue.get(queue):
+            lane.room.task_done()
 
     def begin(self, request: dict[str, Any], on_settled: Callable[[], None]) -> None:
         """Begin the task of a request; `on_settled` is called once its lines are recorded, dropped or given back.
 
         Whether lines were given back is noted in the request as GIVEN_BACK: the message has to go to another worker.
         """
-        try:
-            run = self._begin(*_read_request(request))
-        except Exception:
-            # Upkeep sees lines without a result that nobody holds, and has them run again.
-            log.exception("task.broke", task_id=request["id"])
-            run = None
+        queue = request["delivery_info"]["routing_key"]
+        lane, run = self._by_queue.get(queue), None
+        # In both cases upkeep sees lines without a result that nobody holds, and has them run again.
+        if lane is None:
+            # Sent by a version that had one queue for all upstreams.
+            log.info("task.passed_over", task_id=request["id"], queue=queue)
+        else:
+            try:
+                run = self._begin(lane, *_read_request(request))
+            except Exception:
+                log.exception("task.broke", task_id=request["id"])
         if run is None:
             on_settled()
             return
@@ -127,7 +181,9 @@ class LineProcess:
 
         run.on_settled(settled)
 
-    def _begin(self, batch_id: str, task: LineTask, delivery: Delivery, decided_at: float) -> LineRun | None:
+    def _begin(
+        self, lane: Lane, batch_id: str, task: LineTask, delivery: Delivery, decided_at: float
+    ) -> LineRun | None:
         task_id, lines = ids.task_id(batch_id, task.number), task.end - task.first
         submitted = 0
         try:
@@ -143,19 +199,19 @@ class LineProcess:
             if len(done) == lines:
                 return None
             run = LineRun(batch, lines - len(done), term, is_alone=delivery is Delivery.ALONE)
-            submitted = self._submit(run, task, done)
+            submitted = self._submit(lane, run, task, done)
             return run
         finally:
-            self.taken.lines_skipped(lines - submitted)
+            lane.room.lines_skipped(lines - submitted)
 
-    def _submit(self, run: LineRun, task: LineTask, done: set[int]) -> int:
+    def _submit(self, lane: Lane, run: LineRun, task: LineTask, done: set[int]) -> int:
         blobs = self._lines.stores.blobs
         plan = blobs.read(run.batch.plan_blob, task.first * ENTRY_BYTES, (task.end - task.first) * ENTRY_BYTES)
         lines, small = [], []
         for position, entry in enumerate(unpack_entries(plan), task.first):
             if position in done:
                 continue
-            line = Line(run, position, entry.offset, entry.length)
+            line = Line(run, lane, position, entry.offset, entry.length)
             lines.append(line)
             if entry.length <= _SMALL_LINE_BYTES:
                 small.append(line)
@@ -172,13 +228,12 @@ class LineProcess:
 
     def _on_progress(self, progress: list[Progress]) -> None:
         self._heartbeat.progressed()
-        outstanding = sum(batch.lines_outstanding for batch in progress)
-        has_more = any(not batch.is_dispatched_whole for batch in progress)
-        if (
-            has_more
-            and is_refill_due(outstanding, self._heartbeat.window)
-            and self._lines.roster.is_first("refill", _REFILL_EVERY_S)
-        ):
+        outstanding = Counter[str]()
+        for part in progress:
+            outstanding[part.upstream] += part.lines_outstanding
+        with_more = {part.upstream for part in progress if not part.is_dispatched_whole}
+        is_due = any(is_refill_due(outstanding[name], self._heartbeat.windows.get(name, 0)) for name in with_more)
+        if is_due and self._lines.roster.is_first("refill", _REFILL_EVERY_S):
             self._lines.queue.refill()
 
 

@@ -6,6 +6,7 @@ from dataclasses import dataclass, field
 
 from app.domain.retry import NO_TRIES, Tries
 from workers.batches_in_hand import BatchInHand
+from workers.lane import Lane
 
 
 @dataclass(eq=False, slots=True)
@@ -43,6 +44,7 @@ class Line:
     """One line on its way: its bytes, or where they are when it is too large to be held while it waits."""
 
     run: LineRun
+    lane: Lane
     position: int
     offset: int
     length: int

@@ -21,7 +21,7 @@ def run_lines(self: Any, batch_id: str, number: int, first: int, end: int, deliv
     if getattr(self.request, GIVEN_BACK, False):
         # The task stays in the list of those held, so that upkeep does not send it beside the message put back.
         raise Reject("This worker is going away.", requeue=True)
-    line_process().taken.remove(self.request.id)
+    line_process().end(self.request.id, self.request.delivery_info["routing_key"])
 
 
 @app.task(name=END_CHORD)

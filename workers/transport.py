@@ -21,12 +21,17 @@ _ACKS_AT_ONCE = 256
 # Bounds how long one turn of the loop takes.
 _TAKE_AT_ONCE = 64
 
-# Takes up to ARGV[1] messages off a queue, but leaves half of them to other workers, and notes each as kombu does: by
-# its tag, and the instant by its tag.
+# A request for messages of some queues only is renewed after this.
+_PARTIAL_REQUEST_S = 0.2
+
+# Takes up to ARGV[1] messages off a queue, but leaves half of them to other workers unless that is less than ARGV[3],
+# and notes each as kombu does: by its tag, and the instant by its tag.
 _TAKE = """
-local count = math.min(tonumber(ARGV[1]), math.floor(redis.call('llen', KEYS[1]) / 2))
+local half = math.floor(redis.call('llen', KEYS[1]) / 2)
+local count = math.min(tonumber(ARGV[1]), math.max(half, tonumber(ARGV[3])))
 if count == 0 then return {} end
 local taken = redis.call('rpop', KEYS[1], count)
+if not taken then return {} end
 for _, message in ipairs(taken) do
   local tag = string.match(message, '"delivery_tag": ?"([^"]+)"')
   if tag then
@@ -45,10 +50,12 @@ class QoS(redis.QoS):
 
     def __init__(self, *args: Any, **kwargs: Any) -> None:
         super().__init__(*args, **kwargs)
-        # How many messages more are wanted; without it, as many as kombu allows.
-        self.wanted: Callable[[], int] | None = None
-        # Called right before messages are asked for.
-        self.on_ask: Callable[[], object] | None = None
+        # How many messages more are wanted from the queue of this name, None where that is of no matter; without it,
+        # as many as kombu allows.
+        self.wanted: Callable[[str], int | None] | None = None
+        # What is true as messages are asked for, handed to `on_take` as they come.
+        self.note: Callable[[], Any] = lambda: None
+        self.on_take: Callable[[Any], object] = lambda _: None
         # Calls back after so many seconds, in the thread that acknowledges; without it each goes out at once.
         self.call_later: Callable[[float, Callable[[], None]], object] | None = None
         self.is_noted = False
@@ -58,12 +65,19 @@ class QoS(redis.QoS):
         # What an open request brings has left the queue: unread, it would be in no account of what is held.
         if self.channel._in_poll:
             return True
-        return (self.wanted is None or self.wanted() > 0) and bool(super().can_consume())
+        return self._is_any_wanted() and bool(super().can_consume())
 
-    def ask(self) -> None:
-        """Say that messages are asked for."""
-        if self.on_ask is not None:
-            self.on_ask()
+    def is_wanted(self, queue: str) -> bool:
+        """Return whether a message of this queue may be taken."""
+        wanted = None if self.wanted is None else self.wanted(queue)
+        return wanted is None or wanted > 0
+
+    def _is_any_wanted(self) -> bool:
+        if self.wanted is None:
+            return True
+        wanted = [count for queue in self.channel.active_queues if (count := self.wanted(queue)) is not None]
+        # Queues of which it is of no matter are looked at with the others: they alone keep no request open.
+        return any(count > 0 for count in wanted) or not wanted
 
     def append(self, message: Any, delivery_tag: str) -> None:
         if self.is_noted:
@@ -105,12 +119,14 @@ class Channel(redis.Channel):
 
     QoS = QoS
     qos: Any
+    _queue_cycle: Any
     # A connection that breaks is no death: the process goes on with what it holds, and others must not have it too.
     do_restore = False
 
     def __init__(self, *args: Any, **kwargs: Any) -> None:
         super().__init__(*args, **kwargs)
         self._one_client: Any = None
+        self._request_note: Any = None
 
     def _create_client(self, asynchronous: bool = False) -> Any:
         # A client only borrows connections from the pool, so one does for all. The blocking one has its own.
@@ -122,31 +138,62 @@ class Channel(redis.Channel):
         return self._one_client
 
     def _brpop_start(self, timeout: float | None = None) -> None:
-        self.qos.ask()
-        super()._brpop_start(timeout)  # type: ignore[misc]
+        self._request_note = self.qos.note()
+        wanted = [queue for queue in self.active_queues if self.qos.is_wanted(queue)]
+        if len(wanted) < len(self.active_queues):
+            # Soon there may be room for what the others hold.
+            timeout = _PARTIAL_REQUEST_S
+        cycle, self._queue_cycle = self._queue_cycle, _Some(self._queue_cycle, set(wanted))
+        try:
+            super()._brpop_start(timeout)  # type: ignore[misc]
+        finally:
+            self._queue_cycle = cycle
+
+    def take_waiting(self) -> None:
+        """Take what waits in queues of which messages are wanted, while a request for others may be open."""
+        # Only that request is bound to a connection: this goes beside it.
+        for queue in self.active_queues:
+            self._take_more(queue, 1)
 
     def _brpop_read(self, **options: Any) -> Any:
+        # Others may have been taken since it was opened.
+        self.qos.on_take(self._request_note)
         taken = super()._brpop_read(**options)  # type: ignore[misc]
-        if self.qos.wanted is not None:
-            for queue in self.active_queues:
-                self._take_more(queue)
+        for queue in self.active_queues:
+            self._take_more(queue)
         return taken
 
-    def _take_more(self, queue: str) -> None:
+    def _take_more(self, queue: str, at_least: int = 0) -> None:
+        wanted = self.qos.wanted(queue) if self.qos.wanted is not None else None
+        if wanted is None:
+            return
         left = self.qos.can_consume_max_estimate()
-        wanted = min(self.qos.wanted(), _TAKE_AT_ONCE if left is None else left, _TAKE_AT_ONCE)
+        wanted = min(wanted, _TAKE_AT_ONCE if left is None else left, _TAKE_AT_ONCE)
         if wanted <= 0:
             return
-        self.qos.ask()
+        note = self.qos.note()
         self._create_client()
         keys = [queue, self.qos.unacked_key, self.qos.unacked_index_key]
-        messages: Sequence[bytes] = self._take(keys=keys, args=[wanted, time.time()])
+        messages: Sequence[bytes] = self._take(keys=keys, args=[wanted, time.time(), at_least])
+        self.qos.on_take(note)
         self.qos.is_noted = True
         try:
             for message in messages:
                 self.connection._deliver(loads(message.decode()), queue)
         finally:
             self.qos.is_noted = False
+
+
+class _Some:
+    """kombu's order of queues, without those of which nothing is wanted."""
+
+    def __init__(self, cycle: Any, queues: set[str]) -> None:
+        self._cycle = cycle
+        self._queues = queues
+
+    def consume(self, count: int) -> list[str]:
+        """Return the queues in the order in which they are asked."""
+        return [queue for queue in self._cycle.consume(count) if queue in self._queues]
 
 
 class Transport(redis.Transport):

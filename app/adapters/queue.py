@@ -14,9 +14,11 @@ from kombu.exceptions import KombuError, OperationalError
 from app.adapters.line_messages import LineMessages
 from app.domain import ids
 from app.domain.errors import Unavailable
+from app.domain.upstream import DEFAULT_UPSTREAM
 from app.services.ports import Delivery, LineTask, Unacked
 
 CONTROL_QUEUE = "control"
+# Line tasks wait in a queue for each upstream, `lines.<upstream>`. What is no line's waits in the one itself.
 LINES_QUEUE = "lines"
 
 VALIDATE = "control.validate"
@@ -41,6 +43,11 @@ _SENDER_RETRIES = {"max_retries": 1, "interval_start": 0.1, "interval_step": 0.1
 _SENDER_TIMEOUT_S = 5
 
 
+def lines_queue(upstream: str) -> str:
+    """Return the name of the queue for an upstream's line tasks."""
+    return f"{LINES_QUEUE}.{upstream}"
+
+
 def open_sender(broker_url: str) -> Celery:
     """Return a Celery application that sends and runs nothing, for processes that are no workers."""
     sender = Celery("wylon", broker=broker_url)
@@ -63,10 +70,11 @@ class CeleryQueue:
     `celery.chord` would have written them.
     """
 
-    def __init__(self, app: Celery, client: redis.Redis) -> None:
+    def __init__(self, app: Celery, client: redis.Redis, upstreams: Sequence[str] = (DEFAULT_UPSTREAM,)) -> None:
         self._app = app
         self._redis = client
-        self._line_messages = LineMessages(app, RUN_LINES, LINES_QUEUE)
+        self._queues = {name: lines_queue(name) for name in upstreams}
+        self._line_messages = {name: LineMessages(app, RUN_LINES, queue) for name, queue in self._queues.items()}
 
     def validate(self, batch_id: str) -> None:
         self._tell(VALIDATE, batch_id)
@@ -101,17 +109,27 @@ class CeleryQueue:
                 **self._part_of(batch_id),
             )
 
-    def publish_lines(self, batch_id: str, tasks: Sequence[LineTask], delivery: Delivery, decided_at: float) -> None:
-        messages = self._line_messages.write(batch_id, tasks, delivery.value, decided_at, self._part_of(batch_id))
+    def publish_lines(
+        self, batch_id: str, upstream: str, tasks: Sequence[LineTask], delivery: Delivery, decided_at: float
+    ) -> None:
+        writer = self._line_messages[upstream]
+        messages = writer.write(batch_id, tasks, delivery.value, decided_at, self._part_of(batch_id))
         with _broker_errors():
             # A list in Redis is there when something is in it.
             while some := list(islice(messages, _PUBLISH_AT_ONCE)):
-                self._redis.lpush(LINES_QUEUE, *some)
+                self._redis.lpush(self._queues[upstream], *some)
 
     def queued_tasks(self) -> set[str]:
         with _broker_errors():
-            messages: Any = self._redis.lrange(LINES_QUEUE, 0, -1)
-        return {task_id for message in messages if (task_id := _task_id(message))}
+            waiting: list[Any] = [self._redis.lrange(queue, 0, -1) for queue in self._queues.values()]
+        return {task_id for messages in waiting for message in messages if (task_id := _task_id(message))}
+
+    def drop_unknown_queues(self) -> None:
+        known = {queue.encode() for queue in self._queues.values()}
+        with _broker_errors():
+            unknown = [key for key in self._redis.scan_iter(match=lines_queue("*"), count=1_000) if key not in known]
+            if unknown:
+                self._redis.delete(*unknown)
 
     def forget(self, batch_id: str) -> None:
         self.drop_chords([ids.group_id(batch_id)])

@@ -2,6 +2,7 @@
 
 import json
 from collections import Counter
+from collections.abc import Iterable
 from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import Any
@@ -15,13 +16,27 @@ from app.cli.up.start_faults import told_in_one_line
 from app.config import Settings, load_settings
 from app.domain.errors import SettingInvalid, Unavailable
 from app.domain.fairness import BatchStanding, Why, is_due
-from app.services.sharing import MOST_BATCHES, Look, window_reason
+from app.domain.stranded import Stranded
+from app.services.sharing import MOST_BATCHES, LaneLook, Look, window_reason
 from app.wiring.sharing import open_sharing
 
 _PIPED_WIDTH = 200
 # Past so many tasks the order of what waits is the order by level: at one line a task that is far beyond any window.
 _MOST_TURNS = 50_000
+# Of batches that wait for an upstream that is missing so many are named; the JSON has all.
+_MOST_NAMED = 20
 _SQLITE = "sqlite:///"
+# What keeps the calls in flight from being more.
+_BOUNDS = {
+    "ceiling": "as many as the settings allow",
+    "starting": "rising to what the settings allow",
+    "latency": "more would only wait longer at the model server",
+    "refused": "the model server refused more",
+    "target": "more would make answers later than latency_target_s",
+    "rate": "the requests or tokens a minute",
+    "others": "a part of what another worker found",
+    "probing": "trying whether more are served",
+}
 
 
 @dataclass(frozen=True)
@@ -69,17 +84,24 @@ def explain(data: str | None, is_json: bool) -> None:
     among them. The embedded broker of `wylon up` is found by --data.
     """
     with told_in_one_line(), open_sharing(_settings(data)) as sharing:
-        look = sharing.look()
-        explained = explain_look(look, sharing.weights.deadline)
+        explained = explain_look(sharing.look(), sharing.weights.deadline, sharing.stranded())
     if is_json:
         click.echo(json.dumps(explained, indent=2))
     else:
         print_explained(explained)
 
 
-def explain_look(look: Look, deadline_weight: float) -> dict[str, Any]:
-    """Return window, tenants and batches, ready for JSON; dispatch asked now would do what `tasks_now` says."""
-    sharing, window = look.sharing, look.sharing.window
+def explain_look(look: Look, deadline_weight: float, stranded: Iterable[Stranded] = ()) -> dict[str, Any]:
+    """Return windows, tenants and batches, ready for JSON; dispatch asked now would do what `tasks_now` says."""
+    return {
+        "deadline_weight": deadline_weight,
+        "upstreams": [_explain_lane(lane, look.at) for lane in look.lanes],
+        "missing_upstreams": [each._asdict() for each in stranded],
+    }
+
+
+def _explain_lane(lane: LaneLook, at: float) -> dict[str, Any]:
+    sharing, window = lane.sharing, lane.sharing.window
     outstanding, shares = max(sharing.outstanding, 1), max(sum(tenant.share for tenant in sharing.tenants), 1.0)
     tenants = [
         TenantRow(
@@ -95,24 +117,26 @@ def explain_look(look: Look, deadline_weight: float) -> dict[str, Any]:
         for tenant in sharing.tenants
     ]
     return {
+        "upstream": lane.upstream,
         "window": {
             "lines": window.lines,
             "lines_outstanding": sharing.outstanding,
             "lines_paused": window.lines_paused,
             "is_refill_due": is_due(sharing.outstanding, window.lines),
-            "workers": len(look.workers),
-            "slots": sum(worker.concurrency for worker in look.workers),
-            "lines_per_s": round(sum(worker.lines_per_s for worker in look.workers), 1),
-            "reason": window_reason(look),
+            "workers": len(lane.lanes),
+            "slots": sum(each.slots for each in lane.lanes),
+            "in_flight": sum(each.in_flight for each in lane.lanes),
+            "bound_by": sorted({each.bound_by for each in lane.lanes}),
+            "lines_per_s": round(sum(each.lines_per_s for each in lane.lanes), 1),
+            "reason": window_reason(lane),
         },
-        "deadline_weight": deadline_weight,
         "tenants": [asdict(row) for row in tenants],
-        "batches": [asdict(row) for row in _batch_rows(look)],
+        "batches": [asdict(row) for row in _batch_rows(lane, at)],
     }
 
 
-def _batch_rows(look: Look) -> list[BatchRow]:
-    sharing = look.sharing
+def _batch_rows(lane: LaneLook, at: float) -> list[BatchRow]:
+    sharing = lane.sharing
     standings = {each.batch.id: each for tenant in sharing.tenants for each in tenant.batches}
     now, whys = Counter[str](), dict[str, str]()
     for turn in sharing.turns():
@@ -120,7 +144,7 @@ def _batch_rows(look: Look) -> list[BatchRow]:
         whys.setdefault(turn.batch_id, f"now: {turn.why}")
     still_waiting = {each.batch.id for each in standings.values() if each.waiting}
     # Where dispatch stands after that; going on changes the standings further.
-    reasons = {batch_id: _waiting_reason(look) for batch_id in still_waiting - whys.keys()}
+    reasons = {batch_id: _waiting_reason(lane) for batch_id in still_waiting - whys.keys()}
     for count, turn in enumerate(sharing.turns_later()):
         if not still_waiting or count >= _MOST_TURNS:
             break
@@ -128,11 +152,11 @@ def _batch_rows(look: Look) -> list[BatchRow]:
         whys.setdefault(turn.batch_id, reasons.get(turn.batch_id, ""))
     for each in sorted((standings[batch_id] for batch_id in still_waiting), key=lambda each: each.level):
         whys.setdefault(each.batch.id, reasons[each.batch.id])
-    return [_batch_row(standings[batch_id], now[batch_id], why, look.at) for batch_id, why in whys.items()]
+    return [_batch_row(standings[batch_id], now[batch_id], why, at) for batch_id, why in whys.items()]
 
 
-def _waiting_reason(look: Look) -> str:
-    window, outstanding = look.sharing.window, look.sharing.outstanding
+def _waiting_reason(lane: LaneLook) -> str:
+    window, outstanding = lane.sharing.window, lane.sharing.outstanding
     if is_due(outstanding, window.lines):
         return f"{Why.WAITS}: others have less for their weight or a nearer deadline"
     return f"{Why.WAITS}: {outstanding:,} of {window.lines:,} lines are outstanding"
@@ -158,10 +182,28 @@ def print_explained(explained: dict[str, Any]) -> None:
     """Print what `explain_look` returned as tables."""
     # Piped into another program, an id must not be cut to the width of a terminal that is not there.
     console = Console(width=None if Console().is_terminal else _PIPED_WIDTH, markup=False, highlight=False)
+    for number, lane in enumerate(explained["upstreams"]):
+        if number:
+            console.rule()
+        _print_lane(console, lane)
+    for missing in explained["missing_upstreams"]:
+        ids = missing["batch_ids"]
+        more = f" and {len(ids) - _MOST_NAMED:,} more" if len(ids) > _MOST_NAMED else ""
+        console.rule()
+        console.print(
+            f"upstream {missing['upstream']} is not configured\n"
+            f"{missing['lines']:,} lines wait until it is, or until their batches are cancelled or expire: "
+            f"{', '.join(ids[:_MOST_NAMED])}{more}"
+        )
+
+
+def _print_lane(console: Console, explained: dict[str, Any]) -> None:
     window = explained["window"]
     state = "filled again now" if window["is_refill_due"] else "full enough for now"
     console.print(
+        f"upstream {explained['upstream']}\n"
         f"window {window['lines']:,} lines: {window['reason']}\n"
+        f"{window['in_flight']:,} of {window['slots']:,} calls in flight; {_bounds(window['bound_by'])}\n"
         f"{window['lines_outstanding']:,} outstanding with {window['workers']} workers at "
         f"{window['lines_per_s']:,} lines/s; {state}\n"
     )
@@ -201,6 +243,10 @@ def print_explained(explained: dict[str, Any]) -> None:
     if others:
         beyond = f", or {listed} have nearer deadlines" if listed >= MOST_BATCHES else ""
         console.print(f"\n{others:,} more of which all lines are handed out{beyond}")
+
+
+def _bounds(bound_by: list[str]) -> str:
+    return "; ".join(_BOUNDS.get(each, each) for each in bound_by) or "no worker has said what bounds them"
 
 
 def _duration(seconds: float) -> str:

@@ -19,6 +19,7 @@ _COMMANDS = {
     "show": _Place("app.cli.client.batches", "show"),
     "cancel": _Place("app.cli.client.batches", "cancel"),
     "dispatch": _Place("app.cli.dispatch", "dispatch"),
+    "upstreams": _Place("app.cli.upstreams", "upstreams"),
     "upstream": _Place("app.cli.upstream.command", "upstream"),
     "migrate": _Place("app.cli.up.command", "migrate"),
 }

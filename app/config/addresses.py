@@ -15,10 +15,17 @@ FILE = "file://"
 def url(env: Env, name: str, default: str, schemes: tuple[str, ...]) -> str:
     """Read an address of one of these schemes."""
     value = env.str(name, default)
+    try:
+        _check_scheme(value, schemes)
+    except ValueError as fault:
+        raise invalid(name, str(fault)) from None
+    return value
+
+
+def _check_scheme(value: str, schemes: tuple[str, ...]) -> None:
     scheme = value.partition(":")[0].lower()
     if scheme.partition("+")[0] not in schemes and scheme not in schemes:
-        raise invalid(name, f"{masked(value)!r} is no address of a known kind: it must start with one of {schemes}")
-    return value
+        raise ValueError(f"{masked(value)!r} is no address of a known kind: it must start with one of {schemes}")
 
 
 def masked(url: str) -> str:
@@ -71,7 +78,20 @@ def storage_url(env: Env, data: Path) -> str:
 
 def upstream_url(env: Env) -> str:
     """Read the base URL of the model server."""
-    value = url(env, "UPSTREAM_URL", "http://127.0.0.1:8000/v1", ("http", "https"))
+    try:
+        return checked_model_server(env.str("UPSTREAM_URL", "http://127.0.0.1:8000/v1"), "WYLON_UPSTREAM_API_KEY")
+    except ValueError as fault:
+        raise invalid("UPSTREAM_URL", str(fault)) from None
+
+
+def checked_model_server(value: str, key_place: str) -> str:
+    """Return the base URL of a model server without a slash at its end; ValueError says what is wrong with it.
+
+    Args:
+        value: as it was given.
+        key_place: where a key goes that the address must not hold.
+    """
+    _check_scheme(value, ("http", "https"))
     try:
         parts = urlsplit(value)
         is_plain = bool(parts.hostname) and not (parts.username or parts.password or parts.query or parts.fragment)
@@ -79,9 +99,7 @@ def upstream_url(env: Env) -> str:
     except ValueError:
         is_plain = False
     if not is_plain:
-        raise invalid(
-            "UPSTREAM_URL", f"{masked(value)!r} must be like http://HOST:PORT/v1, a key goes to WYLON_UPSTREAM_API_KEY"
-        )
+        raise ValueError(f"{masked(value)!r} must be like http://HOST:PORT/v1, a key goes to {key_place}")
     return value.rstrip("/")
 
 

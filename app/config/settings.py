@@ -1,15 +1,17 @@
 """The settings, and how all of them are read."""
 
 import difflib
-import fnmatch
+import os
 from collections.abc import Mapping
-from dataclasses import dataclass, fields
+from dataclasses import dataclass, field, fields
+from functools import cached_property
 from pathlib import Path
 from typing import Any
 
 from environs import Env, EnvError
 
-from app.config.addresses import FILE, broker_url, data_folder, database_url, storage_url, upstream_url
+from app.config.addresses import FILE, broker_url, data_folder, database_url, storage_url
+from app.config.upstreams import MAX_TRIES, CallLimits, read_upstreams
 from app.config.values import (
     PREFIX,
     decimal,
@@ -25,7 +27,7 @@ from app.config.values import (
 )
 from app.domain.errors import SettingInvalid
 from app.domain.limits import DEFAULT_WINDOW
-from app.domain.retry import RetryPolicy
+from app.domain.upstream import Routes, UpstreamSpec
 from app.domain.window import window_s
 
 DEFAULT_ENDPOINTS = (
@@ -46,20 +48,17 @@ class Settings:
     port: int
     workers: int
     concurrency: int
-    api_key: str | None
+    api_key: str | None = field(repr=False)
     broker_url: str
     database_url: str
     storage_url: str
-    upstream_url: str
-    upstream_api_key: str | None
-    models: tuple[str, ...]
+    # The file that the upstreams are from; None where they are from the environment.
+    config: Path | None
+    # Those of that file, else the one of the environment.
+    upstreams: tuple[UpstreamSpec, ...]
     endpoints: tuple[str, ...]
     completion_windows: tuple[str, ...]
     lines_per_task: int | None
-    connect_timeout_s: float
-    first_byte_timeout_s: float
-    call_timeout_s: float
-    max_tries: int
     cancel_grace_s: float
     drain_grace_s: float
     finalize_max_tries: int
@@ -87,13 +86,30 @@ class Settings:
         return max(window_s(window) for window in self.completion_windows)
 
     @property
-    def retry_policy(self) -> RetryPolicy:
-        """When a line's call is made again."""
-        return RetryPolicy(max_tries=self.max_tries)
+    def upstream_names(self) -> tuple[str, ...]:
+        """The names of the upstreams, in the order of the file."""
+        return tuple(spec.name for spec in self.upstreams)
 
-    def serves(self, model: str) -> bool:
-        """Return whether a line may ask for this model."""
-        return any(fnmatch.fnmatchcase(model, glob) for glob in self.models)
+    @cached_property
+    def routes(self) -> Routes:
+        """Which upstream a line goes to."""
+        return Routes(self.upstreams)
+
+
+# Each field is a variable, but for the upstreams, of which these say what a file does not.
+_OF_UPSTREAMS = (
+    "UPSTREAM_URL",
+    "UPSTREAM_API_KEY",
+    "MODELS",
+    "CONNECT_TIMEOUT_S",
+    "FIRST_BYTE_TIMEOUT_S",
+    "CALL_TIMEOUT_S",
+    "MAX_TRIES",
+)
+VARIABLES = frozenset(
+    f"{PREFIX}{name}"
+    for name in (*(each.name.upper() for each in fields(Settings) if each.name != "upstreams"), *_OF_UPSTREAMS)
+)
 
 
 def load_settings(environ: Mapping[str, str] | None = None) -> Settings:
@@ -102,17 +118,17 @@ def load_settings(environ: Mapping[str, str] | None = None) -> Settings:
     Args:
         environ: read instead of the process's environment.
     """
-    env = Env(prefix=PREFIX) if environ is None else _FixedEnv(environ)
+    given = os.environ if environ is None else environ
     try:
-        return _read(env)
+        return _read(_FixedEnv(given), given)
     except EnvError as fault:
         raise SettingInvalid(_with_prefix(str(fault))) from None
 
 
 def unknown_variables(environ: Mapping[str, str]) -> list[str]:
     """Return a warning for each variable that looks like a setting and is none."""
-    # The client commands read the one that is no field.
-    known = {f"{PREFIX}{field.name.upper()}" for field in fields(Settings)} | {f"{PREFIX}BASE_URL"}
+    # The client commands read the one that is no setting.
+    known = VARIABLES | {f"{PREFIX}BASE_URL"}
     warnings = []
     for name in sorted(name for name in environ if name.startswith(PREFIX) and name not in known):
         nearest = difflib.get_close_matches(name, sorted(known), n=1)
@@ -121,8 +137,16 @@ def unknown_variables(environ: Mapping[str, str]) -> list[str]:
     return warnings
 
 
-def _read(env: Env) -> Settings:
+def _read(env: Env, environ: Mapping[str, str]) -> Settings:
     data = data_folder(env)
+    endpoints = _endpoints(env)
+    limits = CallLimits(
+        connect_timeout_s=seconds(env, "CONNECT_TIMEOUT_S", 10.0),
+        first_byte_timeout_s=seconds(env, "FIRST_BYTE_TIMEOUT_S", 600.0),
+        call_timeout_s=seconds(env, "CALL_TIMEOUT_S", 900.0),
+        max_tries=number(env, "MAX_TRIES", 5, low=1, high=MAX_TRIES),
+    )
+    config, upstreams = read_upstreams(env, environ, limits, endpoints)
     settings = Settings(
         data=data,
         host=env.str("HOST", "127.0.0.1"),
@@ -133,16 +157,11 @@ def _read(env: Env) -> Settings:
         broker_url=broker_url(env),
         database_url=database_url(env, data),
         storage_url=storage_url(env, data),
-        upstream_url=upstream_url(env),
-        upstream_api_key=header_text(env, "UPSTREAM_API_KEY"),
-        models=words(env, "MODELS", ("*",)),
-        endpoints=words(env, "ENDPOINTS", DEFAULT_ENDPOINTS),
+        config=config,
+        upstreams=upstreams,
+        endpoints=endpoints,
         completion_windows=words(env, "COMPLETION_WINDOWS", (DEFAULT_WINDOW,)),
         lines_per_task=lines_per_task(env),
-        connect_timeout_s=seconds(env, "CONNECT_TIMEOUT_S", 10.0),
-        first_byte_timeout_s=seconds(env, "FIRST_BYTE_TIMEOUT_S", 600.0),
-        call_timeout_s=seconds(env, "CALL_TIMEOUT_S", 900.0),
-        max_tries=number(env, "MAX_TRIES", 5, low=1, high=100),
         cancel_grace_s=seconds(env, "CANCEL_GRACE_S", 30.0, low=0.0),
         drain_grace_s=seconds(env, "DRAIN_GRACE_S", 6.0, low=0.0),
         finalize_max_tries=number(env, "FINALIZE_MAX_TRIES", 100, low=1, high=1_000_000),
@@ -156,10 +175,15 @@ def _read(env: Env) -> Settings:
             window_s(window)
         except ValueError as fault:
             raise invalid("COMPLETION_WINDOWS", str(fault)) from None
-    for endpoint in settings.endpoints:
+    return settings
+
+
+def _endpoints(env: Env) -> tuple[str, ...]:
+    endpoints = words(env, "ENDPOINTS", DEFAULT_ENDPOINTS)
+    for endpoint in endpoints:
         if not endpoint.startswith("/v1/"):
             raise invalid("ENDPOINTS", f"{endpoint!r} is no endpoint: it must start with /v1/")
-    return settings
+    return endpoints
 
 
 def _with_prefix(message: str) -> str:

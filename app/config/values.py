@@ -66,11 +66,18 @@ def words(env: Env, name: str, default: tuple[str, ...]) -> tuple[str, ...]:
 def header_text(env: Env, name: str) -> str | None:
     """Read what goes into a header; None where it is not given."""
     value: str | None = env.str(name, None) or None
-    if value is not None and not (value.isascii() and value.isprintable()):
-        raise invalid(name, "it has characters that no header can carry")
-    if value is not None and value != value.strip():
-        raise invalid(name, "it starts or ends with a space, which no header keeps")
+    if value is not None and (unfit := unfit_for_header(value)):
+        raise invalid(name, unfit)
     return value
+
+
+def unfit_for_header(value: str) -> str | None:
+    """Return why a header can't carry this, None where it can."""
+    if not (value.isascii() and value.isprintable()):
+        return "it has characters that no header can carry"
+    if value != value.strip():
+        return "it starts or ends with a space, which no header keeps"
+    return None
 
 
 def weights(env: Env, name: str) -> dict[str, float]:

@@ -1,9 +1,11 @@
 """A batch, and what it says of itself while it runs."""
 
+from collections.abc import Iterable, Sequence
 from dataclasses import dataclass, field
 from typing import NamedTuple
 
 from app.domain.lifecycle import Status
+from app.domain.upstream import DEFAULT_UPSTREAM
 
 
 @dataclass(frozen=True, slots=True)
@@ -39,6 +41,42 @@ class LineError:
     param: str | None = None
 
 
+class Section(NamedTuple):
+    """The part of a batch that is for one upstream: its tasks and its lines, both up to and without their end."""
+
+    upstream: str
+    first_task: int
+    end_task: int
+    # Positions in the plan.
+    first_line: int
+    end_line: int
+    # The first task that was never handed to the queue.
+    next_task: int
+    # Lines that have a result.
+    recorded: int = 0
+
+    def line_at(self, task: int, per_task: int) -> int:
+        """Return the position of the first line of a task, or the end behind the last one."""
+        return min(self.first_line + (task - self.first_task) * per_task, self.end_line)
+
+    def dispatched(self, per_task: int) -> int:
+        """Return how many of its lines have been handed to the queue."""
+        return self.line_at(self.next_task, per_task) - self.first_line
+
+    def outstanding(self, per_task: int) -> int:
+        """Return how many lines were handed out and have no result yet."""
+        return max(self.dispatched(per_task) - self.recorded, 0)
+
+    def waiting(self, per_task: int) -> int:
+        """Return how many lines were never handed out."""
+        return self.end_line - self.line_at(self.next_task, per_task)
+
+    @property
+    def unrecorded(self) -> int:
+        """How many of its lines have no result yet."""
+        return self.end_line - self.first_line - self.recorded
+
+
 @dataclass(frozen=True, slots=True)
 class Batch:
     """One batch, as its row is at one moment. Instants are seconds since 1970, UTC."""
@@ -60,7 +98,12 @@ class Batch:
     input_blob: str | None = None
     plan_blob: str | None = None
     lines_per_task: int = 1
+    # Tasks handed to the queue at least once.
     tasks_dispatched: int = 0
+    # Where its lines go; the first of several.
+    upstream: str = DEFAULT_UPSTREAM
+    # Set where they go to several.
+    mixed: tuple[Section, ...] = ()
 
     total: int = 0
     completed: int = 0
@@ -89,17 +132,40 @@ class Batch:
     @property
     def tasks(self) -> int:
         """Celery tasks that the whole batch is cut into."""
-        return -(-self.total // self.lines_per_task)
+        return self.mixed[-1].end_task if self.mixed else -(-self.total // self.lines_per_task)
+
+    @property
+    def sections(self) -> tuple[Section, ...]:
+        """Its tasks by upstream, in the order of the plan."""
+        if self.mixed:
+            return self.mixed
+        return (Section(self.upstream, 0, self.tasks, 0, self.total, self.tasks_dispatched, self.recorded),)
 
     @property
     def lines_dispatched(self) -> int:
         """Lines whose task has been handed to the queue at least once."""
-        return min(self.tasks_dispatched * self.lines_per_task, self.total)
+        return sum(section.dispatched(self.lines_per_task) for section in self.sections)
 
     @property
     def lines_outstanding(self) -> int:
         """Lines handed out that have no result yet."""
         return max(self.lines_dispatched - self.recorded, 0)
+
+
+def cut_into_sections(lines: Sequence[tuple[str, int]], per_task: int) -> tuple[Section, ...]:
+    """Return the sections of a plan that has so many lines for each of these upstreams, in this order."""
+    sections: list[Section] = []
+    task = line = 0
+    for upstream, count in lines:
+        end_task, end_line = task - (-count // per_task), line + count
+        sections.append(Section(upstream, task, end_task, line, end_line, next_task=task))
+        task, line = end_task, end_line
+    return tuple(sections)
+
+
+def waiting_for(sections: Iterable[Section]) -> str:
+    """Name the upstreams for which tasks were never handed out, in one order whatever that of the sections."""
+    return ",".join(sorted(section.upstream for section in sections if section.next_task < section.end_task))
 
 
 class RunningTotal(NamedTuple):

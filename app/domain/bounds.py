@@ -1,4 +1,7 @@
-"""What bounds the calls in flight to an upstream: the knee of latency, refusals, and a latency that is asked for."""
+"""What bounds the calls in flight to an upstream: the knee of latency, refusals, and a latency that is asked for.
+
+Bounds are for all workers together, and infinite where there is none.
+"""
 
 import math
 
@@ -6,12 +9,13 @@ from app.domain.knee import Cohort, KneeEstimate
 
 # Waits that are shorter harm nobody, and are as likely this process's own as the upstream's.
 _FLOOR_S = 0.05
-# Calls above the knee, as a multiple of its root: that is how far calls in flight scatter by chance. Not in proportion:
-# several processes on one upstream come to equal parts only if each has the same to spare, however large it is.
+# Calls above the knee, as a multiple of its root: that is how far calls in flight scatter by chance.
 _SPARE = 0.5
 # The limit is tried somewhat higher for one cohort after so many, which costs no capacity, only a longer wait.
 _PROBE_EVERY = 12
 _PROBE = 1.12
+# And lower after so many where all that was tried waits in the queue: the knee may be far below.
+_LOWER_EVERY = 3
 _BELOW = 0.9
 _GROWTH = 1.15
 # The bound is lowered where the upstream is free of a knee with less than this certainty, and raised above one half.
@@ -22,14 +26,22 @@ _MATERIAL = 0.03
 # answers longer? Fewer calls tell.
 _SURPRISE = 4.0
 _TEST = 0.8
-# What is given up when a call is refused; of several processes, those that have more give up more.
+# Calls in flight from this part of the limit on show that it holds; fewer show nothing of what is above them.
+_FULL = 0.85
+# What is given up when a call is refused.
 _BACK_OFF = 0.93
 # Answers without a refusal before the limit goes above what was refused, and how often at least all calls in flight
 # were answered by then: one refusal in so many calls.
 _QUIET_ANSWERS = 64
 _QUIET_ROUNDS = 6
-# So many times in a row the limit was lowered, and calls were refused none the less.
+# So many times calls were refused with fewer in flight, by this factor, than others were answered with meanwhile.
 _VAIN_CUTS = 8
+_FEWER = 0.9
+# So many more refusals than answers are not those of one model among several.
+_EXCESS = 96
+# Each time that refusals prove to be unrelated, this is believed for so many times as many answers, up to a most.
+_BELIEF = 4
+_MOST_BELIEF = 64 * _QUIET_ANSWERS
 # How far a target may lower or raise the limit at once.
 _TARGET_STEPS = (0.7, 1.1)
 
@@ -37,20 +49,34 @@ _TARGET_STEPS = (0.7, 1.1)
 class ByLatency:
     """The knee and a little more; `reason` is latency, or probing while it is looked for."""
 
-    def __init__(self, ceiling: int) -> None:
-        self.bound: float = ceiling
+    def __init__(self) -> None:
+        self.bound = math.inf
+        # The bound without what is only tried for a cohort.
+        self.settled = math.inf
         self.reason = "latency"
-        self._ceiling = ceiling
         self._estimate = KneeEstimate()
         self._changed_at = -math.inf
         self._settled = 0
         # Whether the bound is off the knee for one cohort.
         self._looks_aside = False
 
-    def learn(self, cohort: Cohort, limit: int, now: float) -> bool:
+    def follow(self, bound: float) -> None:
+        """Take over what another worker found."""
+        self.bound = self.settled = bound
+        self._looks_aside, self._settled = False, 0
+        self.reason = "others"
+
+    def heed(self, bound: float, held: int) -> None:
+        """Try with fewer calls than are in flight, where another found a bound and this one none."""
+        if self.bound == math.inf:
+            self.follow(max(bound, _TEST * held))
+
+    def learn(self, cohort: Cohort, now: float, *, may_move: bool) -> bool:
         """Take in a cohort of which most has ended; return whether the bound has moved."""
         point = cohort.point(_FLOOR_S)
         surprise = self._estimate.add(point)
+        if not may_move:
+            return False
         before = self.bound
         in_flight = math.exp(point.in_flight)
         is_tested = cohort.began_at >= self._changed_at
@@ -59,7 +85,7 @@ class ByLatency:
             if surprise > 0:
                 self._move(_TEST * min(in_flight, self.bound), "probing", now)
         elif self._estimate.knee.free > 0.5:
-            if is_tested and in_flight > 0.85 * self.bound:
+            if is_tested and in_flight > _FULL * self.bound:
                 self._move(self.bound * _GROWTH, "probing", now)
         elif self._estimate.knee.free < _UNLIKELY:
             self._settle(is_tested, now)
@@ -72,71 +98,121 @@ class ByLatency:
             return
         if is_tested:
             self._settled += 1
-        self._looks_aside = self._settled >= _PROBE_EVERY
+        lowest, _ = self._estimate.span()
+        # Nothing that was tried is below the knee, which then may be far below it too.
+        is_above = lowest > at * 0.97
+        self._looks_aside = self._settled >= (_LOWER_EVERY if is_above else _PROBE_EVERY)
         if self._looks_aside:
             self._settled = 0
-            lowest, _ = self._estimate.span()
-            self._move(at * _BELOW if lowest > at * 0.97 else goal * _PROBE, "probing", now)
+            self._move(at * _BELOW if is_above else goal * _PROBE, "probing", now)
         elif abs(goal / self.bound - 1) > _MATERIAL:
             self._move(goal, "latency", now)
 
     def _move(self, bound: float, reason: str, now: float) -> None:
-        self.bound, self.reason = min(max(bound, 1.0), self._ceiling), reason
+        self.bound, self.reason = max(bound, 1.0), reason
         self._changed_at = now
+        if not self._looks_aside:
+            self.settled = self.bound
 
 
 class ByRefusals:
     """What the upstream held when it refused a call, and tries to have it hold more."""
 
-    def __init__(self, ceiling: int) -> None:
-        self.bound: float = ceiling
+    def __init__(self) -> None:
+        self.bound = math.inf
         self.reason = "refused"
-        self._ceiling = ceiling
-        # What is known to be refused; and answers since the last refusal or step.
+        # What is known to be refused; answers since the last refusal or step, and those of them from a full limit.
         self._roof = math.inf
         self._quiet = 0
+        self._proven = 0
         self._step = 1.0
         self._cut_at = -math.inf
         self._cuts = 0
-        self._before: float = ceiling
-        self._is_unrelated = False
+        # When the row of cuts began, and the most in flight when a call began since that was answered: while the limit
+        # only falls to what the upstream holds, all that begin are refused.
+        self._row_at = math.inf
+        self._answered_beside = 0.0
+        # Whether refusals have nothing to do with how many calls there are; answers without one until that is no longer
+        # believed; how many more refusals than answers there were.
+        self.are_unrelated = False
+        self._belief = _QUIET_ANSWERS
+        self._excess = 0
 
-    def refused(self, started_at: float, now: float, in_flight: int, limit: int) -> None:
+    def refused(self, started_at: float, now: float, in_flight: int) -> None:
         """Lower the bound to what is in flight without the call that was refused, and once a burst by a little more."""
-        held = max(min(float(in_flight), self.bound, float(limit)), 1.0)
+        if in_flight == 0:
+            # It refuses the only call there is: one of its models is away, or it takes none at all. That has nothing to
+            # do with how many calls there are, and those for another model must not be fewer for it.
+            self._give_up()
+            return
+        self._quiet = 0
+        held = max(min(float(in_flight), self.bound), 1.0)
         if started_at < self._cut_at:
-            if not self._is_unrelated:
-                self.bound = min(self.bound, held)
-                self._roof = min(self._roof, held + 1)
+            self.bound = min(self.bound, held)
+            self._roof = min(self._roof, held + 1)
             return
+        if self.are_unrelated:
+            # Where one model is away others are answered: more refusals than answers are for too many calls.
+            self._excess += 1
+            if self._excess <= _EXCESS:
+                return
+            self._excess = 0
+            self._end_row()
         self._cut_at = now
-        self._cuts += 1
-        if self._cuts == 1 or self._is_unrelated:
-            self._before = held
-        if self._cuts > _VAIN_CUTS:
+        self._row_at = min(self._row_at, now)
+        self._cuts += held < _FEWER * self._answered_beside
+        if self._cuts >= _VAIN_CUTS:
             # Fewer calls were refused as often: what is refused has nothing to do with how many there are.
-            self._is_unrelated, self._cuts = True, 0
-            self.bound, self._roof = self._before, math.inf
-        if self._is_unrelated:
+            self._give_up()
+            self._belief = min(self._belief * _BELIEF, _MOST_BELIEF)
             return
-        self._quiet, self._step = 0, 1.0
+        self._proven = 0
+        self._step = 1.0
         self.reason = "refused"
         self.bound, self._roof = max(held * _BACK_OFF, 1.0), held + 1
 
-    def answered(self, limit: int) -> bool:
-        """Count an answer; return whether the bound has moved."""
-        if self.bound >= self._ceiling:
-            return False
+    def forget(self) -> None:
+        """Leave it to another worker to say what was refused."""
+        self._give_up()
+        self.are_unrelated = False
+
+    def _give_up(self) -> None:
+        self.bound, self._roof, self._cut_at = math.inf, math.inf, -math.inf
+        self.are_unrelated, self._excess, self._quiet, self._proven = True, 0, 0, 0
+        self._end_row()
+
+    def _end_row(self) -> None:
+        self._cuts, self._row_at, self._answered_beside = 0, math.inf, 0.0
+
+    def answered(self, started_at: float, beside: float, in_flight: int, limit: float) -> bool:
+        """Count an answer to a call; return whether the bound has moved.
+
+        Args:
+            started_at: when it began.
+            beside: calls in flight then.
+            in_flight: calls in flight now.
+            limit: how many may be.
+        """
         self._quiet += 1
-        is_below = self.bound < self._roof - 1
-        if self._quiet < (limit if is_below or self._step > 1.0 else max(_QUIET_ANSWERS, _QUIET_ROUNDS * limit)):
+        self._excess = max(self._excess - 1, 0)
+        if started_at >= self._row_at:
+            self._answered_beside = max(self._answered_beside, beside)
+        if self._quiet >= self._belief:
+            self.are_unrelated = False
+        # With less to do than the limit allows, the upstream has said nothing of what it would refuse.
+        if self.bound > limit or in_flight < _FULL * limit:
             return False
-        self._quiet, self._cuts = 0, 0
+        self._proven += 1
+        is_below = self.bound < self._roof - 1
+        if self._proven < (limit if is_below or self._step > 1.0 else max(_QUIET_ANSWERS, _QUIET_ROUNDS * limit)):
+            return False
+        self._proven = 0
         if is_below:
             # Back to the most that it held, a call each time that all have been answered.
             self.bound = min(self.bound + 1, self._roof - 1)
             return True
-        self.bound = min(self.bound + self._step, self._ceiling)
+        self._end_row()
+        self.bound += self._step
         self._roof = self.bound
         self._step = min(self._step * 2, max(self.bound * 0.25, 1.0))
         self.reason = "probing"
@@ -146,23 +222,34 @@ class ByRefusals:
 class ByTarget:
     """The calls in flight at which the mean latency is what is asked for."""
 
-    def __init__(self, ceiling: int, latency_s: float) -> None:
-        self.bound: float = ceiling
-        self._ceiling = ceiling
+    def __init__(self, latency_s: float) -> None:
+        self.bound = math.inf
         self._latency_s = latency_s
         self._sum_s = 0.0
+        self._in_flight_sum = 0
         self._answers = 0
 
-    def answered(self, latency_s: float, limit: int) -> bool:
-        """Take in a latency; return whether the bound has moved."""
+    def answered(self, latency_s: float, in_flight: int, limit: float, part: int) -> bool:
+        """Take in the latency of one of so many calls in flight; return whether the bound has moved.
+
+        Args:
+            latency_s: how long the call took.
+            in_flight: calls of all workers.
+            limit: how many all may have.
+            part: how many of these are this worker's.
+        """
         self._sum_s += latency_s
+        self._in_flight_sum += in_flight
         self._answers += 1
         # The first of these were called before the bound last moved: twice what is in flight.
-        if self._answers < max(2 * limit, 16):
+        if self._answers < max(2 * part, 16):
             return False
         low, high = _TARGET_STEPS
         ratio = self._latency_s / max(self._sum_s / self._answers, 1e-9)
-        self._sum_s, self._answers = 0.0, 0
+        held = self._in_flight_sum / self._answers
+        self._sum_s, self._in_flight_sum, self._answers = 0.0, 0, 0
         before = self.bound
-        self.bound = min(max(min(self.bound, limit * 1.5) * min(max(ratio, low), high), 1.0), self._ceiling)
+        # With less to do than the limit allows, latency that is low enough says nothing of more calls.
+        if ratio < 1 or held > _FULL * limit:
+            self.bound = max(held * min(max(ratio, low), high), 1.0)
         return self.bound != before

@@ -11,25 +11,31 @@ has gone out, and one that has room is used at once.
 """
 
 import math
+from collections.abc import Sequence
 from enum import Enum
 
 from app.domain.bounds import ByLatency, ByRefusals, ByTarget
+from app.domain.fellows import START, Fellows, Report
 from app.domain.knee import Cohort
 
-__all__ = ["Cohort", "ConcurrencyLimit", "Outcome"]
+__all__ = ["Cohort", "ConcurrencyLimit", "Outcome", "Report"]
 
-# Calls that go out at once at the start, and how many more each second.
-_START = 16
+# How many more calls than the first go out each second at the start.
 _RISE_PER_S = 1_000.0
 # A cohort is half of the calls in flight, but so many at least, and not of a shorter time.
 _MIN_COHORT = 16
 _MIN_COHORT_S = 0.05
 # A cohort tells what it has to tell once this part of it has ended.
 _ENDED = 0.65
-# So many calls refused in a row, without an answer among them, are an upstream that takes none at all.
-_ALL_REFUSED = 8
-_HOLD_S = 0.25
-_MAX_HOLD_S = 5.0
+
+
+# What is said to others changes by this part or more: where their calls in flight stay as they are, what this worker's
+# own do to latency is seen the better.
+_SAID_ANEW = 0.1
+# Beside other workers a refusal lowers what all may have to this part of it at most, and what this worker has to that,
+# until the next report. At that moment few of its calls may be in flight, where calls end and begin together.
+_HELD = 0.8
+_LEAST_CAP = 0.5
 
 
 class Outcome(Enum):
@@ -52,90 +58,136 @@ class ConcurrencyLimit:
 
     def __init__(self, ceiling: int, *, is_adaptive: bool = True, latency_target_s: float | None = None) -> None:
         self.ceiling = ceiling
-        self.limit = min(_START, ceiling) if is_adaptive else ceiling
-        # Why it is what it is: starting, ceiling, latency, refused, target, or probing while it is tried.
+        self.limit = min(START, ceiling) if is_adaptive else ceiling
+        # Why it is what it is: starting, ceiling, latency, refused, target, others, or probing while it is tried.
         self.reason = "starting" if self.limit < ceiling else "ceiling"
         self.in_flight = 0
         self._is_adaptive = is_adaptive
-        self._held_until = -math.inf
         self._risen_at: float | None = None
         self._cohort = Cohort(-math.inf)
-        self._latency = ByLatency(ceiling)
-        self._refusals = ByRefusals(ceiling)
-        self._target = ByTarget(ceiling, latency_target_s) if latency_target_s is not None else None
-        self._refused_in_a_row = 0
-        self._holds = 0
-        self._start: float = ceiling if not is_adaptive else min(_START, ceiling)
+        # What all workers together may have in flight.
+        self._total: float = self.limit
+        self._fellows = Fellows()
+        self._said = 0
+        # Own calls that were in flight when one was refused, until the next report.
+        self._cap = math.inf
+        self._least_cap = 1.0
+        self._latency = ByLatency()
+        self._refusals = ByRefusals()
+        self._target = ByTarget(latency_target_s) if latency_target_s is not None else None
+        self._start: float = ceiling if not is_adaptive else min(START, ceiling)
 
     @property
     def prospect(self) -> int:
         """The limit as it will soon be: while it rises at the start, the ceiling."""
         return self.ceiling if self.reason == "starting" else self.limit
 
-    def has_room(self, now: float) -> bool:
+    def has_room(self) -> bool:
         """Return whether one more call may begin."""
-        return self.in_flight < self.limit and now >= self._held_until
+        return self.in_flight < self.limit
+
+    @property
+    def report(self) -> Report:
+        """What the other workers of this upstream are to be told."""
+        return Report(self.in_flight, self._said)
+
+    def set_workers(self, place: int, reports: Sequence[Report], ceiling: int) -> None:
+        """Take in what the workers of this upstream said last; called once a second, also where there is but this one.
+
+        Args:
+            place: where among them this one is, 0-based; the order is the same for all of them.
+            reports: of each worker; what this one's says is not looked at.
+            ceiling: this worker's limit never passes it from now on.
+        """
+        fellows, were_settling, was_told = self._fellows, self._fellows.are_settling, self._fellows.bound is not None
+        fellows.hear(place, reports, self.in_flight, is_starting=self.reason == "starting")
+        self.ceiling, self._cap = max(ceiling, 1), math.inf
+        if not self._is_adaptive:
+            self.limit = self.ceiling
+            return
+        if fellows.bound is not None:
+            self._latency.follow(fellows.bound)
+            self._start = self.ceiling
+            if were_settling and not fellows.are_settling:
+                # What it saw itself before it knew of the others says less than what they say.
+                self._refusals.forget()
+        elif was_told and not fellows.leads and not fellows.are_settling:
+            # The leader has given up its bound.
+            self._latency.follow(math.inf)
+        elif fellows.leads and fellows.least is not None and not fellows.are_settling:
+            self._latency.heed(fellows.least, fellows.held(self.in_flight))
+        self._choose()
 
     def begin(self, now: float) -> Cohort:
         """Count a call that begins; what is returned is to be handed to `end`."""
         self.in_flight += 1
         cohort = self._cohort
         cohort.calls += 1
-        cohort.in_flight_sum += self.in_flight
+        cohort.in_flight_sum += self._fellows.held(self.in_flight)
         wanted = _MIN_COHORT if self.reason == "starting" else max(_MIN_COHORT, self.limit // 2)
         if cohort.calls >= wanted and now - cohort.began_at >= _MIN_COHORT_S:
             cohort.is_closed = True
             self._cohort = Cohort(now)
         return cohort
 
-    def end(
-        self, cohort: Cohort, started_at: float, now: float, outcome: Outcome, retry_after_s: float | None = None
-    ) -> None:
-        """Count a call that ended; `retry_after_s` is what a refusal said."""
+    def end(self, cohort: Cohort, started_at: float, now: float, outcome: Outcome) -> None:
+        """Count a call that ended."""
         self.in_flight -= 1
         if not self._is_adaptive:
             return
         if outcome is Outcome.ANSWERED:
-            self._answered(cohort, now - started_at, now)
+            self._answered(cohort, started_at, now)
             return
         # The cohort is as large as what it can tell of.
         cohort.calls -= 1
-        cohort.in_flight_sum -= self.in_flight
+        cohort.in_flight_sum -= self._fellows.held(self.in_flight)
         if outcome is Outcome.REFUSED:
-            self._refused(started_at, now, retry_after_s)
+            self._refused(started_at, now)
 
     def tick(self, now: float) -> bool:
         """Let the limit rise at the start, some fifty calls of this a second; return whether it still does."""
-        if self.reason != "starting":
+        if self.reason != "starting" or self._fellows.is_awaited:
             return False
-        if self._risen_at is not None and now >= self._held_until and self.in_flight:
+        if self._risen_at is not None and self.in_flight:
             self._start = min(self._start + _RISE_PER_S * min(now - self._risen_at, 0.05), self.ceiling)
         self._risen_at = now
         self._choose()
         return True
 
-    def _answered(self, cohort: Cohort, latency_s: float, now: float) -> None:
-        self._refused_in_a_row = self._holds = 0
+    def _answered(self, cohort: Cohort, started_at: float, now: float) -> None:
+        latency_s = now - started_at
         cohort.latencies.append(latency_s)
-        has_moved = self._refusals.answered(self.limit)
-        if self._target is not None and self._target.answered(latency_s, self.limit):
+        in_flight = self._fellows.held(self.in_flight + 1)
+        has_moved = self._refusals.answered(started_at, cohort.mean_in_flight, in_flight, self._total)
+        if self._target is not None and self._target.answered(latency_s, in_flight, self._total, self.limit):
             has_moved = True
         if cohort.is_closed and not cohort.is_scored and len(cohort.latencies) >= _ENDED * cohort.calls:
             cohort.is_scored = True
-            has_moved |= self._latency.learn(cohort, self.limit, now)
+            has_moved |= self._latency.learn(cohort, now, may_move=self._fellows.bound is None)
         if has_moved:
             self._choose()
 
-    def _refused(self, started_at: float, now: float, retry_after_s: float | None) -> None:
-        self._refused_in_a_row += 1
-        if self._refused_in_a_row >= _ALL_REFUSED and now >= self._held_until:
-            # It takes none at all, which says nothing of how many it would take at other times.
-            hold_s = retry_after_s if retry_after_s else _HOLD_S * 2.0 ** min(self._holds, 10)
-            self._holds += 1
-            self._held_until = now + min(hold_s, _MAX_HOLD_S)
-        self._refusals.refused(started_at, now, self.in_flight, self.limit)
+    def _refused(self, started_at: float, now: float) -> None:
+        held = self._fellows.held(self.in_flight)
+        if self._fellows.workers == 1:
+            self._refusals.refused(started_at, now, held)
+        else:
+            self._refused_beside_others(started_at, now, held)
         self._start = self.ceiling
         self._choose()
+
+    def _refused_beside_others(self, started_at: float, now: float, held: int) -> None:
+        """Lower the bound once a report: other calls that are refused until then may be so for those of others."""
+        is_early = self._fellows.are_settling
+        if self._cap == math.inf:
+            least_cap = _LEAST_CAP * (min(self.limit, START) if is_early else self.limit)
+            self._least_cap = 1.0 if self._fellows.is_awaited else least_cap
+            if held or not is_early:
+                least = _HELD * self._refusals.bound if held and self._refusals.bound < math.inf else 0
+                self._refusals.refused(started_at, now, max(held, round(least)))
+        if self._refusals.are_unrelated:
+            return
+        self._cap = max(self._least_cap, min(self.in_flight, self._cap))
 
     def _choose(self) -> None:
         bounds = [
@@ -145,10 +197,23 @@ class ConcurrencyLimit:
         if self._target is not None:
             bounds.append((self._target.bound, "target"))
         bound, reason = min(bounds)
-        if self._start < min(bound, self.ceiling):
-            bound, reason = self._start, "starting"
-        elif bound >= self.ceiling:
-            bound, reason = self.ceiling, "ceiling"
+        start, ceiling = self._start * self._fellows.workers, self.ceiling * self._fellows.workers
+        if start < min(bound, ceiling):
+            bound, reason = start, "starting"
+        elif bound >= ceiling:
+            bound, reason = ceiling, "ceiling"
         if reason != "starting":
             self._start = self.ceiling
-        self.limit, self.reason = max(round(bound), 1), reason
+        self._total, self.reason = bound, reason
+        part = bound / self._fellows.workers if reason in ("starting", "ceiling") else self._fellows.part(bound)
+        self.limit = max(round(min(part, self.ceiling, self._cap)), 1)
+        self._say()
+
+    def _say(self) -> None:
+        # What it was told itself is no news.
+        latency = self._latency.settled if self._fellows.bound is None else math.inf
+        bound = min(latency, self._refusals.bound, self._target.bound if self._target else math.inf)
+        if bound >= self.ceiling * self._fellows.workers or self._fellows.is_awaited:
+            self._said = 0
+        elif not self._said or abs(bound / self._said - 1) > _SAID_ANEW:
+            self._said = max(round(bound), 1)

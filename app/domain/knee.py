@@ -28,9 +28,12 @@ _FREE_BEFORE = 0.7
 _BELOW = math.log(1.3)
 _STEP = math.log(1.04)
 _MAX_STEPS = 40
+# Deviations that the knee is taken to be above what is most likely: a trade. Of 40 simulated runs of two workers, with
+# 0.7, 1.0 and 1.3 of these 50, 8 and 0 % used less than 0.95 of an upstream whose answers differ in time (log-normal,
+# sigma 0.6), and 0, 12 and 52 % were later than 1.5 times an idle one's, where all answers take the same time.
 _HOPE = 1.0
 # How latency rises past the knee: as the calls in flight where they alone use the upstream; half so steeply where
-# others use as much; steeper for the fastest of answers that take unequal times and wait in one line.
+# others, not of wylon, use as much; steeper for the fastest of answers that take unequal times and wait in one line.
 _SLOPES = (0.5, 1.0, 2.0)
 
 
@@ -46,6 +49,11 @@ class Cohort:
         self.latencies: list[float] = []
         self.is_closed = self.is_scored = False
 
+    @property
+    def mean_in_flight(self) -> float:
+        """How many calls were in flight when these began."""
+        return self.in_flight_sum / max(self.calls, 1)
+
     def point(self, floor_s: float) -> "Point":
         """Return what the faster half of it says; most of it must have ended.
 
@@ -56,7 +64,7 @@ class Cohort:
         logs = [math.log(max(latency, floor_s)) for latency in fastest[:half]]
         spread = logs[-1] - logs[self.calls // 6]
         variance = _NOISE**2 + (1.2 * spread) ** 2 / self.calls
-        return Point(math.log(max(self.in_flight_sum / max(self.calls, 1), 1.0)), sum(logs) / half, variance)
+        return Point(math.log(max(self.mean_in_flight, 1.0)), sum(logs) / half, variance)
 
 
 class Point(NamedTuple):

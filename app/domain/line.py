@@ -152,6 +152,11 @@ def model_not_found(model: str) -> LineInvalid:
     )
 
 
+def endpoint_not_found(endpoint: str) -> LineInvalid:
+    """Return the error for a line without a model, where no upstream has its endpoint."""
+    return LineInvalid("model_not_found", f"No model server takes {endpoint}.", param="url")
+
+
 def _check_body(body: _Body, endpoint: str) -> None:
     if body.stream:
         raise LineInvalid("streaming_unsupported", _STREAM_MESSAGE, param="body.stream")

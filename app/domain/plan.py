@@ -6,7 +6,7 @@ which is the file's unless lines that begin alike were put together.
 """
 
 import struct
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from typing import NamedTuple
 
 from app.domain.limits import AUTO_TASKS_PER_BATCH
@@ -17,6 +17,7 @@ _ENTRY = struct.Struct("<IHHQIIQ")
 ENTRY_BYTES = _ENTRY.size
 # An entry's parts that whole plans are looked through for.
 _NUMBER = struct.Struct("<I28x")
+_UPSTREAM = struct.Struct("<4xH26x")
 _HASHES = struct.Struct("<6xH16xQ")
 
 
@@ -31,13 +32,6 @@ class PlanEntry(NamedTuple):
     model_hash: int = 0
 
 
-class Span(NamedTuple):
-    """The positions of one task: from `first` up to and without `end`."""
-
-    first: int
-    end: int
-
-
 def pack_entry(entry: PlanEntry) -> bytes:
     """Return the entry's `ENTRY_BYTES` bytes."""
     return _ENTRY.pack(entry.number, entry.upstream, entry.model_hash, entry.offset, entry.length, 0, entry.prefix_hash)
@@ -49,6 +43,16 @@ def unpack_entries(data: bytes) -> Iterator[PlanEntry]:
         yield PlanEntry(number, offset, length, upstream, prefix_hash, model_hash)
 
 
+def put_upstreams_apart(plan: bytearray) -> tuple[bytes | bytearray, list[int]]:
+    """Return a plan in which all lines for one upstream follow each other in their order, and how many each has."""
+    upstreams = [upstream for (upstream,) in _UPSTREAM.iter_unpack(plan)]
+    counts = [upstreams.count(upstream) for upstream in range(max(upstreams, default=0) + 1)]
+    if len(counts) == 1:
+        return plan, counts
+    order = sorted(range(len(upstreams)), key=upstreams.__getitem__)
+    return _in_order(plan, order), counts
+
+
 def put_alike_together(plan: bytes | bytearray, groups_at_once: int) -> bytes:
     """Return a plan in which a model's lines that begin alike follow each other, so many groups of them side by side.
 
@@ -58,6 +62,10 @@ def put_alike_together(plan: bytes | bytearray, groups_at_once: int) -> bytes:
     order = group_by_model(keys, models, groups_at_once)
     if order is None:
         return bytes(plan)
+    return _in_order(plan, order)
+
+
+def _in_order(plan: bytes | bytearray, order: Sequence[int]) -> bytes:
     return b"".join(plan[at * ENTRY_BYTES : (at + 1) * ENTRY_BYTES] for at in order)
 
 
@@ -74,9 +82,3 @@ def lines_per_task(lines: int, pinned: int | None) -> int:
     if pinned is not None:
         return pinned
     return max(1, -(-lines // AUTO_TASKS_PER_BATCH))
-
-
-def task_span(number: int, per_task: int, total: int) -> Span:
-    """Return the positions of task `number` (0-based) of a plan with `total` lines."""
-    first = number * per_task
-    return Span(first, min(first + per_task, total))

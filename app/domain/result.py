@@ -18,6 +18,7 @@ BATCH_EXPIRED = (
 # Codes of calls that brought no HTTP answer which can be shown.
 REQUEST_TIMEOUT = ("request_timeout", "The underlying call to the model timed out.")
 CONNECTION_FAILED = "connection_failed"
+CONNECT_TIMED_OUT = "connect_timed_out"
 INVALID_RESPONSE = "invalid_response"
 RESPONSE_TOO_LARGE = "response_too_large"
 # A line that ended the process that ran it, each time.

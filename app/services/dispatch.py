@@ -2,7 +2,8 @@
 
 import random
 from collections import Counter
-from collections.abc import Iterable, Iterator, Sequence
+from collections.abc import Iterable, Iterator, Mapping, Sequence
+from typing import NamedTuple
 
 import structlog
 
@@ -11,9 +12,9 @@ from app.domain.batch import Batch
 from app.domain.errors import StorageFull, Unavailable
 from app.domain.fairness import Weights
 from app.domain.lifecycle import Status
-from app.domain.plan import task_span
-from app.services.ports import BatchStore, Clock, Delivery, LineTask, Queue, Roster, WorkerState
-from app.services.sharing import SharingService, window_of
+from app.domain.upstream import DEFAULT_UPSTREAM
+from app.services.ports import BatchStore, Clock, Delivery, LineTask, Queue, Roster
+from app.services.sharing import LaneLook, SharingService
 
 log = structlog.get_logger()
 
@@ -22,33 +23,53 @@ log = structlog.get_logger()
 _PIECES = 4
 # Longer than a refill takes; a holder that died is waited for no longer.
 _LOCK_S = 10.0
+# One move of a cursor may wait for seconds, such as for the lock of a worker that stands still. What was moved before
+# is still sent a while after, but not when repair may have taken it for lost: it would be sent, and called, twice.
+_MOVE_WITHIN_S = 1.0
+_SEND_WITHIN_S = 3.0
+# No upstream's window is begun later than this, so that a refill ends within its lock.
+_BEGIN_WITHIN_S = 3.0
 
 
 class DispatchService:
     """Hands the lines of running batches to the queue, and stops handing them out."""
 
     def __init__(
-        self, batches: BatchStore, queue: Queue, roster: Roster, clock: Clock, weights: Weights | None = None
+        self,
+        batches: BatchStore,
+        queue: Queue,
+        roster: Roster,
+        clock: Clock,
+        weights: Weights | None = None,
+        upstreams: Sequence[str] = (DEFAULT_UPSTREAM,),
     ) -> None:
         self._batches = batches
         self._queue = queue
         self._roster = roster
         self._clock = clock
-        self._sharing = SharingService(batches, roster, clock, weights or Weights())
+        self._sharing = SharingService(batches, roster, clock, weights or Weights(), upstreams)
+        # Where the next refill begins: with the one that the last had no time for.
+        self._first_lane = 0
 
     def refill(self) -> int:
-        """Publish what the window has room for; return the number of tasks."""
+        """Publish what the windows have room for; return the number of tasks."""
         with self._roster.lock("dispatch", _LOCK_S) as is_held:
             if not is_held:
                 return 0
-            decided_at = self._clock.now()
             seen = self._sharing.look()
-            turns = [turn.batch_id for turn in seen.sharing.turns() for _ in range(turn.tasks)]
-            tasks = Counter(turns)
-            moved = self._move([batch for batch in seen.batches if batch.id in tasks], tasks)
-            pieces = _in_pieces([batch_id for batch_id in turns if batch_id in moved], seen.sharing.new)
-            self._publish(moved, pieces, decided_at)
-            return sum(tasks[batch_id] for batch_id in moved)
+            sent = 0
+            first, self._first_lane = self._first_lane, 0
+            for number in (*range(first, len(seen.lanes)), *range(first)):
+                if self._is_past(seen.at, _BEGIN_WITHIN_S):
+                    self._first_lane = number
+                    break
+                lane = seen.lanes[number]
+                tasks, is_cut_short = self._fill(lane, seen.batches)
+                sent += tasks
+                if is_cut_short:
+                    # Each upstream could wait as long for the database as this one, and outlast the lock together.
+                    break
+            return sent
 
     def close(self, batch_id: str) -> None:
         """End a batch that was cancelled or whose window elapsed, once what was published has returned."""
@@ -60,44 +81,81 @@ class DispatchService:
         else:
             self._queue.close_chord(batch_id, batch.tasks_dispatched, batch.tasks)
 
-    def _move(self, batches: Iterable[Batch], tasks: Counter[str]) -> dict[str, Batch]:
-        """Count so many more tasks of each batch as handed out; return by id the batches of which that is true."""
+    def _fill(self, lane: LaneLook, batches: Sequence[Batch]) -> tuple[int, bool]:
+        """Publish what the window of one upstream has room for; return the tasks and whether the database was away."""
+        turns = [turn.batch_id for turn in lane.sharing.turns() for _ in range(turn.tasks)]
+        tasks = Counter(turns)
+        parts = {
+            batch.id: _Part(batch, section.next_task)
+            for batch in batches
+            for section in batch.sections
+            if section.upstream == lane.upstream and batch.id in tasks
+        }
+        # Cursors are moved from where they are, so that nobody else has been told to send these until then.
+        decided_at = self._clock.now()
+        moved, is_cut_short = self._move(parts, tasks, decided_at)
+        pieces = _in_pieces([batch_id for batch_id in turns if batch_id in moved], lane.sharing.new)
+        self._publish(lane.upstream, moved, pieces, decided_at)
+        return sum(tasks[batch_id] for batch_id in moved), is_cut_short
+
+    def _move(
+        self, parts: Mapping[str, "_Part"], tasks: Counter[str], decided_at: float
+    ) -> tuple[dict[str, "_Part"], bool]:
+        """Count so many more tasks of each batch as handed out.
+
+        Returns by id the batches of which that is true, and whether others were not tried as the database is away.
+        """
         # The cursor is committed before the messages go: a crash between the two leaves tasks that upkeep finds lost,
         # never messages for tasks that the database does not know of.
-        moved: dict[str, Batch] = {}
-        for batch in batches:
-            count = tasks[batch.id]
+        moved: dict[str, _Part] = {}
+        for batch_id, part in parts.items():
+            if self._is_past(decided_at, _MOVE_WITHIN_S):
+                break
+            count = tasks[batch_id]
             try:
-                if self._batches.move_cursor(batch.id, batch.tasks_dispatched, batch.tasks_dispatched + count):
-                    moved[batch.id] = batch
+                if self._batches.move_cursor(batch_id, part.next_task, part.next_task + count):
+                    moved[batch_id] = part
             except (StorageFull, Unavailable):
                 # What was moved is to be sent now. Each that follows could wait as long for the database as this one.
-                log.warning("dispatch.failed", batch_id=batch.id, tasks=count, exc_info=True)
-                break
-        return moved
+                log.warning("dispatch.failed", batch_id=batch_id, tasks=count, exc_info=True)
+                return moved, True
+        return moved, False
 
-    def _publish(self, batches: dict[str, Batch], pieces: Iterable[tuple[str, int]], decided_at: float) -> None:
+    def _publish(
+        self, upstream: str, parts: Mapping[str, "_Part"], pieces: Iterable[tuple[str, int]], decided_at: float
+    ) -> None:
         """Send so many of the next tasks of each batch."""
-        cursors = {batch_id: batch.tasks_dispatched for batch_id, batch in batches.items()}
+        cursors = {batch_id: part.next_task for batch_id, part in parts.items()}
+        opened: set[str] = set()
         unsent: set[str] = set()
         for batch_id, count in pieces:
-            batch, first = batches[batch_id], cursors[batch_id]
+            batch, first = parts[batch_id].batch, cursors[batch_id]
             cursors[batch_id] += count
             if batch_id in unsent:
                 continue
+            if self._is_past(decided_at, _SEND_WITHIN_S):
+                log.warning("dispatch.late", upstream=upstream, batches=len(parts))
+                return
             try:
-                if first == 0:
+                if batch.tasks_dispatched == 0 and batch_id not in opened:
                     self._queue.open_chord(batch_id, batch.tasks)
+                    opened.add(batch_id)
                 tasks = line_tasks(batch, range(first, first + count))
-                self._queue.publish_lines(batch_id, tasks, Delivery.FIRST, decided_at)
+                self._queue.publish_lines(batch_id, upstream, tasks, Delivery.FIRST, decided_at)
             except Unavailable:
                 unsent.add(batch_id)
                 log.warning("dispatch.failed", batch_id=batch_id, tasks=count, exc_info=True)
 
+    def _is_past(self, decided_at: float, seconds: float) -> bool:
+        # A clock that was set back hides how long ago it was.
+        return abs(self._clock.now() - decided_at) > seconds
 
-def window_lines(workers: Sequence[WorkerState]) -> int:
-    """Return how many lines are to be published and not done, for these workers together."""
-    return window_of(workers).lines
+
+class _Part(NamedTuple):
+    """A batch, and the next task of it for one upstream."""
+
+    batch: Batch
+    next_task: int
 
 
 def is_refill_due(outstanding: int, window: int) -> bool:
@@ -105,9 +163,14 @@ def is_refill_due(outstanding: int, window: int) -> bool:
     return fairness.is_due(outstanding, window)
 
 
-def line_tasks(batch: Batch, numbers: range | list[int]) -> list[LineTask]:
+def line_tasks(batch: Batch, numbers: Iterable[int]) -> list[LineTask]:
     """Return the tasks with these numbers."""
-    return [LineTask(number, *task_span(number, batch.lines_per_task, batch.total)) for number in numbers]
+    sections, per_task = batch.sections, batch.lines_per_task
+    tasks = []
+    for number in numbers:
+        section = next(section for section in sections if number < section.end_task)
+        tasks.append(LineTask(number, section.line_at(number, per_task), section.line_at(number + 1, per_task)))
+    return tasks
 
 
 def _in_pieces(turns: list[str], new: set[str]) -> Iterator[tuple[str, int]]:

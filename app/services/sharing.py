@@ -3,9 +3,12 @@
 from collections.abc import Sequence
 from typing import NamedTuple
 
-from app.domain.batch import Batch, RunningTotal
+from app.domain.batch import Batch, RunningTotal, Section
 from app.domain.fairness import RunningBatch, Sharing, Weights, Window
-from app.services.ports import BatchStore, Clock, Roster, WorkerState
+from app.domain.lifecycle import Status
+from app.domain.stranded import Stranded, find_stranded
+from app.domain.upstream import DEFAULT_UPSTREAM
+from app.services.ports import BatchStore, Clock, LaneState, Roster, WorkerState
 
 # Lines published and not done, for each call that the workers can have in flight. With 2 the calls never ran out either
 # (0.999 of an upstream's capacity used); what is more than that is what a small batch waits behind.
@@ -24,58 +27,107 @@ _MAX_WINDOW = 20_000
 _WINDOW_WITHOUT_WORKERS = 256
 # Of more batches that have lines left to send, these get some: of each tenant those with the nearest deadlines.
 MOST_BATCHES = 200
+# More than run.
+ALL_BATCHES = 1_000_000
+
+
+class LaneLook(NamedTuple):
+    """How the window of one upstream is shared out."""
+
+    upstream: str
+    sharing: Sharing
+    # Of the workers that call it.
+    lanes: list[LaneState]
 
 
 class Look(NamedTuple):
-    """What there was at one moment, and how the window is shared out by it."""
+    """What there was at one moment."""
 
     at: float
     # Those that have lines left to send.
     batches: list[Batch]
-    workers: list[WorkerState]
-    sharing: Sharing
+    lanes: list[LaneLook]
 
 
 class SharingService:
     """Looks at what runs, and changes nothing."""
 
-    def __init__(self, batches: BatchStore, roster: Roster, clock: Clock, weights: Weights) -> None:
+    def __init__(
+        self,
+        batches: BatchStore,
+        roster: Roster,
+        clock: Clock,
+        weights: Weights,
+        upstreams: Sequence[str] = (DEFAULT_UPSTREAM,),
+    ) -> None:
         self._batches = batches
         self._roster = roster
         self._clock = clock
         self.weights = weights
+        self._upstreams = upstreams
 
     def look(self) -> Look:
-        """Return how the window is shared out now."""
+        """Return how the windows are shared out now."""
         batches = self._batches.undispatched(MOST_BATCHES)
         others = _others(self._batches.running_totals(), batches)
         workers, now = self._roster.workers(), self._clock.now()
-        running = [_running_batch(batch, now) for batch in batches]
-        return Look(now, batches, workers, Sharing(running, window_of(workers), self.weights, now, others))
+        return Look(now, batches, [self._look_at(name, batches, others, workers, now) for name in self._upstreams])
+
+    def stranded(self) -> list[Stranded]:
+        """Return what waits for upstreams that are not configured."""
+        return find_stranded(self._batches.active(ALL_BATCHES, {Status.IN_PROGRESS}), self._upstreams)
+
+    def _look_at(
+        self,
+        upstream: str,
+        batches: list[Batch],
+        others: dict[tuple[str, str], RunningTotal],
+        workers: list[WorkerState],
+        now: float,
+    ) -> LaneLook:
+        running = [
+            _running_batch(batch, section, now)
+            for batch in batches
+            for section in batch.sections
+            if section.upstream == upstream
+        ]
+        of_tenants = {tenant_id: total for (name, tenant_id), total in others.items() if name == upstream}
+        lanes = lanes_of(workers, upstream)
+        return LaneLook(upstream, Sharing(running, window_of(lanes), self.weights, now, of_tenants), lanes)
 
 
-def window_of(workers: Sequence[WorkerState]) -> Window:
-    """Return the window for these workers together."""
-    if not workers:
+def lanes_of(workers: Sequence[WorkerState], upstream: str) -> list[LaneState]:
+    """Return what the workers say of their calls to an upstream."""
+    return [worker.lanes[upstream] for worker in workers if upstream in worker.lanes]
+
+
+def window_lines(workers: Sequence[WorkerState], upstream: str = DEFAULT_UPSTREAM) -> int:
+    """Return how many lines for an upstream are to be published and not done, for these workers together."""
+    return window_of(lanes_of(workers, upstream)).lines
+
+
+def window_of(lanes: Sequence[LaneState]) -> Window:
+    """Return the window of an upstream that these workers call."""
+    if not lanes:
         return Window(_WINDOW_WITHOUT_WORKERS, _WINDOW_WITHOUT_WORKERS)
-    slots = sum(worker.concurrency for worker in workers)
-    lines_per_s = sum(worker.lines_per_s for worker in workers)
+    slots = sum(lane.slots for lane in lanes)
+    lines_per_s = sum(lane.lines_per_s for lane in lanes)
     # All of them: a batch that begins beside those that wait is measured against what they really have.
-    lines_paused = sum(worker.lines_paused for worker in workers)
+    lines_paused = sum(lane.lines_paused for lane in lanes)
     lines_moving = int(min(max(_WINDOW_PER_SLOT * slots, _WINDOW_S * lines_per_s), _MAX_WINDOW))
     lines = min(lines_moving + min(lines_paused, _PAUSED_PER_SLOT * slots), _MAX_WINDOW)
-    return Window(lines, lines_moving, lines_paused, len(workers))
+    return Window(lines, lines_moving, lines_paused, len(lanes))
 
 
-def window_reason(look: Look) -> str:
+def window_reason(look: LaneLook) -> str:
     """Return in words what makes the window as large as it is."""
-    workers, window = look.workers, look.sharing.window
-    if not workers:
+    lanes, window = look.lanes, look.sharing.window
+    if not lanes:
         return "no worker has reported lately: a first helping waits for one"
-    slots = sum(worker.concurrency for worker in workers)
-    lines_per_s = sum(worker.lines_per_s for worker in workers)
-    if window.lines_moving > window_of(workers).lines_moving:
-        reason = f"a task for each of {len(workers)} workers"
+    slots = sum(lane.slots for lane in lanes)
+    lines_per_s = sum(lane.lines_per_s for lane in lanes)
+    if window.lines_moving > window_of(lanes).lines_moving:
+        reason = f"a task for each of {len(lanes)} workers"
     elif window.lines_moving >= _MAX_WINDOW:
         reason = "the most that the broker is to hold"
     elif _WINDOW_S * lines_per_s > _WINDOW_PER_SLOT * slots:
@@ -86,24 +138,28 @@ def window_reason(look: Look) -> str:
     return f"{reason}, and {widened:,} of those that wait for a retry" if widened else reason
 
 
-def _others(totals: dict[str, RunningTotal], batches: list[Batch]) -> dict[str, RunningTotal]:
-    """Return what each tenant has running beside these batches."""
+def _others(totals: dict[tuple[str, str], RunningTotal], batches: list[Batch]) -> dict[tuple[str, str], RunningTotal]:
+    """Return what each tenant has running with each upstream beside these batches."""
     others = dict(totals)
     for batch in batches:
-        count, lines = others.get(batch.tenant_id, RunningTotal())
-        # Results that were recorded between the two reads are in one of them only.
-        others[batch.tenant_id] = RunningTotal(max(count - 1, 0), max(lines - batch.lines_outstanding, 0))
+        for section in batch.sections:
+            key = (section.upstream, batch.tenant_id)
+            count, lines = others.get(key, RunningTotal())
+            # Results that were recorded between the two reads are in one of them only.
+            lines -= section.outstanding(batch.lines_per_task)
+            others[key] = RunningTotal(max(count - 1, 0), max(lines, 0))
     return others
 
 
-def _running_batch(batch: Batch, now: float) -> RunningBatch:
+def _running_batch(batch: Batch, section: Section, now: float) -> RunningBatch:
+    per_task = batch.lines_per_task
     return RunningBatch(
         batch.id,
         batch.tenant_id,
-        batch.lines_outstanding,
-        batch.total - batch.lines_dispatched,
-        batch.lines_per_task,
+        section.outstanding(per_task),
+        section.waiting(per_task),
+        per_task,
         batch.created_at,
         batch.expires_at,
-        is_new=batch.tasks_dispatched == 0 and now - (batch.in_progress_at or 0.0) < _NEW_S,
+        is_new=section.next_task == section.first_task and now - (batch.in_progress_at or 0.0) < _NEW_S,
     )

@@ -3,12 +3,16 @@
 Each tick is idempotent: two beats, or a tick that is delivered twice, do no harm.
 """
 
+from collections.abc import Sequence
+
 import structlog
 
 from app.domain import ids
 from app.domain.batch import Batch
 from app.domain.errors import StateConflict
 from app.domain.lifecycle import Event, Status
+from app.domain.stranded import find_stranded
+from app.domain.upstream import DEFAULT_UPSTREAM
 from app.services.dispatch import DispatchService, line_tasks
 from app.services.ports import (
     BatchStore,
@@ -22,6 +26,7 @@ from app.services.ports import (
     Roster,
     TrialStore,
 )
+from app.services.sharing import ALL_BATCHES
 
 log = structlog.get_logger()
 
@@ -31,7 +36,6 @@ _EXPIRABLE = frozenset({Status.VALIDATING, Status.IN_PROGRESS})
 _BATCHES_PER_TICK = 500
 # Repair looks at the same ones in so many ticks on end, for what is missing is lost only after some seconds.
 _TICKS_PER_TURN = 3
-_ALL_BATCHES = 1_000_000
 # A validation that has not begun this long after its batch was created has lost its message.
 _VALIDATE_AGAIN_S = 5.0
 # A worker says what it holds once a second, later when its machine is busy: what is missing is lost only after this.
@@ -54,6 +58,8 @@ _UNACKED_AGE_S = 60.0
 _UNACKED_PER_SWEEP = 1_000
 # Workers together hold no more messages than dispatch publishes.
 _UNACKED_PER_LOOK = 25_000
+# An operator may be amid a change of the file.
+_WARN_EVERY_S = 60.0
 
 
 class UpkeepService:
@@ -74,6 +80,7 @@ class UpkeepService:
         *,
         cancel_grace_s: float,
         finalize_max_tries: int,
+        upstreams: Sequence[str] = (DEFAULT_UPSTREAM,),
     ) -> None:
         self._batches = batches
         self._results = results
@@ -87,6 +94,7 @@ class UpkeepService:
         self._dispatch = dispatch
         self._cancel_grace_s = cancel_grace_s
         self._finalize_max_tries = finalize_max_tries
+        self._upstreams = upstreams
         # Where the batches begin that repair looks at, where those begin that come next, and the ticks so far.
         self._turn_after: Batch | None = None
         self._next_turn_after: Batch | None = None
@@ -131,7 +139,8 @@ class UpkeepService:
         chords, with_losses = self._queue.chords(), self._roster.batches_with_losses()
         taken = self._queue.unacked(_UNACKED_PER_SWEEP, self._clock.now() - _UNACKED_AGE_S)
         held = self._held_tasks()
-        active = {batch.id for batch in self._batches.active(_ALL_BATCHES)}
+        batches = self._batches.active(ALL_BATCHES)
+        active = {batch.id for batch in batches}
         self._queue.drop_chords(chords - {ids.group_id(batch_id) for batch_id in active})
         for batch_id in with_losses - active:
             self._roster.forget_losses(batch_id)
@@ -139,6 +148,8 @@ class UpkeepService:
         self._queue.drop_unacked(
             [message.tag for message in taken if message.task_id not in held and message.batch_id not in active]
         )
+        self._queue.drop_unknown_queues()
+        self._warn_of_stranded(batches)
 
     def sweep_blobs(self) -> None:
         """Delete blobs that a crash left without an owner."""
@@ -149,6 +160,13 @@ class UpkeepService:
                 self._delete_orphans(stale)
                 stale = []
         self._delete_orphans(stale)
+
+    def _warn_of_stranded(self, batches: Sequence[Batch]) -> None:
+        for upstream, lines, batch_ids in find_stranded(batches, self._upstreams):
+            if self._roster.is_first(f"stranded.{upstream}", _WARN_EVERY_S):
+                log.warning(
+                    "upstream.missing", upstream=upstream, lines=lines, batches=len(batch_ids), batch_id=batch_ids[0]
+                )
 
     def _repair_lines(self) -> None:
         # The queue is read before the workers: a task that moves from one to the other meanwhile is seen in the first.
@@ -173,10 +191,13 @@ class UpkeepService:
         return batches
 
     def _lost_tasks(self, batch: Batch, accounted: set[str]) -> list[int]:
-        counts = self._results.counts_by_task(batch.id, batch.lines_per_task)
+        counts = self._results.counts_by_task(batch)
         missing = [
             task.number
-            for task in line_tasks(batch, range(batch.tasks_dispatched))
+            for section in batch.sections
+            # What is for an upstream that there is no more waits for its return.
+            if section.upstream in self._upstreams
+            for task in line_tasks(batch, range(section.first_task, section.next_task))
             if counts.get(task.number, 0) < task.end - task.first
             and ids.task_id(batch.id, task.number) not in accounted
         ]
@@ -189,8 +210,11 @@ class UpkeepService:
         log.warning("batch.repaired", batch_id=batch.id, tasks=len(again), tasks_alone=len(alone))
         self._queue.open_chord(batch.id, batch.tasks)
         for numbers, delivery in ((again, Delivery.AGAIN), (alone, Delivery.ALONE)):
-            if numbers:
-                self._queue.publish_lines(batch.id, line_tasks(batch, numbers), delivery, self._clock.now())
+            for section in batch.sections:
+                in_section = [number for number in numbers if section.first_task <= number < section.end_task]
+                if in_section:
+                    tasks = line_tasks(batch, in_section)
+                    self._queue.publish_lines(batch.id, section.upstream, tasks, delivery, self._clock.now())
 
     def _count_losses(self, batch_id: str, lost: list[int], tags: dict[str, str]) -> dict[int, int]:
         """Return how often tasks of the batch were lost with their worker, this time included."""

@@ -6,13 +6,28 @@ from hashlib import blake2b
 
 import structlog
 
-from app.domain.batch import Batch, LineError
+from app.domain.batch import Batch, LineError, cut_into_sections
 from app.domain.errors import BlobMissing, LineInvalid, StateConflict
 from app.domain.ids import new_token
 from app.domain.lifecycle import Status
 from app.domain.limits import MAX_LINE_ERRORS, MAX_LINES
-from app.domain.line import MAX_EMBEDDING_INPUTS, CheckedLine, check_line, duplicate, model_not_found, too_long
-from app.domain.plan import PlanEntry, lines_per_task, pack_entry, put_alike_together
+from app.domain.line import (
+    MAX_EMBEDDING_INPUTS,
+    CheckedLine,
+    check_line,
+    duplicate,
+    endpoint_not_found,
+    model_not_found,
+    too_long,
+)
+from app.domain.plan import (
+    ENTRY_BYTES,
+    PlanEntry,
+    lines_per_task,
+    pack_entry,
+    put_alike_together,
+    put_upstreams_apart,
+)
 from app.domain.prefix import MAX_GROUPS_AT_ONCE, model_hash
 from app.domain.source_lines import SourceLine, read_lines
 from app.services.ports import BatchStore, Blobs, Clock, FileStore, Planned
@@ -29,6 +44,10 @@ _MAX_MODEL_CHARS = 512
 _MAX_KNOWN_MODELS = 1_000
 
 
+# Returns the name of the upstream for a model, or for lines that name none, and an endpoint.
+Route = Callable[[str | None, str], str | None]
+
+
 class ValidationService:
     """Moves a batch from validating to in_progress or failed.
 
@@ -37,7 +56,7 @@ class ValidationService:
         files: the rows of files.
         blobs: where the input is and the plan goes.
         clock: the time of day.
-        serves: whether an upstream has the model of this name.
+        route: returns where a line with this model goes for this endpoint; None where nobody has it.
         pinned_lines_per_task: the operator's number of lines a task; None to derive it from the number of lines.
         groups_at_once: how many groups of lines that begin alike are sent side by side; 0 to send lines as they come.
     """
@@ -49,7 +68,7 @@ class ValidationService:
         blobs: Blobs,
         clock: Clock,
         *,
-        serves: Callable[[str], bool],
+        route: Route,
         pinned_lines_per_task: int | None,
         groups_at_once: int = MAX_GROUPS_AT_ONCE,
     ) -> None:
@@ -57,7 +76,7 @@ class ValidationService:
         self._files = files
         self._blobs = blobs
         self._clock = clock
-        self._serves = serves
+        self._route = route
         self._pinned_lines_per_task = pinned_lines_per_task
         self._groups_at_once = groups_at_once
 
@@ -82,16 +101,21 @@ class ValidationService:
         plan_blob = f"plans/{batch.id}-{token}"
         plan = self._blobs.create(plan_blob)
         try:
-            check = _Check(batch.endpoint, self._serves)
+            check = _Check(batch.endpoint, self._route)
             errors = self._run(check, batch, token)
             if errors:
                 self._batches.reject(batch.id, errors, self._clock.now())
                 log.info("batch.rejected", batch_id=batch.id, code=errors[0].code, errors=len(errors))
             else:
-                plan.write(self._in_dispatch_order(check.plan))
+                ordered, counts = put_upstreams_apart(check.plan)
+                for piece in self._in_dispatch_order(ordered, counts):
+                    plan.write(piece)
                 plan.commit()
                 per_task = lines_per_task(check.total, self._pinned_lines_per_task)
-                planned = Planned(plan_blob, per_task, check.total, check.model)
+                mixed = cut_into_sections(list(zip(check.upstreams, counts, strict=True)), per_task)
+                planned = Planned(
+                    plan_blob, per_task, check.total, check.model, check.upstreams[0], mixed if len(mixed) > 1 else ()
+                )
                 # When this raises anything but a conflict, it may have been accepted with this plan all the same: the
                 # plan stays, and upkeep deletes it if nobody owns it.
                 self._batches.accept(batch.id, planned, self._clock.now())
@@ -105,8 +129,13 @@ class ValidationService:
             plan.discard()
         return not errors
 
-    def _in_dispatch_order(self, plan: bytearray) -> bytes:
-        return put_alike_together(plan, self._groups_at_once) if self._groups_at_once else bytes(plan)
+    def _in_dispatch_order(self, plan: bytes | bytearray, counts: list[int]) -> Iterator[bytes]:
+        start = 0
+        for count in counts:
+            end = start + count * ENTRY_BYTES
+            piece = plan[start:end]
+            yield put_alike_together(piece, self._groups_at_once) if self._groups_at_once else bytes(piece)
+            start = end
 
     def _run(self, check: "_Check", batch: Batch, token: str) -> list[LineError]:
         file = self._files.get(batch.tenant_id, batch.input_file_id, self._clock.now())
@@ -134,14 +163,17 @@ class ValidationService:
 class _Check:
     """One pass over the lines: packs the entries of good ones, keeps the errors of the others."""
 
-    def __init__(self, endpoint: str, serves: Callable[[str], bool]) -> None:
+    def __init__(self, endpoint: str, route: Route) -> None:
         self.total = 0
         # At most 1.6 MB; of a file with a bad line, not all.
         self.plan = bytearray()
         self._endpoint = endpoint
-        self._serves = serves
+        self._route = route
+        # Where lines go, in the order in which the file first has lines for it.
+        self.upstreams: list[str] = []
         self._seen: set[str | bytes] = set()
-        self._models: dict[str | None, bool] = {None: True}
+        # By model, the place in `upstreams`; None where nobody has it.
+        self._models: dict[str | None, int | None] = {}
         self._first_model: str | None = None
         self._is_mixed = False
         self._inputs = 0
@@ -177,7 +209,7 @@ class _Check:
                 if data is None:
                     raise too_long()
                 checked = check_line(data, self._endpoint)
-                self._add(checked)
+                upstream = self._add(checked)
             except LineInvalid as fault:
                 self._bad_lines += 1
                 if len(self._line_errors) < MAX_LINE_ERRORS:
@@ -190,27 +222,38 @@ class _Check:
             # A plan with a bad line is thrown away.
             if not self._bad_lines:
                 hashes = {"prefix_hash": checked.prefix_key, "model_hash": model_hash(checked.model)}
-                self.plan += pack_entry(PlanEntry(number, offset, len(data), **hashes))
+                self.plan += pack_entry(PlanEntry(number, offset, len(data), upstream, **hashes))
 
-    def _add(self, checked: CheckedLine) -> None:
+    def _add(self, checked: CheckedLine) -> int:
+        """Take in a line; return the place of its upstream."""
         custom_id, model, inputs, _ = checked
         seen = custom_id if len(custom_id) <= _PLAIN_ID_CHARS else blake2b(custom_id.encode()).digest()
         if seen in self._seen:
             raise duplicate()
         self._seen.add(seen)
-        if model is not None and not self._is_served(model):
-            raise model_not_found(model)
+        upstream = self._upstream_of(model)
+        if upstream is None:
+            raise endpoint_not_found(self._endpoint) if model is None else model_not_found(model)
         if self.total == 1:
             self._first_model = model
         elif model != self._first_model:
             self._is_mixed = True
         self._inputs += inputs
+        return upstream
 
-    def _is_served(self, model: str) -> bool:
-        known = self._models.get(model)
-        if known is None:
+    def _upstream_of(self, model: str | None) -> int | None:
+        if model in self._models:
+            return self._models[model]
+        if model is not None and (len(model) > _MAX_MODEL_CHARS or "\0" in model):
             # A NUL is in no name, and some databases store none.
-            known = len(model) <= _MAX_MODEL_CHARS and "\0" not in model and self._serves(model)
-            if len(self._models) < _MAX_KNOWN_MODELS and len(model) <= _MAX_MODEL_CHARS:
-                self._models[model] = known
-        return known
+            return None
+        name = self._route(model, self._endpoint)
+        place = None if name is None else self._place_of(name)
+        if len(self._models) < _MAX_KNOWN_MODELS:
+            self._models[model] = place
+        return place
+
+    def _place_of(self, upstream: str) -> int:
+        if upstream not in self.upstreams:
+            self.upstreams.append(upstream)
+        return self.upstreams.index(upstream)

@@ -30,15 +30,16 @@ def build_control(settings: Settings, celery: Celery) -> Control:
     """Build the services of the control process."""
     stores = open_stores(settings)
     client = open_redis(settings)
-    queue, roster = CeleryQueue(celery, client), RedisRoster(client)
-    dispatch = DispatchService(stores.batches, queue, roster, stores.clock, weights_of(settings))
+    upstreams = settings.upstream_names
+    queue, roster = CeleryQueue(celery, client, upstreams), RedisRoster(client)
+    dispatch = DispatchService(stores.batches, queue, roster, stores.clock, weights_of(settings), upstreams)
     return Control(
         validation=ValidationService(
             stores.batches,
             stores.files,
             stores.blobs,
             stores.clock,
-            serves=settings.serves,
+            route=settings.routes.route,
             pinned_lines_per_task=settings.lines_per_task,
             groups_at_once=min(settings.workers * settings.concurrency, MAX_GROUPS_AT_ONCE)
             if settings.prefix_grouping
@@ -59,5 +60,6 @@ def build_control(settings: Settings, celery: Celery) -> Control:
             dispatch,
             cancel_grace_s=settings.cancel_grace_s,
             finalize_max_tries=settings.finalize_max_tries,
+            upstreams=upstreams,
         ),
     )

@@ -1,44 +1,52 @@
 """What a worker process runs lines with."""
 
+from collections.abc import Mapping
 from dataclasses import dataclass
 
 from celery import Celery
 
 from app.adapters.queue import CeleryQueue
 from app.adapters.roster import RedisRoster
-from app.adapters.upstream.client import HttpUpstream
+from app.adapters.upstream.balanced import OpenUpstream, open_upstream
 from app.config import Settings
+from app.domain.retry import RetryPolicy
+from app.domain.upstream import UpstreamSpec
 from app.services.execution import ExecutionService
+from app.services.ports import Upstream
 from app.wiring.stores import Stores, open_redis, open_stores
 
 
 @dataclass(frozen=True)
 class Lines:
-    """What a worker process runs lines with."""
+    """What a worker process runs lines with; the upstreams by name."""
 
     stores: Stores
     queue: CeleryQueue
     roster: RedisRoster
-    upstream: HttpUpstream
-    execution: ExecutionService
+    upstreams: Mapping[str, OpenUpstream]
+
+    def execution(self, spec: UpstreamSpec, upstream: Upstream) -> ExecutionService:
+        """Return what runs lines of an upstream, calling this in its stead."""
+        policy = RetryPolicy(max_tries=spec.max_tries)
+        return ExecutionService(upstream, self.stores.clock, policy, call_timeout_s=spec.call_timeout_s)
 
 
 def build_lines(settings: Settings, celery: Celery) -> Lines:
     """Build what a worker process runs lines with."""
     stores = open_stores(settings)
     client = open_redis(settings)
-    upstream = HttpUpstream(
-        settings.upstream_url,
-        api_key=settings.upstream_api_key,
-        connect_timeout_s=settings.connect_timeout_s,
-        first_byte_timeout_s=settings.first_byte_timeout_s,
-    )
     return Lines(
         stores=stores,
-        queue=CeleryQueue(celery, client),
+        queue=CeleryQueue(celery, client, settings.upstream_names),
         roster=RedisRoster(client),
-        upstream=upstream,
-        execution=ExecutionService(
-            upstream, stores.clock, settings.retry_policy, call_timeout_s=settings.call_timeout_s
-        ),
+        upstreams={spec.name: _open(spec) for spec in settings.upstreams},
+    )
+
+
+def _open(spec: UpstreamSpec) -> OpenUpstream:
+    return open_upstream(
+        spec.urls,
+        api_key=spec.api_key,
+        connect_timeout_s=spec.connect_timeout_s,
+        first_byte_timeout_s=spec.first_byte_timeout_s,
     )

@@ -24,7 +24,8 @@ def open_sharing(settings: Settings) -> Iterator[SharingService]:
     stores = open_stores(settings)
     client = open_redis(settings)
     try:
-        yield SharingService(stores.batches, RedisRoster(client), stores.clock, weights_of(settings))
+        weights, upstreams = weights_of(settings), settings.upstream_names
+        yield SharingService(stores.batches, RedisRoster(client), stores.clock, weights, upstreams)
     except redis.RedisError as fault:
         raise Unavailable(f"The broker of WYLON_BROKER_URL does not answer: {fault}") from fault
     finally:

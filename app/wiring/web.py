@@ -8,11 +8,12 @@ import redis
 
 from app.adapters.db.engine import check
 from app.adapters.queue import CeleryQueue, open_sender
-from app.adapters.upstream.catalog import HttpCatalog
 from app.config import Settings
 from app.services.batches import BatchService
 from app.services.files import FileService
 from app.services.keys import KeyService
+from app.services.ports import ModelCatalog
+from app.wiring.catalog import build_catalog
 from app.wiring.stores import open_redis, open_stores
 
 
@@ -23,7 +24,7 @@ class Web:
     files: FileService
     batches: BatchService
     keys: KeyService
-    catalog: HttpCatalog
+    catalog: ModelCatalog
     endpoints: Sequence[str]
     windows: Sequence[str]
     readiness: Mapping[str, Callable[[], None]]
@@ -46,7 +47,7 @@ def build_api(settings: Settings) -> Web:
             windows=settings.completion_windows,
         ),
         keys=KeyService(stores.keys, stores.clock),
-        catalog=HttpCatalog(settings.upstream_url, settings.upstream_api_key),
+        catalog=build_catalog(settings),
         endpoints=settings.endpoints,
         windows=settings.completion_windows,
         readiness={"database": partial(check, stores.engine), "broker": lambda: _check_broker(client)},

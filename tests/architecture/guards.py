@@ -116,6 +116,28 @@ GUARDS = (
         "batches.c.tasks_dispatched",
         "tests/races/test_two_dispatchers.py::test_the_cursor_does_not_move_behind_a_cancel[sqlite]",
     ),
+    Guard(
+        "cursor of a section: moved from where it was read",
+        _BATCH_STORE,
+        "section.next_task == from_task < to_task",
+        "from_task < to_task",
+        "tests/races/test_sections.py::test_of_two_that_move_a_sections_cursor_the_second_waits_and_does_not[sqlite]",
+    ),
+    Guard(
+        "cursor of a section: of a batch that runs",
+        _BATCH_STORE,
+        "if batch is None or batch.status is not Status.IN_PROGRESS:",
+        "if batch is None:",
+        "tests/races/test_sections.py::test_a_sections_cursor_does_not_move_behind_a_cancel[sqlite]",
+    ),
+    Guard(
+        "the lock of the row while a section's cursor moves",
+        _BATCH_STORE,
+        "batches.c.id == batch_id, for_update=True)\n    if",
+        "batches.c.id == batch_id)\n    if",
+        "tests/races/test_sections.py::"
+        "test_cursors_of_two_sections_move_one_after_the_other_and_both_are_kept[postgresql]",
+    ),
 )
 
 

@@ -3,14 +3,14 @@ import os
 import re
 import subprocess
 import sys
-from dataclasses import fields
 from functools import cache
 from pathlib import Path
 
 import pytest
 
 from app.adapters import queue
-from app.config import PREFIX, Settings
+from app.config import PREFIX, VARIABLES, load_settings
+from app.config.upstreams import KEYS
 from tests.architecture.source import ROOT
 
 _TREE_LINE = re.compile(r"^( *)([\w.-]+(?:/[\w.-]+)*/?)(?:\s|$)")
@@ -70,7 +70,30 @@ def test_the_procfile_has_every_kind_of_process() -> None:
 def test_every_setting_is_documented() -> None:
     documented = set(re.findall(rf"{PREFIX}[A-Z_]+", (ROOT / "docs" / "settings.md").read_text("utf-8")))
 
-    assert documented == {f"{PREFIX}{field.name.upper()}" for field in fields(Settings)}
+    assert documented == VARIABLES
+
+
+def test_every_key_of_an_upstream_is_documented_and_in_the_example() -> None:
+    section = (
+        (ROOT / "docs" / "settings.md").read_text("utf-8").partition("## Several upstreams")[2].partition("\n## ")[0]
+    )
+    example = (ROOT / "examples" / "wylon.toml").read_text("utf-8")
+
+    assert re.findall(r"^\| `(\w+)` \|", section, re.MULTILINE) == list(KEYS)
+    assert {key for key in KEYS if not re.search(rf"^(# )?{key} = ", example, re.MULTILINE)} == set()
+
+
+def test_the_example_of_a_file_can_be_used_with_and_without_what_is_commented_out(tmp_path: Path) -> None:
+    example = (ROOT / "examples" / "wylon.toml").read_text("utf-8")
+    whole = tmp_path / "wylon.toml"
+    whole.write_text(re.sub(r"^# (?=\[|\w+ = )", "", example, flags=re.MULTILINE))
+
+    given = load_settings({"WYLON_CONFIG": str(ROOT / "examples" / "wylon.toml")})
+    all_of_it = load_settings({"WYLON_CONFIG": str(whole), "CLOUD_KEY": "key"})
+
+    assert [spec.name for spec in given.upstreams] == ["gpu", "embedder"]
+    assert [spec.name for spec in all_of_it.upstreams] == ["gpu", "embedder", "cloud"]
+    assert all_of_it.routes.idle() == []
 
 
 def directory_map() -> list[str]:

@@ -2,13 +2,18 @@ from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
+import sqlalchemy as sa
 from alembic.autogenerate import compare_metadata
 from alembic.runtime.migration import MigrationContext
 from sqlalchemy import Engine, inspect
 
+from app.adapters.db.batch_store import SqlBatchStore
 from app.adapters.db.engine import open_engine
 from app.adapters.db.migrate import migrate, unmigrate
+from app.adapters.db.result_store import SqlResultStore
 from app.adapters.db.tables import metadata
+from app.domain.result import NO_USAGE, Result
+from app.services.ports import Progress
 
 
 @pytest.fixture(params=["sqlite", "postgresql"])
@@ -46,3 +51,61 @@ def test_migrating_again_changes_nothing(engine: Engine) -> None:
     migrate(engine)
 
     assert our_tables(engine) == set(metadata.tables)
+
+
+def add_old_batch(engine: Engine, batch_id: str, **fields: object) -> None:
+    """Add a batch as it was before there were several upstreams."""
+    values = {
+        "id": batch_id,
+        "tenant_id": "tenant",
+        "endpoint": "/v1/chat/completions",
+        "input_file_id": "file-in",
+        "completion_window": "24h",
+        "status": "in_progress",
+        "created_at": 1.0,
+        "expires_at": 2.0,
+        "total": 0,
+        "lines_per_task": 1,
+        "tasks_dispatched": 0,
+        "completed": 0,
+        **fields,
+    }
+    columns = ", ".join(values)
+    marks = ", ".join(f":{name}" for name in values)
+    with engine.begin() as connection:
+        connection.execute(sa.text(f"INSERT INTO batches ({columns}) VALUES ({marks})"), values)
+
+
+def test_what_ran_before_there_were_several_upstreams_goes_on_to_the_one_there_was(engine: Engine) -> None:
+    migrate(engine, "0002")
+    add_old_batch(engine, "batch_1", total=101, lines_per_task=50, tasks_dispatched=2, completed=1)
+    add_old_batch(engine, "batch_whole", total=100, lines_per_task=50, tasks_dispatched=2)
+    add_old_batch(engine, "batch_validating", status="validating")
+
+    migrate(engine)
+
+    store = SqlBatchStore(engine)
+    batch = store.find("batch_1")
+    assert batch is not None
+    assert (batch.upstream, batch.mixed, batch.tasks, batch.lines_outstanding) == ("default", (), 3, 99)
+    assert [batch.id for batch in store.undispatched(10)] == ["batch_1"]
+    assert store.move_cursor("batch_1", 2, 3)
+    progress = SqlResultStore(engine).record([Result("batch_1", 9, True, b"{}", NO_USAGE)])
+    assert progress == [Progress("batch_1", True, False, 99, "default")]
+    with engine.connect() as connection:
+        tasks = dict(connection.execute(sa.text("SELECT id, tasks FROM batches")).all())
+    assert tasks == {"batch_1": 3, "batch_whole": 2, "batch_validating": 0}
+
+
+def test_what_runs_survives_the_way_back_from_several_upstreams(engine: Engine) -> None:
+    migrate(engine, "0002")
+    add_old_batch(engine, "batch_1", total=101, lines_per_task=50, tasks_dispatched=2)
+    migrate(engine)
+
+    unmigrate(engine, "0002")
+
+    columns = {each["name"] for each in inspect(engine).get_columns("batches")}
+    assert columns.isdisjoint({"upstream", "mixed", "waiting_for", "tasks"})
+    with engine.connect() as connection:
+        query = sa.text("SELECT id, total, tasks_dispatched FROM batches")
+        assert connection.execute(query).all() == [("batch_1", 101, 2)]

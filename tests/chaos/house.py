@@ -34,7 +34,9 @@ from tests.integration.processes import WYLON, environ_of, until
 SQLITE = "sqlite"
 POSTGRESQL = "postgresql"
 API_KEY = "wy-chaos"
-CONCURRENCY = 8
+UPSTREAMS = ("one", "two")
+# Over the three workers together: four of each in each.
+CALLS_PER_UPSTREAM = 12
 EXTRA_WORKER = "worker-x"
 SHORT_WINDOW = "8s"
 SHORT_WINDOW_S = 8.0
@@ -175,15 +177,23 @@ class House:
         return {
             "DATA": self.data,
             "STORAGE_URL": f"file://{self.storage.blobs}",
-            "UPSTREAM_URL": self.model.url,
+            "CONFIG": self._write_upstreams(),
             "API_KEY": API_KEY,
             "WORKERS": 2,
-            "CONCURRENCY": CONCURRENCY,
             "COMPLETION_WINDOWS": f"24h,{SHORT_WINDOW}",
             "CANCEL_GRACE_S": 1,
             # The model server errs by plan alone: each such line is called once.
             "MAX_TRIES": 1,
         }
+
+    def _write_upstreams(self) -> Path:
+        """Have two upstreams in front of the one model server: a batch has lines for both."""
+        path = self.folder / "wylon.toml"
+        table = "[upstreams.{name}]\nurls = ['{url}']\nmodels = ['{name}-*']\nmax_in_flight = {calls}\n"
+        path.write_text(
+            "".join(table.format(name=name, url=self.model.url, calls=CALLS_PER_UPSTREAM) for name in UPSTREAMS)
+        )
+        return path
 
     def _start(self) -> None:
         if self.database == POSTGRESQL:

@@ -2,11 +2,12 @@
 
 import json
 import time
+from itertools import chain
 from typing import Any
 
-from app.adapters.queue import LINES_QUEUE
+from app.adapters.queue import LINES_QUEUE, lines_queue
 from app.domain import ids
-from tests.chaos.house import House
+from tests.chaos.house import UPSTREAMS, House
 
 # The sweep deletes results every 10 s.
 RESULTS_GONE_WITHIN_S = 30.0
@@ -60,7 +61,8 @@ def _broker_entries(house: House, batch_ids: list[str]) -> list[str]:
         group = json.loads(entry)[0]["headers"].get("group")
         if group in marks:
             found.append(f"unacked {tag.decode()} of {marks[group]}")
-    for message in broker.lrange(LINES_QUEUE, 0, -1):
+    queues = (LINES_QUEUE, *map(lines_queue, UPSTREAMS))
+    for message in chain.from_iterable(broker.lrange(queue, 0, -1) for queue in queues):
         group = json.loads(message)["headers"].get("group")
         if group in marks:
             found.append(f"message of {marks[group]}")

@@ -8,6 +8,8 @@ from tests.chaos.model_server import GARBLED, OK, POISON, REFUSED
 from tests.integration.pipeline import CHAT
 
 MIN_LATENCY_MS, MAX_LATENCY_MS = 50, 300
+# Of both upstreams, unevenly.
+_MODELS = ("one-echo", "two-echo", "one-echo")
 # One line in so many is answered with an error, so that both files exist.
 _ERROR_EVERY = 25
 
@@ -20,10 +22,11 @@ class Line:
     marker: str
     latency_ms: int
     kind: str
+    model: str
 
     def encode(self) -> bytes:
         content = f"{self.marker} {self.latency_ms} {self.kind}"
-        body = {"model": "echo", "messages": [{"role": "user", "content": content}]}
+        body = {"model": self.model, "messages": [{"role": "user", "content": content}]}
         return json.dumps({"custom_id": self.custom_id, "method": "POST", "url": CHAT, "body": body}).encode()
 
 
@@ -38,5 +41,6 @@ def make_lines(rng: Random, batch: str, count: int, *, is_poisoned: bool = False
         elif count > 1 and rng.randrange(_ERROR_EVERY) == 0:
             kind = rng.choice((REFUSED, GARBLED))
         latency_ms = rng.randint(MIN_LATENCY_MS, MAX_LATENCY_MS)
-        lines.append(Line(f"id-{number}", f"{batch}-{number}", latency_ms, kind))
+        model = _MODELS[number % len(_MODELS)]
+        lines.append(Line(f"id-{number}", f"{batch}-{number}", latency_ms, kind, model))
     return lines

@@ -1,6 +1,6 @@
 """Each port's fake and its real twins, to run the same tests on."""
 
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Mapping
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -15,7 +15,7 @@ from app.adapters.db.key_store import SqlIdempotencyStore, SqlKeyStore
 from app.adapters.db.migrate import migrate
 from app.adapters.db.result_store import SqlResultStore
 from app.adapters.db.trial_store import SqlTrialStore
-from app.domain.batch import Batch
+from app.domain.batch import Batch, cut_into_sections
 from app.domain.file import File
 from app.domain.lifecycle import Event, Status
 from app.domain.result import NO_USAGE, Result
@@ -36,6 +36,8 @@ from tests.fakes.stores import MemoryBatchStore, MemoryFileStore, MemoryResultSt
 from tests.fakes.trials import MemoryTrialStore
 
 NOW = 1_700_000_000.0
+# At 50 lines a task the second one of each is short, and they are more tasks than as many lines for one upstream.
+FIFTY_ONE_EACH = {"gpu": 51, "cpu": 51}
 
 
 @dataclass
@@ -67,6 +69,15 @@ class Stores:
     def add_running(self, batch_id: str = "batch_1", total: int = 3, **fields: object) -> Batch:
         self.add_batch(batch_id, **fields)
         return self.batches.accept(batch_id, Planned(f"plans/{batch_id}", 2, total, "small"), NOW + 1)
+
+    def add_mixed(
+        self, batch_id: str = "batch_1", lines: Mapping[str, int] = FIFTY_ONE_EACH, per_task: int = 50, **fields: object
+    ) -> Batch:
+        """Add a running batch with so many lines for each of these upstreams."""
+        mixed = cut_into_sections(list(lines.items()), per_task)
+        planned = Planned(f"plans/{batch_id}", per_task, mixed[-1].end_line, None, mixed[0].upstream, mixed)
+        self.add_batch(batch_id, **fields)
+        return self.batches.accept(batch_id, planned, NOW + 1)
 
     def add_recorded(self, batch_id: str = "batch_1", total: int = 3) -> None:
         self.add_running(batch_id, total)

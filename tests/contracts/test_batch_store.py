@@ -180,7 +180,7 @@ def test_totals_are_of_all_that_runs_by_tenant(stores: Stores) -> None:
 
     totals = stores.batches.running_totals()
 
-    assert totals == {"tenant": RunningTotal(2, 1 + 3), "other": RunningTotal(1, 0)}
+    assert totals == {("default", "tenant"): RunningTotal(2, 1 + 3), ("default", "other"): RunningTotal(1, 0)}
 
 
 def test_statuses_leave_out_what_is_not_there(stores: Stores) -> None:

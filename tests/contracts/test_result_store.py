@@ -1,6 +1,7 @@
 """What every store of results promises."""
 
 import tracemalloc
+from dataclasses import replace
 
 import pytest
 
@@ -126,11 +127,11 @@ def test_recorded_names_the_positions_in_a_span(stores: Stores) -> None:
 
 
 def test_results_are_counted_by_task(stores: Stores) -> None:
-    stores.add_running(total=10)
+    batch = stores.add_running(total=10)
     stores.results.record([result(position) for position in (0, 3, 4, 5, 9)])
 
-    assert stores.results.counts_by_task("batch_1", 3) == {0: 1, 1: 3, 3: 1}
-    assert stores.results.counts_by_task("batch_unknown", 3) == {}
+    assert stores.results.counts_by_task(replace(batch, lines_per_task=3)) == {0: 1, 1: 3, 3: 1}
+    assert stores.results.counts_by_task(replace(batch, id="batch_unknown")) == {}
 
 
 def test_results_are_read_in_order_with_all_they_hold(stores: Stores) -> None:

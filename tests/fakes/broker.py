@@ -26,6 +26,8 @@ class RecordingQueue:
     alone: list[tuple[str, int]] = field(default_factory=list)
     # What was published, first time or again, by batch and number.
     tasks: dict[tuple[str, int], LineTask] = field(default_factory=dict)
+    # Where it went.
+    upstreams: dict[tuple[str, int], str] = field(default_factory=dict)
     forgotten: list[str] = field(default_factory=list)
     # The group ids of chords that the broker keeps, and what was taken when.
     kept_chords: set[str] = field(default_factory=set)
@@ -62,8 +64,11 @@ class RecordingQueue:
         self._check()
         self.closed_chords.append((batch_id, dispatched, tasks))
 
-    def publish_lines(self, batch_id: str, tasks: Sequence[LineTask], delivery: Delivery, decided_at: float) -> None:
+    def publish_lines(
+        self, batch_id: str, upstream: str, tasks: Sequence[LineTask], delivery: Delivery, decided_at: float
+    ) -> None:
         self._check()
+        self.upstreams.update({(batch_id, task.number): upstream for task in tasks})
         sent = {Delivery.FIRST: self.published, Delivery.AGAIN: self.repeated, Delivery.ALONE: self.alone}[delivery]
         sent.extend((batch_id, task.number) for task in tasks)
         self.tasks.update({(batch_id, task.number): task for task in tasks})
@@ -72,6 +77,9 @@ class RecordingQueue:
     def queued_tasks(self) -> set[str]:
         self._check()
         return set(self.waiting)
+
+    def drop_unknown_queues(self) -> None:
+        self._check()
 
     def forget(self, batch_id: str) -> None:
         self._check()

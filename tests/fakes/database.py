@@ -1,11 +1,12 @@
 """What the memory stores share, as tables of one database would be shared."""
 
-from collections.abc import Sequence
+from collections import Counter
+from collections.abc import Hashable, Sequence
 from dataclasses import dataclass, field, replace
 from threading import RLock
 from typing import Any, TypeVar
 
-from app.domain.batch import Batch
+from app.domain.batch import Batch, waiting_for
 from app.domain.file import File
 from app.domain.lifecycle import ACTIVE, Event, next_status, stamps
 from app.domain.result import Result
@@ -68,3 +69,30 @@ def page_after(items: Sequence[T], ids: Sequence[str], after: str | None, limit:
     """Return up to `limit` items that follow the one with the id `after`, which is there."""
     start = 0 if after is None else ids.index(after) + 1
     return list(items[start : start + limit])
+
+
+def nearest(rows: Sequence[Batch], limit: int) -> list[Batch]:
+    """Return up to `limit` of these rows, which are in the order of their making, the nearest deadlines first.
+
+    Tenants take turns for the places, and within a tenant those that wait for the same upstreams.
+    """
+    by_deadline = sorted(rows, key=lambda batch: batch.expires_at)
+    of_way = _places([(batch.tenant_id, _waits_for(batch)) for batch in by_deadline])
+    in_way = [batch for _, batch in sorted(zip(of_way, by_deadline, strict=True), key=lambda placed: placed[0])]
+    of_tenant = dict(zip([batch.id for batch in in_way], _places([batch.tenant_id for batch in in_way]), strict=True))
+    chosen = {batch.id for batch in sorted(by_deadline, key=lambda batch: of_tenant[batch.id])[:limit]}
+    return [batch for batch in by_deadline if batch.id in chosen]
+
+
+def _waits_for(batch: Batch) -> str:
+    return waiting_for(batch.mixed) if batch.mixed else batch.upstream
+
+
+def _places(groups: Sequence[Hashable]) -> list[int]:
+    """Return of each item how many of its group there are before it."""
+    seen: Counter[Hashable] = Counter()
+    places = []
+    for group in groups:
+        places.append(seen[group])
+        seen[group] += 1
+    return places

@@ -9,7 +9,7 @@ from app.domain.file import File
 from app.domain.lifecycle import ACTIVE, RECORDING, TERMINAL, Event, Status
 from app.domain.result import Result
 from app.services.ports import Planned, Progress, Written
-from tests.fakes.database import BatchRow, FileRow, MemoryDatabase, page_after
+from tests.fakes.database import BatchRow, FileRow, MemoryDatabase, nearest, page_after
 
 
 class MemoryFileStore:
@@ -164,36 +164,41 @@ class MemoryBatchStore:
     def move_cursor(self, batch_id: str, from_task: int, to_task: int) -> bool:
         with self._db.lock:
             row = self._db.batches.get(batch_id)
-            if row is None or row.batch.status is not Status.IN_PROGRESS or row.batch.tasks_dispatched != from_task:
+            if row is None or row.batch.status is not Status.IN_PROGRESS:
                 return False
-            row.batch = replace(row.batch, tasks_dispatched=to_task)
+            batch = row.batch
+            at = [s for s in batch.sections if s.next_task == from_task < to_task <= s.end_task]
+            if not at:
+                return False
+            mixed = tuple(s._replace(next_task=to_task) if s in at else s for s in batch.mixed)
+            row.batch = replace(batch, mixed=mixed, tasks_dispatched=batch.tasks_dispatched + to_task - from_task)
             return True
 
     def active(self, limit: int, statuses: Collection[Status] = ACTIVE) -> list[Batch]:
         with self._db.lock:
-            unfinished = [row.batch for row in self._db.active_batches() if row.batch.status in statuses]
-            return sorted(unfinished, key=_place)[:limit]
+            return nearest([row.batch for row in self._db.active_batches() if row.batch.status in statuses], limit)
 
     def undispatched(self, limit: int) -> list[Batch]:
         running = self.active(len(self._db.batches), {Status.IN_PROGRESS})
-        return [batch for batch in running if batch.tasks_dispatched < batch.tasks][:limit]
+        return nearest([batch for batch in running if batch.tasks_dispatched < batch.tasks], limit)
 
     def outstanding(self, limit: int, after: Batch | None = None) -> list[Batch]:
-        running = self.active(len(self._db.batches), {Status.IN_PROGRESS})
+        running = sorted(self.active(len(self._db.batches), {Status.IN_PROGRESS}), key=_place)
         following = [batch for batch in running if not after or _place(batch) > _place(after)]
         return [batch for batch in following if batch.lines_outstanding][:limit]
 
-    def running_totals(self) -> dict[str, RunningTotal]:
-        totals: dict[str, RunningTotal] = {}
+    def running_totals(self) -> dict[tuple[str, str], RunningTotal]:
+        totals: dict[tuple[str, str], RunningTotal] = {}
         for batch in self.active(len(self._db.batches), {Status.IN_PROGRESS}):
-            count, lines = totals.get(batch.tenant_id, RunningTotal())
-            totals[batch.tenant_id] = RunningTotal(count + 1, lines + batch.lines_outstanding)
+            for section in batch.sections:
+                key = (section.upstream, batch.tenant_id)
+                count, lines = totals.get(key, RunningTotal())
+                totals[key] = RunningTotal(count + 1, lines + section.outstanding(batch.lines_per_task))
         return totals
 
     def statuses(self, batch_ids: Sequence[str]) -> dict[str, Status]:
         with self._db.lock:
-            found = {batch_id: self._db.batches.get(batch_id) for batch_id in batch_ids}
-            return {batch_id: row.batch.status for batch_id, row in found.items() if row is not None}
+            return {each: self._db.batches[each].batch.status for each in batch_ids if each in self._db.batches}
 
     def stalled(self, now: float, limit: int) -> list[Batch]:
         with self._db.lock:
@@ -232,21 +237,26 @@ class MemoryResultStore:
                 row = self._db.batches.get(batch_id)
                 if row is None or row.batch.status not in RECORDING or row.batch.sealed_at is not None:
                     continue
-                self._record_one(row, [result for result in results if result.batch_id == batch_id])
-                batch = row.batch
-                is_sent, is_done = batch.tasks_dispatched >= batch.tasks, batch.recorded == batch.total
-                progress.append(Progress(batch_id, is_sent, is_done, batch.lines_outstanding))
+                new = [result for result in results if result.batch_id == batch_id]
+                self._record_one(row, new)
+                batch, per_task = row.batch, row.batch.lines_per_task
+                for each in batch.sections:
+                    if any(each.first_line <= one.position < each.end_line for one in new):
+                        is_sent, is_done = each.next_task >= each.end_task, batch.recorded == batch.total
+                        progress.append(Progress(batch_id, is_sent, is_done, each.outstanding(per_task), each.upstream))
             return progress
 
     def recorded(self, batch_id: str, first: int, end: int) -> set[int]:
         with self._db.lock:
             return {position for position in self._db.results.get(batch_id, {}) if first <= position < end}
 
-    def counts_by_task(self, batch_id: str, lines_per_task: int) -> dict[int, int]:
+    def counts_by_task(self, batch: Batch) -> dict[int, int]:
         with self._db.lock:
             counts: dict[int, int] = {}
-            for position in self._db.results.get(batch_id, {}):
-                counts[position // lines_per_task] = counts.get(position // lines_per_task, 0) + 1
+            for position in self._db.results.get(batch.id, {}):
+                section = next(each for each in batch.sections if position < each.end_line)
+                number = section.first_task + (position - section.first_line) // batch.lines_per_task
+                counts[number] = counts.get(number, 0) + 1
             return counts
 
     def read(self, batch_id: str) -> Iterator[tuple[int, bool, bytes, Usage]]:
@@ -258,10 +268,8 @@ class MemoryResultStore:
     def read_in(self, batch_id: str, order: Sequence[int]) -> Iterator[tuple[int, bool, bytes, Usage]]:
         with self._db.lock:
             rows = dict(self._db.results.get(batch_id, {}))
-        for position in order:
-            if position in rows:
-                result = rows[position]
-                yield position, result.ok, result.payload, result.usage
+        for result in (rows[position] for position in order if position in rows):
+            yield result.position, result.ok, result.payload, result.usage
 
     def clear(self, limit: int) -> int:
         # Batches that failed while finalizing keep theirs: an operator may want them.
@@ -283,6 +291,7 @@ class MemoryResultStore:
             if result.position in rows:
                 continue
             rows[result.position] = result
-            row.batch = replace(
-                row.batch, completed=row.batch.completed + result.ok, failed=row.batch.failed + (not result.ok)
-            )
+            batch, at = row.batch, result.position
+            mixed = tuple(s._replace(recorded=s.recorded + (s.first_line <= at < s.end_line)) for s in batch.mixed)
+            completed, failed = batch.completed + result.ok, batch.failed + (not result.ok)
+            row.batch = replace(batch, completed=completed, failed=failed, mixed=mixed)

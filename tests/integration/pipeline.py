@@ -37,8 +37,8 @@ END_WITHIN_S = 60.0
 _DIRECT = urllib.request.build_opener(urllib.request.ProxyHandler({}))
 
 
-def request_line(custom_id: str, content: str) -> bytes:
-    body = {"model": "echo", "messages": [{"role": "user", "content": content}]}
+def request_line(custom_id: str, content: str, model: str = "echo") -> bytes:
+    body = {"model": model, "messages": [{"role": "user", "content": content}]}
     return json.dumps({"custom_id": custom_id, "method": "POST", "url": CHAT, "body": body}).encode()
 
 
@@ -48,9 +48,12 @@ def request_lines(count: int, mark: str = "") -> list[bytes]:
 
 
 class Pipeline:
-    """The processes and what tests look at; any process can be ended and started again by its name."""
+    """The processes and what tests look at; any process can be ended and started again by its name.
 
-    def __init__(self, database_url: str | None, *, lines_per_task: str = "auto") -> None:
+    Without a configuration file there is one upstream, the stand-in of that name.
+    """
+
+    def __init__(self, database_url: str | None, *, lines_per_task: str = "auto", config: Path | None = None) -> None:
         # Short, and in the system's folder: the path of a socket has at most 107 bytes.
         self.folder = Path(tempfile.mkdtemp(prefix="wylon-"))
         self.processes: dict[str, Process] = {}
@@ -60,7 +63,7 @@ class Pipeline:
         given: dict[str, object] = {
             "DATA": self.folder,
             "BROKER_URL": broker.url,
-            "UPSTREAM_URL": upstream_url,
+            **({"UPSTREAM_URL": upstream_url} if config is None else {"CONFIG": config}),
             "CONCURRENCY": CONCURRENCY,
             "CANCEL_GRACE_S": CANCEL_GRACE_S,
             "COMPLETION_WINDOWS": f"24h,{SHORT_WINDOW}",
@@ -77,7 +80,7 @@ class Pipeline:
         self.redis: redis.Redis = open_redis(self.settings)
         until(self._answers, START_WITHIN_S, "the broker answers")
         self.sender = open_sender(self.settings.broker_url)
-        self.queue = CeleryQueue(self.sender, self.redis)
+        self.queue = CeleryQueue(self.sender, self.redis, self.settings.upstream_names)
         stores = self.stores
         self.files = FileService(stores.files, stores.blobs, stores.clock, stores.idempotency)
         self.batches = BatchService(
@@ -111,7 +114,7 @@ class Pipeline:
 
     def lines_paused(self) -> int:
         """Return how many lines wait in the workers to be tried again."""
-        return sum(worker.lines_paused for worker in RedisRoster(self.redis).workers())
+        return sum(lane.lines_paused for worker in RedisRoster(self.redis).workers() for lane in worker.lanes.values())
 
     def submit(self, lines: Iterable[bytes], *, window: str = "24h") -> str:
         """Upload the lines and create a batch of them; return its id."""
@@ -144,14 +147,14 @@ class Pipeline:
         return [json.loads(line) for line in b"".join(content.stream()).splitlines()]
 
     def upstream_stats(self) -> dict[str, Any]:
-        return self._ask_upstream("/stats")
+        return stats_of(self.settings.upstreams[0].urls[0])
 
     def reset_upstream_stats(self) -> None:
-        self._ask_upstream("/stats/reset", b"")
+        _ask(self.settings.upstreams[0].urls[0], "/stats/reset", b"")
 
     def restart_upstream(self) -> None:
         """Start the model server where it was before."""
-        port = urlsplit(self.settings.upstream_url).port
+        port = urlsplit(self.settings.upstreams[0].urls[0]).port
         assert port is not None
         self.processes["upstream"], _ = start_upstream(self.folder, port=port)
 
@@ -183,11 +186,16 @@ class Pipeline:
         except redis.RedisError:
             return False
 
-    def _ask_upstream(self, path: str, data: bytes | None = None) -> dict[str, Any]:
-        url = self.settings.upstream_url.removesuffix("/v1") + path
-        with _DIRECT.open(url, data, timeout=10) as answer:
-            found: dict[str, Any] = json.load(answer)
-            return found
+
+def stats_of(upstream_url: str) -> dict[str, Any]:
+    """Return what a stand-in says that it did."""
+    return _ask(upstream_url, "/stats")
+
+
+def _ask(upstream_url: str, path: str, data: bytes | None = None) -> dict[str, Any]:
+    with _DIRECT.open(upstream_url.removesuffix("/v1") + path, data, timeout=10) as answer:
+        found: dict[str, Any] = json.load(answer)
+        return found
 
 
 def custom_ids(lines: Iterable[dict[str, Any]]) -> list[str]:

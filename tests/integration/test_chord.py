@@ -9,12 +9,14 @@ from collections.abc import Iterator
 
 import pytest
 
-from app.adapters.queue import CONTROL_QUEUE, FINALIZE, LINES_QUEUE, REFILL, CeleryQueue
+from app.adapters.queue import CONTROL_QUEUE, FINALIZE, REFILL, CeleryQueue, lines_queue
 from app.domain import ids
+from app.domain.upstream import DEFAULT_UPSTREAM
 from app.services.ports import Delivery, LineTask
 from tests.integration.pipeline import Pipeline
 from tests.integration.processes import until
 
+QUEUE = lines_queue(DEFAULT_UPSTREAM)
 pytestmark = pytest.mark.integration
 
 WITHIN_S = 20.0
@@ -59,7 +61,7 @@ def await_idle(pipeline: Pipeline) -> None:
     """Return once no line task waits and none is at work."""
 
     def is_idle() -> bool:
-        return not pipeline.redis.llen(LINES_QUEUE) and not pipeline.redis.hlen("unacked")
+        return not pipeline.redis.llen(QUEUE) and not pipeline.redis.hlen("unacked")
 
     until(is_idle, WITHIN_S, "all tasks have returned")
 
@@ -69,10 +71,10 @@ def test_the_callback_comes_once_when_every_part_has_returned(
 ) -> None:
     queue.open_chord(batch_id, 50)
 
-    queue.publish_lines(batch_id, tasks(0, 49), Delivery.FIRST, time.time())
+    queue.publish_lines(batch_id, DEFAULT_UPSTREAM, tasks(0, 49), Delivery.FIRST, time.time())
     await_idle(pipeline)
     before_the_last = callbacks(pipeline, batch_id)
-    queue.publish_lines(batch_id, tasks(49, 50), Delivery.FIRST, time.time())
+    queue.publish_lines(batch_id, DEFAULT_UPSTREAM, tasks(49, 50), Delivery.FIRST, time.time())
 
     await_callback(pipeline, batch_id)
     await_idle(pipeline)
@@ -84,11 +86,11 @@ def test_parts_that_are_published_twice_count_once(pipeline: Pipeline, queue: Ce
     queue.open_chord(batch_id, 100)
 
     for _ in range(2):
-        queue.publish_lines(batch_id, tasks(0, 60), Delivery.AGAIN, time.time())
+        queue.publish_lines(batch_id, DEFAULT_UPSTREAM, tasks(0, 60), Delivery.AGAIN, time.time())
     await_idle(pipeline)
     before_the_rest = callbacks(pipeline, batch_id)
     for _ in range(2):
-        queue.publish_lines(batch_id, tasks(60, 100), Delivery.AGAIN, time.time())
+        queue.publish_lines(batch_id, DEFAULT_UPSTREAM, tasks(60, 100), Delivery.AGAIN, time.time())
 
     await_callback(pipeline, batch_id)
     await_idle(pipeline)
@@ -106,7 +108,7 @@ def test_a_closed_chord_ends_with_what_was_published(
         queue.close_chord(batch_id, 30, 1_000)
         await_idle(pipeline)
         assert callbacks(pipeline, batch_id) == 0
-    queue.publish_lines(batch_id, tasks(0, 30), Delivery.FIRST, time.time())
+    queue.publish_lines(batch_id, DEFAULT_UPSTREAM, tasks(0, 30), Delivery.FIRST, time.time())
     await_idle(pipeline)
     if is_closed_last:
         assert callbacks(pipeline, batch_id) == 0
@@ -119,7 +121,7 @@ def test_a_closed_chord_ends_with_what_was_published(
 
 def test_a_chord_that_was_closed_stays_closed(pipeline: Pipeline, queue: CeleryQueue, batch_id: str) -> None:
     queue.open_chord(batch_id, 1_000)
-    queue.publish_lines(batch_id, tasks(0, 10), Delivery.FIRST, time.time())
+    queue.publish_lines(batch_id, DEFAULT_UPSTREAM, tasks(0, 10), Delivery.FIRST, time.time())
 
     queue.close_chord(batch_id, 10, 1_000)
     # By a refill or a repair that had read the batch before.
@@ -132,7 +134,7 @@ def test_a_chord_that_was_closed_stays_closed(pipeline: Pipeline, queue: CeleryQ
 
 def test_a_chord_that_is_closed_twice_ends_once(pipeline: Pipeline, queue: CeleryQueue, batch_id: str) -> None:
     queue.open_chord(batch_id, 1_000)
-    queue.publish_lines(batch_id, tasks(0, 10), Delivery.FIRST, time.time())
+    queue.publish_lines(batch_id, DEFAULT_UPSTREAM, tasks(0, 10), Delivery.FIRST, time.time())
     await_idle(pipeline)
 
     for _ in range(2):
@@ -147,12 +149,12 @@ def test_after_a_flush_the_same_parts_published_again_end_the_chord(
     pipeline: Pipeline, queue: CeleryQueue, batch_id: str
 ) -> None:
     queue.open_chord(batch_id, 40)
-    queue.publish_lines(batch_id, tasks(0, 25), Delivery.FIRST, time.time())
+    queue.publish_lines(batch_id, DEFAULT_UPSTREAM, tasks(0, 25), Delivery.FIRST, time.time())
     await_idle(pipeline)
 
     pipeline.redis.flushall()
     queue.open_chord(batch_id, 40)
-    queue.publish_lines(batch_id, tasks(0, 40), Delivery.AGAIN, time.time())
+    queue.publish_lines(batch_id, DEFAULT_UPSTREAM, tasks(0, 40), Delivery.AGAIN, time.time())
 
     await_callback(pipeline, batch_id)
 
@@ -171,7 +173,7 @@ def test_after_a_flush_every_message_finds_its_queue(pipeline: Pipeline, queue: 
 
 def test_a_forgotten_chord_leaves_no_key(pipeline: Pipeline, queue: CeleryQueue, batch_id: str) -> None:
     queue.open_chord(batch_id, 10)
-    queue.publish_lines(batch_id, tasks(0, 5), Delivery.FIRST, time.time())
+    queue.publish_lines(batch_id, DEFAULT_UPSTREAM, tasks(0, 5), Delivery.FIRST, time.time())
     await_idle(pipeline)
     before = pipeline.redis.keys(f"*{ids.group_id(batch_id)}*")
 
@@ -185,10 +187,23 @@ def test_tasks_that_wait_are_known_by_their_ids(pipeline: Pipeline, queue: Celer
     worker = pipeline.processes["worker-1"]
     assert worker.terminate(15) == 0
 
-    queue.publish_lines(batch_id, tasks(0, 3), Delivery.FIRST, time.time())
+    queue.publish_lines(batch_id, DEFAULT_UPSTREAM, tasks(0, 3), Delivery.FIRST, time.time())
 
     assert queue.queued_tasks() == {ids.task_id(batch_id, number) for number in range(3)}
     pipeline.ensure("worker-1")
+
+
+def test_queues_for_upstreams_that_there_are_no_more_are_deleted(
+    pipeline: Pipeline, queue: CeleryQueue, batch_id: str
+) -> None:
+    before = CeleryQueue(pipeline.sender, pipeline.redis, ("gone",))
+    before.publish_lines(batch_id, "gone", tasks(0, 3), Delivery.FIRST, time.time())
+    had_some = pipeline.redis.llen(lines_queue("gone"))
+
+    queue.drop_unknown_queues()
+
+    assert had_some == 3
+    assert not pipeline.redis.exists(lines_queue("gone"))
 
 
 def test_chords_are_listed_and_dropped_by_their_group(pipeline: Pipeline, queue: CeleryQueue, batch_id: str) -> None:
@@ -207,9 +222,9 @@ def test_messages_of_ours_taken_by_nobody_alive_are_found_and_dropped(
     pipeline: Pipeline, queue: CeleryQueue, batch_id: str
 ) -> None:
     assert pipeline.processes["worker-1"].terminate(15) == 0
-    pipeline.redis.delete(LINES_QUEUE)
-    queue.publish_lines(batch_id, tasks(0, 1), Delivery.FIRST, time.time())
-    lines = json.loads(pipeline.redis.rpop(LINES_QUEUE))
+    pipeline.redis.delete(QUEUE)
+    queue.publish_lines(batch_id, DEFAULT_UPSTREAM, tasks(0, 1), Delivery.FIRST, time.time())
+    lines = json.loads(pipeline.redis.rpop(QUEUE))
     # As kombu writes them: the message with its exchange and routing key, and its instant.
     foreign = lines | {"headers": lines["headers"] | {"task": "somebody.elses"}}
     for tag, message, taken_at in (
@@ -218,7 +233,7 @@ def test_messages_of_ours_taken_by_nobody_alive_are_found_and_dropped(
         ("foreign", foreign, time.time() - 100),
         ("malformed", {"headers": None}, time.time() - 100),
     ):
-        pipeline.redis.hset("unacked", tag, json.dumps([message, "", LINES_QUEUE]))
+        pipeline.redis.hset("unacked", tag, json.dumps([message, "", QUEUE]))
         pipeline.redis.zadd("unacked_index", {tag: taken_at})
 
     old = queue.unacked(10, time.time() - 60)

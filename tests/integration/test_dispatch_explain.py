@@ -29,7 +29,7 @@ def test_it_tells_of_the_batches_that_run(pipeline: Pipeline) -> None:
     batch_id = pipeline.submit(request_lines(400, "[[sleep:150]]"))
     pipeline.await_recorded(batch_id, 10)
 
-    shown: dict[str, Any] = json.loads(explain(pipeline, "--json"))
+    shown: dict[str, Any] = json.loads(explain(pipeline, "--json"))["upstreams"][0]
     table = explain(pipeline)
 
     assert (shown["window"]["workers"], shown["window"]["slots"]) == (2, 2 * CONCURRENCY)

@@ -1,104 +1,23 @@
 """Messages that are taken many at a time and acknowledged together, over a real broker."""
 
-import json
-import shutil
-import subprocess
-import tempfile
-from collections.abc import Callable, Iterator
-from contextlib import suppress
-from pathlib import Path
+from collections.abc import Iterator
 from typing import Any
 
 import pytest
 import redis
-from kombu import Connection, Queue
 
-from app.cli.up.broker import embed_broker
-from tests.integration.processes import START_WITHIN_S, until
-from workers.transport import Transport
-
-QUEUE = "some"
+from tests.integration.transport_house import QUEUE, House, open_broker
 
 
 @pytest.fixture(scope="module")
 def broker() -> Iterator[redis.Redis]:
-    folder = Path(tempfile.mkdtemp(prefix="wylon-"))
-    embedded = embed_broker(folder)
-    process = subprocess.Popen(embedded.command(), stdout=subprocess.DEVNULL)
-    client = redis.Redis(unix_socket_path=str(embedded.socket))
-
-    def answers() -> bool:
-        try:
-            return bool(client.ping())
-        except redis.ConnectionError:
-            return False
-
-    try:
-        until(answers, START_WITHIN_S, "the broker answers")
+    with open_broker() as client:
         yield client
-    finally:
-        client.close()
-        process.terminate()
-        process.wait(10)
-        shutil.rmtree(folder)
-
-
-class House:
-    """A consumer on one channel, whose loop is a test's own."""
-
-    def __init__(self, broker: redis.Redis, transport: Any) -> None:
-        self.broker = broker
-        broker.flushall()
-        path = broker.connection_pool.connection_kwargs["path"]
-        self.connection = Connection(transport=transport, virtual_host="0", hostname=f"socket://{path}")
-        self.channel: Any = self.connection.channel()
-        self.messages: list[Any] = []
-        self.calls: list[Callable[[], None]] = []
-        self.channel.basic_qos(prefetch_count=1_000)
-
-    def publish(self, messages: int) -> None:
-        producer = self.connection.Producer(serializer="json")
-        for number in range(messages):
-            producer.publish({"number": number}, routing_key=QUEUE)
-
-    def consuming(self, wanted: Callable[[], int] | None) -> Any:
-        """Return a consumer to be entered."""
-        self.channel.qos.wanted = wanted
-        return self.connection.Consumer(
-            [Queue(QUEUE, routing_key=QUEUE)], channel=self.channel, on_message=self.messages.append, auto_declare=False
-        )
-
-    def drain_until(self, messages: int) -> None:
-        while len(self.messages) < messages:
-            self.connection.drain_events(timeout=5)
-
-    def open_request(self) -> None:
-        """Have the channel wait for a message."""
-        with suppress(TimeoutError):
-            self.connection.drain_events(timeout=0.01)
-        assert self.channel._in_poll
-
-    def take(self, messages: int, *, wanted: Callable[[], int] | None) -> None:
-        """Consume until there are so many."""
-        with self.consuming(wanted):
-            self.drain_until(messages)
-
-    def gather(self) -> None:
-        self.channel.qos.call_later = lambda _seconds, call: self.calls.append(call)
-
-    def noted(self) -> dict[str, Any]:
-        return {str(tag, "utf-8"): json.loads(message) for tag, message in self.broker.hgetall("unacked").items()}
-
-
-class CanParse(Transport):
-    """Takes the address of a socket as it is."""
-
-    can_parse_url = True
 
 
 @pytest.fixture
 def house(broker: redis.Redis) -> Iterator[House]:
-    house = House(broker, CanParse)
+    house = House(broker)
     yield house
     house.connection.release()
 
@@ -106,7 +25,7 @@ def house(broker: redis.Redis) -> Iterator[House]:
 def test_what_waits_is_taken_in_order_as_far_as_it_is_wanted(house: House) -> None:
     house.publish(40)
 
-    house.take(11, wanted=lambda: 11 - len(house.messages))
+    house.take(11, wanted=lambda _: 11 - len(house.messages))
 
     assert [message.payload["number"] for message in house.messages] == list(range(11))
     assert house.broker.llen(QUEUE) == 29
@@ -115,7 +34,7 @@ def test_what_waits_is_taken_in_order_as_far_as_it_is_wanted(house: House) -> No
 def test_half_of_what_waits_is_left_to_other_workers(house: House) -> None:
     house.publish(41)
 
-    house.take(1, wanted=lambda: 100)
+    house.take(1, wanted=lambda _: 100)
 
     assert len(house.messages) == 21
 
@@ -123,7 +42,7 @@ def test_half_of_what_waits_is_left_to_other_workers(house: House) -> None:
 def test_messages_taken_together_are_noted_as_kombu_notes_one(house: House) -> None:
     house.publish(3)
 
-    house.take(3, wanted=lambda: 10)
+    house.take(3, wanted=lambda _: 10)
 
     noted = house.noted()
     assert noted == {message.delivery_tag: [message._raw, "", QUEUE] for message in house.messages}
@@ -140,7 +59,7 @@ def test_without_a_number_that_is_wanted_one_is_taken_at_a_time(house: House) ->
 
 def test_acknowledgements_of_a_moment_go_out_together(house: House) -> None:
     house.publish(3)
-    house.take(3, wanted=lambda: 10)
+    house.take(3, wanted=lambda _: 10)
     house.gather()
 
     for message in house.messages:
@@ -155,7 +74,7 @@ def test_acknowledgements_of_a_moment_go_out_together(house: House) -> None:
 
 def test_many_acknowledgements_do_not_wait(house: House) -> None:
     house.publish(256)
-    house.take(256, wanted=lambda: 300)
+    house.take(256, wanted=lambda _: 300)
     house.gather()
 
     for message in house.messages:
@@ -166,7 +85,7 @@ def test_many_acknowledgements_do_not_wait(house: House) -> None:
 
 def test_acknowledgements_that_wait_go_out_when_gathering_ends(house: House) -> None:
     house.publish(2)
-    house.take(2, wanted=lambda: 10)
+    house.take(2, wanted=lambda _: 10)
     house.gather()
     house.messages[0].ack()
 
@@ -179,7 +98,7 @@ def test_acknowledgements_that_wait_go_out_when_gathering_ends(house: House) -> 
 
 def test_a_message_that_is_given_back_waits_again(house: House) -> None:
     house.publish(2)
-    house.take(2, wanted=lambda: 10)
+    house.take(2, wanted=lambda _: 10)
     house.gather()
 
     house.messages[1].requeue()
@@ -190,7 +109,7 @@ def test_a_message_that_is_given_back_waits_again(house: House) -> None:
 
 def test_acknowledgements_that_find_no_broker_do_not_stop_the_loop(house: House) -> None:
     house.publish(1)
-    house.take(1, wanted=lambda: 10)
+    house.take(1, wanted=lambda _: 10)
     house.gather()
     house.messages[0].ack()
 
@@ -205,7 +124,7 @@ def test_acknowledgements_that_find_no_broker_do_not_stop_the_loop(house: House)
 
 def test_what_an_open_request_brings_is_taken_though_nothing_is_wanted_any_more(house: House) -> None:
     wanted = [1]
-    with house.consuming(lambda: wanted[0]):
+    with house.consuming(lambda _: wanted[0]):
         house.open_request()
 
         wanted[0] = 0
@@ -217,7 +136,7 @@ def test_what_an_open_request_brings_is_taken_though_nothing_is_wanted_any_more(
 
 def test_once_nothing_is_wanted_no_further_request_is_made(house: House) -> None:
     wanted = [1]
-    with house.consuming(lambda: wanted[0]):
+    with house.consuming(lambda _: wanted[0]):
         house.open_request()
         wanted[0] = 0
         house.publish(3)
@@ -229,24 +148,26 @@ def test_once_nothing_is_wanted_no_further_request_is_made(house: House) -> None
     assert house.broker.llen(QUEUE) == 2
 
 
-def test_it_is_said_when_messages_are_asked_for_and_not_only_when_they_come(house: House) -> None:
-    seen: list[str] = []
-    house.channel.qos.on_ask = lambda: seen.append("asked")
-    with house.consuming(lambda: 1):
+def test_what_was_true_as_a_message_was_asked_for_comes_with_it(house: House) -> None:
+    terms, seen = [1], list[tuple[int, int]]()
+    house.channel.qos.note = lambda: terms[0]
+    house.channel.qos.on_take = lambda term: seen.append((term, len(house.messages)))
+    with house.consuming(lambda _: 1):
         house.open_request()
+        terms[0] = 2
+        # Beside the open request, which then brings the other.
+        house.publish(2)
+        house.channel.take_waiting()
+        house.drain_until(2)
 
-        asked_before = list(seen)
-        house.publish(1)
-        house.drain_until(1)
-
-    assert asked_before == ["asked"]
+    assert seen[:2] == [(2, 0), (1, 1)]
 
 
 def test_no_more_are_taken_than_may_be_unacknowledged(house: House) -> None:
     house.channel.basic_qos(prefetch_count=1)
     house.publish(40)
 
-    house.take(1, wanted=lambda: 30)
+    house.take(1, wanted=lambda _: 30)
 
     assert len(house.messages) == 1
     assert house.broker.llen(QUEUE) == 39
@@ -254,7 +175,7 @@ def test_no_more_are_taken_than_may_be_unacknowledged(house: House) -> None:
 
 def test_a_connection_that_closes_gives_nothing_back(house: House) -> None:
     house.publish(3)
-    house.take(3, wanted=lambda: 10)
+    house.take(3, wanted=lambda _: 10)
 
     house.channel.close()
 

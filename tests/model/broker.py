@@ -74,12 +74,16 @@ class Broker:
         self.kept.setdefault(batch_id, Chord()).size = dispatched + 1
         self.lines.append(LineMessage(batch_id, tasks, None))
 
-    def publish_lines(self, batch_id: str, tasks: Sequence[LineTask], delivery: Delivery, decided_at: float) -> None:
+    def publish_lines(
+        self, batch_id: str, upstream: str, tasks: Sequence[LineTask], delivery: Delivery, decided_at: float
+    ) -> None:
         is_repair = self.on_publish(batch_id, tasks)
         self.lines.extend(LineMessage(batch_id, task.number, task, delivery, decided_at, is_repair) for task in tasks)
 
     def queued_tasks(self) -> set[str]:
         return {message.id for message in self.lines}
+
+    def drop_unknown_queues(self) -> None: ...
 
     def forget(self, batch_id: str) -> None:
         self.kept.pop(batch_id, None)

@@ -5,7 +5,8 @@ from dataclasses import dataclass, field
 from app.domain.batch import Usage
 from app.domain.lifecycle import Status
 from app.domain.result import REQUEST_TIMEOUT, Result, answered, unanswered
-from app.services.ports import BatchStore, Delivery, ResultStore, WorkerState
+from app.domain.upstream import DEFAULT_UPSTREAM
+from app.services.ports import BatchStore, Delivery, LaneState, ResultStore, WorkerState
 from tests.model.broker import Broker, LineMessage
 
 # A message that was sent longer ago may have been sent again meanwhile.
@@ -34,7 +35,7 @@ class Worker:
 
     @property
     def state(self) -> WorkerState:
-        return WorkerState(self.name, 1, 0.0, tuple(run.message.id for run in self.runs))
+        return WorkerState(self.name, tuple(run.message.id for run in self.runs), {DEFAULT_UPSTREAM: LaneState(1)})
 
     def take(
         self, message: LineMessage, batches: BatchStore, results: ResultStore, broker: Broker, now: float

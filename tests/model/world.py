@@ -7,6 +7,7 @@ from typing import Any, NamedTuple
 from app.domain.batch import Batch
 from app.domain.file import PURPOSE_BATCH, File
 from app.domain.ids import new_file_id
+from app.domain.upstream import DEFAULT_UPSTREAM
 from app.services.batches import BatchRequest, BatchService
 from app.services.dispatch import DispatchService
 from app.services.finalization import FinalizationService
@@ -38,6 +39,10 @@ class Stores(NamedTuple):
     idempotency: IdempotencyStore
 
 
+def _route(model: str | None, endpoint: str) -> str | None:
+    return DEFAULT_UPSTREAM if model == "small" else None
+
+
 class World:
     """Everything there is but the workers' own memory; nothing happens in it unless it is told to."""
 
@@ -61,7 +66,12 @@ class World:
             batches, files, queue, self.clock, idempotency, endpoints=(CHAT,), windows=(WINDOW,)
         )
         self._validation = ValidationService(
-            batches, files, blobs, self.clock, serves="small".__eq__, pinned_lines_per_task=lines_per_task
+            batches,
+            files,
+            blobs,
+            self.clock,
+            route=_route,
+            pinned_lines_per_task=lines_per_task,
         )
         self._dispatch = DispatchService(batches, queue, roster, self.clock)
         self._finalization = FinalizationService(batches, self._results, blobs, queue, self.clock)

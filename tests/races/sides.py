@@ -11,11 +11,12 @@ from app.adapters.db.batch_store import SqlBatchStore
 from app.adapters.db.file_store import SqlFileStore
 from app.adapters.db.key_store import SqlIdempotencyStore
 from app.adapters.db.result_store import SqlResultStore
-from app.domain.batch import Batch
+from app.domain.batch import Batch, cut_into_sections
 from app.domain.file import PURPOSE_BATCH, PURPOSE_BATCH_OUTPUT, File
 from app.domain.lifecycle import Event, Status
 from app.domain.plan import PlanEntry, pack_entry
 from app.domain.result import NO_USAGE, Result, answered
+from app.domain.upstream import DEFAULT_UPSTREAM
 from app.services.batches import BatchRequest, BatchService
 from app.services.dispatch import DispatchService
 from app.services.finalization import FinalizationService
@@ -60,13 +61,14 @@ class Side:
             self.files,
             self.blobs,
             self.clock,
-            serves=lambda _: True,
+            route=lambda model, endpoint: DEFAULT_UPSTREAM,
             pinned_lines_per_task=None,
         )
 
-    def dispatch(self) -> DispatchService:
+    def dispatch(self, *upstreams: str) -> DispatchService:
         # A roster of its own: the lock was lost with the broker.
-        return DispatchService(self.batches, self.queue, MemoryRoster(self.clock), self.clock)
+        roster = MemoryRoster(self.clock)
+        return DispatchService(self.batches, self.queue, roster, self.clock, upstreams=upstreams or (DEFAULT_UPSTREAM,))
 
     def finalization(self, batches: Any = None) -> FinalizationService:
         return FinalizationService(batches or self.batches, self.results, self.blobs, self.queue, self.clock)
@@ -99,6 +101,13 @@ class Side:
         values: dict[str, Any] = {"created_at": NOW, "expires_at": NOW + 86_400, "input_blob": f"files/{batch_id}"}
         self.batches.add(Batch(batch_id, TENANT, CHAT, "file-in", "24h", Status.VALIDATING, **values))
         return self.batches.accept(batch_id, Planned(f"plans/{batch_id}", 1, total, "small"), NOW)
+
+    def add_mixed(self, batch_id: str = "batch_1", each: int = LINES) -> Batch:
+        """Add a batch with so many lines for each of two upstreams, a line a task."""
+        values: dict[str, Any] = {"created_at": NOW, "expires_at": NOW + 86_400, "input_blob": f"files/{batch_id}"}
+        self.batches.add(Batch(batch_id, TENANT, CHAT, "file-in", "24h", Status.VALIDATING, **values))
+        mixed = cut_into_sections([("gpu", each), ("cpu", each)], 1)
+        return self.batches.accept(batch_id, Planned(f"plans/{batch_id}", 1, 2 * each, None, "gpu", mixed), NOW)
 
     def add_recorded(self, batch_id: str = "batch_1", total: int = LINES) -> None:
         self.add_running(batch_id, total)

@@ -9,7 +9,7 @@ from sqlalchemy import ColumnElement, Connection, Engine, Row, and_, case, func,
 from app.adapters.db.engine import reading, writing
 from app.adapters.db.file_store import add_file
 from app.adapters.db.tables import batches
-from app.domain.batch import Batch, LineError, RunningTotal, Usage
+from app.domain.batch import Batch, LineError, RunningTotal, Section, Usage, waiting_for
 from app.domain.errors import NotFound, StateConflict
 from app.domain.lifecycle import ACTIVE, RECORDING, Event, Status, next_status, stamps
 from app.services.ports import Planned, Written
@@ -20,10 +20,11 @@ _MOVE_TRIES = 5
 _USAGE = tuple(field.name for field in fields(Usage))
 _IS_RUNNING = batches.c.status == Status.IN_PROGRESS
 _DISPATCHED = batches.c.tasks_dispatched * batches.c.lines_per_task
+# Exact where all lines go to one upstream, else somewhat high at times.
 _OUTSTANDING = (
     case((batches.c.total > _DISPATCHED, _DISPATCHED), else_=batches.c.total) - batches.c.completed - batches.c.failed
 )
-_PLAIN = tuple(f.name for f in fields(Batch) if f.name not in {"usage", "errors", "status", "metadata"})
+_PLAIN = tuple(f.name for f in fields(Batch) if f.name not in {"usage", "errors", "status", "metadata", "mixed"})
 
 
 class SqlBatchStore:
@@ -62,7 +63,9 @@ class SqlBatchStore:
 
     def accept(self, batch_id: str, planned: Planned, now: float) -> Batch:
         with writing(self._engine) as connection:
-            return _move(connection, batch_id, Event.ACCEPTED, now, planned._asdict())
+            values = planned._asdict() | {"mixed": planned.mixed or None, "tasks": planned.tasks}
+            values["waiting_for"] = waiting_for(planned.mixed) if planned.mixed else None
+            return _move(connection, batch_id, Event.ACCEPTED, now, values)
 
     def reject(self, batch_id: str, errors: Sequence[LineError], now: float) -> Batch:
         with writing(self._engine) as connection:
@@ -136,16 +139,18 @@ class SqlBatchStore:
                     batches.c.id == batch_id,
                     batches.c.status == Status.IN_PROGRESS,
                     batches.c.tasks_dispatched == from_task,
+                    batches.c.tasks >= to_task,
+                    batches.c.mixed.is_(None),
                 )
                 .values(tasks_dispatched=to_task)
             )
-            return moved.rowcount == 1
+            return moved.rowcount == 1 or _move_in_section(connection, batch_id, from_task, to_task)
 
     def active(self, limit: int, statuses: Collection[Status] = ACTIVE) -> list[Batch]:
         return self._nearest(batches.c.status.in_(sorted(statuses)), limit)
 
     def undispatched(self, limit: int) -> list[Batch]:
-        return self._nearest(and_(_IS_RUNNING, batches.c.total > _DISPATCHED), limit)
+        return self._nearest(and_(_IS_RUNNING, batches.c.tasks > batches.c.tasks_dispatched), limit)
 
     def outstanding(self, limit: int, after: Batch | None = None) -> list[Batch]:
         place = tuple_(batches.c.expires_at, batches.c.id)
@@ -155,11 +160,20 @@ class SqlBatchStore:
         with reading(self._engine) as connection:
             return _all(connection.execute(query.limit(limit)))
 
-    def running_totals(self) -> dict[str, RunningTotal]:
-        query = select(batches.c.tenant_id, func.count(), func.sum(_OUTSTANDING)).where(_IS_RUNNING)
+    def running_totals(self) -> dict[tuple[str, str], RunningTotal]:
+        by = (batches.c.upstream, batches.c.tenant_id)
+        plain = select(*by, func.count(), func.sum(_OUTSTANDING)).where(_IS_RUNNING, batches.c.mixed.is_(None))
+        # Each refill reads all of these: no more of them than it takes.
+        mixed = select(batches.c.tenant_id, batches.c.lines_per_task, batches.c.mixed)
         with reading(self._engine) as connection:
-            rows = connection.execute(query.group_by(batches.c.tenant_id))
-            return {tenant_id: RunningTotal(count, int(lines)) for tenant_id, count, lines in rows}
+            rows = connection.execute(plain.group_by(*by))
+            totals = {(name, tenant): RunningTotal(count, int(lines)) for name, tenant, count, lines in rows}
+            of_mixed = connection.execute(mixed.where(_IS_RUNNING, batches.c.mixed.is_not(None))).all()
+        for tenant, per_task, sections in of_mixed:
+            for section in map(Section._make, sections):
+                count, lines = totals.get((section.upstream, tenant), RunningTotal())
+                totals[section.upstream, tenant] = RunningTotal(count + 1, lines + section.outstanding(per_task))
+        return totals
 
     def _nearest(self, is_wanted: ColumnElement[bool], limit: int) -> list[Batch]:
         query = select(batches).where(is_wanted).order_by(batches.c.expires_at, batches.c.seq)
@@ -168,11 +182,18 @@ class SqlBatchStore:
             if len(found) < limit:
                 return found
             # There may be more than are taken: the nearest of each tenant before the next nearest of any, so that one
-            # with many batches leaves room for the others.
-            in_order = func.row_number().over(
-                partition_by=batches.c.tenant_id, order_by=(batches.c.expires_at, batches.c.seq)
+            # with many batches leaves room for the others. So it is with those of a tenant that wait for the same
+            # upstreams: if one of these is slow or away, they must not keep those for others from being seen.
+            way = (batches.c.tenant_id, func.coalesce(batches.c.waiting_for, batches.c.upstream))
+            on_its_way = func.row_number().over(partition_by=way, order_by=(batches.c.expires_at, batches.c.seq))
+            by_way = (
+                select(batches.c.seq, batches.c.tenant_id, batches.c.expires_at, on_its_way.label("place"))
+                .where(is_wanted)
+                .subquery()
             )
-            ranked = select(batches.c.seq, batches.c.expires_at, in_order.label("place")).where(is_wanted).subquery()
+            nearest = (by_way.c.place, by_way.c.expires_at, by_way.c.seq)
+            in_order = func.row_number().over(partition_by=by_way.c.tenant_id, order_by=nearest)
+            ranked = select(by_way.c.seq, by_way.c.expires_at, in_order.label("place")).subquery()
             chosen = (
                 select(ranked.c.seq).order_by(ranked.c.place, ranked.c.expires_at, ranked.c.seq).limit(limit).subquery()
             )
@@ -233,6 +254,23 @@ def _move(
     raise StateConflict(f"The event {event} came too late for {batch_id}: another process was first.")
 
 
+def _move_in_section(connection: Connection, batch_id: str, from_task: int, to_task: int) -> bool:
+    """Move the cursor of one section of a batch that has several."""
+    batch = _read(connection, batches.c.id == batch_id, for_update=True)
+    if batch is None or batch.status is not Status.IN_PROGRESS:
+        return False
+    sections = [
+        section._replace(next_task=to_task) if section.next_task == from_task < to_task <= section.end_task else section
+        for section in batch.mixed
+    ]
+    if sections == list(batch.mixed):
+        return False
+    dispatched = batch.tasks_dispatched + to_task - from_task
+    values = {"mixed": sections, "waiting_for": waiting_for(sections), "tasks_dispatched": dispatched}
+    connection.execute(update(batches).where(batches.c.id == batch_id).values(values))
+    return True
+
+
 def _all(rows: Iterable[Row[Any]]) -> list[Batch]:
     return [_batch(row) for row in rows]
 
@@ -245,4 +283,5 @@ def _batch(row: Row[Any]) -> Batch:
         errors=tuple(LineError(**error) for error in values["errors"] or ()),
         status=Status(values["status"]),
         metadata=values["metadata"],
+        mixed=tuple(Section(*section) for section in values["mixed"] or ()),
     )

@@ -1,5 +1,6 @@
 """Results in the database: each line's once, counted in the transaction that inserts it."""
 
+from bisect import bisect_right
 from collections import defaultdict
 from collections.abc import Iterable, Iterator, Sequence
 from typing import Any
@@ -9,7 +10,7 @@ from sqlalchemy import ColumnElement, Connection, Engine, Select, and_, bindpara
 from app.adapters.db.batch_store import is_recording
 from app.adapters.db.engine import reading, writing
 from app.adapters.db.tables import batches, results
-from app.domain.batch import Usage
+from app.domain.batch import Batch, Section, Usage
 from app.domain.lifecycle import TERMINAL, Status
 from app.domain.limits import MIB
 from app.domain.result import Result
@@ -26,7 +27,11 @@ _PAGE_BYTES = 8 * MIB
 _ROWS_PER_INSERT = (256, 32, 4, 1)
 
 # Built once: putting a statement together costs more than running it.
-_LOCK = select(batches.c.id).where(batches.c.id == bindparam("id"), is_recording()).with_for_update()
+_LOCK = (
+    select(batches.c.upstream, batches.c.mixed, batches.c.lines_per_task)
+    .where(batches.c.id == bindparam("id"), is_recording())
+    .with_for_update()
+)
 _COUNT = (
     update(batches)
     .where(batches.c.id == bindparam("id_"))
@@ -91,16 +96,46 @@ class SqlResultStore:
         with writing(self._engine) as connection:
             # In one order everywhere, so that two writers never wait for each other's batch.
             recorded = [self._record(connection, batch_id, by_batch[batch_id]) for batch_id in sorted(by_batch)]
-        return [progress for progress in recorded if progress is not None]
+        return [progress for each in recorded for progress in each]
 
-    def _record(self, connection: Connection, batch_id: str, new: list[Result]) -> Progress | None:
-        if connection.execute(_LOCK, {"id": batch_id}).one_or_none() is None:
-            return None
+    def _record(self, connection: Connection, batch_id: str, new: list[Result]) -> list[Progress]:
+        locked = connection.execute(_LOCK, {"id": batch_id}).one_or_none()
+        if locked is None:
+            return []
+        upstream, mixed, per_task = locked
+        if mixed is not None:
+            sections = [Section(*section) for section in mixed]
+            return self._record_mixed(connection, batch_id, sections, per_task, new)
         completed = self._insert_new(connection, [result for result in new if result.ok])
         failed = self._insert_new(connection, [result for result in new if not result.ok])
         row = connection.execute(_COUNT, {"id_": batch_id, "new_completed": completed, "new_failed": failed}).one()
         total, recorded, dispatched = row
-        return Progress(batch_id, dispatched >= total, recorded >= total, max(min(dispatched, total) - recorded, 0))
+        outstanding = max(min(dispatched, total) - recorded, 0)
+        return [Progress(batch_id, dispatched >= total, recorded >= total, outstanding, upstream)]
+
+    def _record_mixed(
+        self, connection: Connection, batch_id: str, sections: list[Section], per_task: int, new: list[Result]
+    ) -> list[Progress]:
+        """Record results of a batch whose lines go to several upstreams, and count them for each."""
+        by_section: dict[int, list[Result]] = defaultdict(list)
+        ends = [section.end_line for section in sections]
+        for result in new:
+            by_section[bisect_right(ends, result.position)].append(result)
+        completed = failed = 0
+        for number, in_section in by_section.items():
+            ok = self._insert_new(connection, [result for result in in_section if result.ok])
+            not_ok = self._insert_new(connection, [result for result in in_section if not result.ok])
+            completed, failed = completed + ok, failed + not_ok
+            sections[number] = sections[number]._replace(recorded=sections[number].recorded + ok + not_ok)
+        connection.execute(update(batches).where(batches.c.id == batch_id).values(mixed=sections))
+        counts = {"id_": batch_id, "new_completed": completed, "new_failed": failed}
+        total, recorded, _ = connection.execute(_COUNT, counts).one()
+        progress = []
+        for number in by_section:
+            section = sections[number]
+            is_whole, outstanding = section.next_task >= section.end_task, section.outstanding(per_task)
+            progress.append(Progress(batch_id, is_whole, recorded >= total, outstanding, section.upstream))
+        return progress
 
     def _insert_new(self, connection: Connection, new: list[Result]) -> int:
         inserted = start = 0
@@ -135,12 +170,19 @@ class SqlResultStore:
         with reading(self._engine) as connection:
             return set(connection.scalars(query))
 
-    def counts_by_task(self, batch_id: str, lines_per_task: int) -> dict[int, int]:
-        # Both databases divide whole numbers to whole numbers; SQLAlchemy's own `/` would make a fraction of it.
-        number = results.c.position.op("/")(lines_per_task).label("number")
-        query = select(number, func.count()).where(results.c.batch_id == batch_id).group_by(number)
+    def counts_by_task(self, batch: Batch) -> dict[int, int]:
+        counts: dict[int, int] = {}
         with reading(self._engine) as connection:
-            return {int(row[0]): row[1] for row in connection.execute(query)}
+            for section in batch.sections:
+                position = results.c.position
+                # Both databases divide whole numbers to whole numbers; SQLAlchemy's own `/` would make a fraction.
+                # The precedence is above that of a minus.
+                number = (position - section.first_line).op("/", precedence=8)(batch.lines_per_task).label("number")
+                is_in_section = and_(position >= section.first_line, position < section.end_line)
+                query = select(number, func.count()).where(results.c.batch_id == batch.id, is_in_section)
+                rows = connection.execute(query.group_by(number))
+                counts |= {section.first_task + int(row[0]): row[1] for row in rows}
+        return counts
 
     def read(self, batch_id: str) -> Iterator[tuple[int, bool, bytes, Usage]]:
         with reading(self._engine) as connection:

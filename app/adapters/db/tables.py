@@ -41,7 +41,13 @@ batches = Table(
     Column("input_blob", String(255)),
     Column("plan_blob", String(255)),
     Column("lines_per_task", Integer, nullable=False, server_default="1"),
+    Column("tasks", Integer, nullable=False, server_default="0"),
     Column("tasks_dispatched", Integer, nullable=False, server_default="0"),
+    Column("upstream", String(64), nullable=False, server_default="default"),
+    # Of a batch whose lines go to several upstreams, each one's `Section` as a list.
+    Column("mixed", JSON(none_as_null=True)),
+    # And `waiting_for` them.
+    Column("waiting_for", Text),
     Column("total", Integer, nullable=False, server_default="0"),
     Column("completed", Integer, nullable=False, server_default="0"),
     Column("failed", Integer, nullable=False, server_default="0"),

@@ -1,4 +1,4 @@
-"""Asks an upstream which models it serves."""
+"""Asks a model server which models it has."""
 
 import threading
 import time
@@ -8,13 +8,14 @@ import httpx
 
 from app.domain.errors import Unavailable
 
-_TIMEOUT_S = 5.0
-# The readiness check and every `GET /v1/models` ask; models change far less often.
+# A server that is there takes the connection at once, and one that is not may have others behind it in the list.
+_TIMEOUT = httpx.Timeout(5.0, connect=2.0)
+# Every `GET /v1/models` asks; models change far less often, and who did not answer just now is not waited for again.
 _KEPT_S = 5.0
 
 
 class HttpCatalog:
-    """The upstream's `/models`; safe to use from several threads.
+    """The `/models` of one server; safe to use from several threads.
 
     Args:
         base_url: as for the client of the calls, such as `http://127.0.0.1:8000/v1`.
@@ -25,21 +26,26 @@ class HttpCatalog:
         self._url = f"{base_url.rstrip('/')}/models"
         self._headers = {"authorization": f"Bearer {api_key}"} if api_key else {}
         self._lock = threading.Lock()
-        self._models: list[dict[str, object]] = []
+        self._found: list[dict[str, object]] | str = []
         self._stale_at = float("-inf")
 
     def models(self) -> list[dict[str, object]]:
-        # Under the lock, so that many requests at once ask the upstream once.
+        # Under the lock, so that many requests at once ask the server once.
         with self._lock:
             if time.monotonic() >= self._stale_at:
-                self._models = self._fetch()
+                try:
+                    self._found = self._fetch()
+                except Unavailable as fault:
+                    self._found = str(fault)
                 self._stale_at = time.monotonic() + _KEPT_S
-            return list(self._models)
+            if isinstance(self._found, str):
+                raise Unavailable(self._found)
+            return list(self._found)
 
     def _fetch(self) -> list[dict[str, object]]:
         try:
             # Past any proxy of the environment, as the calls go.
-            response = httpx.get(self._url, headers=self._headers, timeout=_TIMEOUT_S, trust_env=False)
+            response = httpx.get(self._url, headers=self._headers, timeout=_TIMEOUT, trust_env=False)
         except httpx.HTTPError as fault:
             raise Unavailable(f"The upstream at {self._url} does not answer: {fault}") from fault
         if response.status_code != httpx.codes.OK:

@@ -7,7 +7,7 @@ from app.adapters.upstream.pool import Pool
 from app.adapters.upstream.reading import read_answer
 from app.adapters.upstream.target import Target, read_target
 from app.domain.limits import MAX_ANSWER_BYTES
-from app.domain.result import CONNECTION_FAILED, INVALID_RESPONSE, REQUEST_TIMEOUT
+from app.domain.result import CONNECT_TIMED_OUT, CONNECTION_FAILED, INVALID_RESPONSE, REQUEST_TIMEOUT
 from app.domain.retry import Trouble
 from app.services.ports import Answer
 
@@ -92,10 +92,10 @@ class HttpUpstream:
     def _failed(self, error: Exception) -> Answer:
         """Sort what was raised in the place of an answer; the order matters, as some derive from others."""
         if isinstance(error, ConnectTimedOut):
-            return _away(f"No connection to the upstream within {self._connect_timeout_s:g} s.")
+            return _away(CONNECT_TIMED_OUT, f"No connection to the upstream within {self._connect_timeout_s:g} s.")
         # TLS errors are among these; no line can help any of them.
         if isinstance(error, CannotConnect):
-            return _away(f"No connection to the upstream: {_printable(str(error))}")
+            return _away(CONNECTION_FAILED, f"No connection to the upstream: {_printable(str(error))}")
         if isinstance(error, TimeoutError):
             return _TIMED_OUT
         if isinstance(error, AnswerCutOff):
@@ -123,8 +123,8 @@ def _printable(text: str) -> str:
     return "".join(char if char.isprintable() else " " for char in text[:_MAX_MESSAGE_CHARS])
 
 
-def _away(message: str) -> Answer:
-    return Answer(Trouble.AWAY, error=(CONNECTION_FAILED, message))
+def _away(code: str, message: str) -> Answer:
+    return Answer(Trouble.AWAY, error=(code, message))
 
 
 def _flaky(code: str, message: str) -> Answer:

@@ -20,6 +20,9 @@ from app.wiring.setup import ensure_key, prepare
 @click.option("--port", metavar="PORT", help="Port to serve at; 0 takes a free one [8080].")
 @click.option("--data", metavar="DIR", help="Folder for the database, files, logs and process ids [wylon-data].")
 @click.option("--upstream", metavar="URL", help="The OpenAI-compatible model server, http://HOST:PORT/v1.")
+@click.option(
+    "--config", metavar="FILE", help="The file of several upstreams; not used with --upstream [wylon.toml if there]."
+)
 @click.option("--workers", metavar="N", help="Worker processes; one for each core is the most that helps [1].")
 @click.option("--concurrency", metavar="N", help="Lines in flight in each worker [64].")
 @click.option("--api-key", metavar="KEY", help="The key that callers send; by default one is made and kept in DIR.")
@@ -30,6 +33,7 @@ def up(
     port: str | None,
     data: str | None,
     upstream: str | None,
+    config: str | None,
     workers: str | None,
     concurrency: str | None,
     api_key: str | None,
@@ -46,11 +50,15 @@ def up(
         "PORT": port,
         "DATA": data,
         "UPSTREAM_URL": upstream,
+        # Who names one server on the command line means that one, whatever the file has.
+        "CONFIG": config if upstream is None else "",
         "WORKERS": workers,
         "CONCURRENCY": concurrency,
         "API_KEY": api_key,
         "BROKER_URL": broker_url,
     }
+    if upstream is not None and config is not None:
+        raise click.UsageError("--upstream is one server and --config a file of several: give one of the two.")
     environ = merged_environ(options)
     _warn_of_unknown(environ)
     try:

@@ -35,6 +35,8 @@ def child_environ(environ: Mapping[str, str], settings: Settings) -> dict[str, s
     """Return what children are started with: settings that were worked out override what was given."""
     worked_out = {
         "DATA": str(settings.data),
+        # Empty where no file is used: children start in another folder, which may have one.
+        "CONFIG": str(settings.config or ""),
         "HOST": settings.host,
         "PORT": str(settings.port),
         "BROKER_URL": settings.broker_url,

@@ -2,6 +2,7 @@
 
 import asyncio
 import random
+import time
 from collections import deque
 from collections.abc import Callable
 from typing import NamedTuple
@@ -26,13 +27,14 @@ class Pace(NamedTuple):
 class Visit:
     """One request on its way through the desk."""
 
-    __slots__ = ("extra_s", "is_over", "serve", "timer")
+    __slots__ = ("came_at", "extra_s", "is_over", "serve", "timer")
 
     def __init__(self, extra_s: float, serve: Callable[[], None]) -> None:
         self.extra_s = extra_s
         # Called once the time of service has passed; the slot stays taken until `Desk.leave`.
         self.serve = serve
         self.timer: asyncio.TimerHandle | None = None
+        self.came_at = 0.0
         self.is_over = False
 
 
@@ -54,6 +56,7 @@ class Desk:
 
     def enter(self, visit: Visit) -> bool:
         """Serve the request, or let it wait; False where there is no room and nobody may wait."""
+        visit.came_at = time.monotonic()
         if self._has_slot():
             self._begin(visit)
         elif self._pace.may_queue:
@@ -71,7 +74,7 @@ class Desk:
             self._gone += 1
             return
         visit.timer.cancel()
-        self._stats.service_ended()
+        self._stats.service_ended(time.monotonic() - visit.came_at)
         self._fill()
 
     def _has_slot(self) -> bool:

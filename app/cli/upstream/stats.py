@@ -16,7 +16,7 @@ class Stats:
         self.max_in_flight = 0
         self._seen: set[int] | None = set() if is_tracking else None
         self._started_at = self._changed_at = time.monotonic()
-        self._busy_s = 0.0
+        self._busy_s = self._latency_s = 0.0
 
     def request_came(self, body: bytes) -> None:
         """Count a request, and with tracking whether its body came before."""
@@ -35,10 +35,11 @@ class Stats:
         self.in_flight += 1
         self.max_in_flight = max(self.max_in_flight, self.in_flight)
 
-    def service_ended(self) -> None:
-        """Count one request in service less."""
+    def service_ended(self, latency_s: float) -> None:
+        """Count one request in service less, so long after it came."""
         self._integrate()
         self.in_flight -= 1
+        self._latency_s += latency_s
 
     def reset(self) -> None:
         """Start all counters anew."""
@@ -48,10 +49,14 @@ class Stats:
         if self._seen is not None:
             self._seen.clear()
         self._started_at = self._changed_at = time.monotonic()
-        self._busy_s = 0.0
+        self._busy_s = self._latency_s = 0.0
 
     def report(self, queued: int, capacity: int | None) -> dict[str, Any]:
-        """Return what GET /stats says; `busy_s` is the integral over time of the requests in service."""
+        """Return what GET /stats says.
+
+        `busy_s` is the integral over time of the requests in service; `latency_s` the sum over those whose service has
+        ended, also by a client that left, of the seconds since they came: what they waited, and what they were served.
+        """
         self._integrate()
         return {
             "requests": self.requests,
@@ -61,6 +66,7 @@ class Stats:
             "queued": queued,
             "capacity": capacity,
             "busy_s": round(self._busy_s, 6),
+            "latency_s": round(self._latency_s, 6),
             "elapsed_s": round(time.monotonic() - self._started_at, 6),
             "by_status": dict(self.by_status),
             "repeats": self.repeats,

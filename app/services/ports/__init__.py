@@ -4,7 +4,16 @@ Instants are seconds since 1970, UTC.
 """
 
 from app.services.ports.blobs import Blobs, BlobWriter
-from app.services.ports.broker import REPORT_LIFETIME_S, Delivery, LineTask, Queue, Roster, Unacked, WorkerState
+from app.services.ports.broker import (
+    REPORT_LIFETIME_S,
+    Delivery,
+    LaneState,
+    LineTask,
+    Queue,
+    Roster,
+    Unacked,
+    WorkerState,
+)
 from app.services.ports.clock import Clock
 from app.services.ports.models import Answer, ModelCatalog, Upstream
 from app.services.ports.stores import (
@@ -30,6 +39,7 @@ __all__ = [
     "FileStore",
     "IdempotencyStore",
     "KeyStore",
+    "LaneState",
     "LineTask",
     "ModelCatalog",
     "Planned",

@@ -57,11 +57,16 @@ class Queue(Protocol):
     def close_chord(self, batch_id: str, dispatched: int, tasks: int) -> None:
         """Lower that number to the tasks already sent, and send one that returns at once."""
 
-    def publish_lines(self, batch_id: str, tasks: Sequence[LineTask], delivery: Delivery, decided_at: float) -> None:
-        """Send line tasks; `decided_at` is when nobody else had been told to send them."""
+    def publish_lines(
+        self, batch_id: str, upstream: str, tasks: Sequence[LineTask], delivery: Delivery, decided_at: float
+    ) -> None:
+        """Send line tasks for one upstream; `decided_at` is when nobody else had been told to send them."""
 
     def queued_tasks(self) -> set[str]:
-        """Return the ids of the line tasks that wait in the queue."""
+        """Return the ids of the line tasks that wait in the queues."""
+
+    def drop_unknown_queues(self) -> None:
+        """Delete line tasks for upstreams that there are no more; repair sends them again should one come back."""
 
     def forget(self, batch_id: str) -> None:
         """Drop what the broker keeps for the batch's chord."""
@@ -79,15 +84,28 @@ class Queue(Protocol):
         """Delete messages that nobody will acknowledge."""
 
 
+class LaneState(NamedTuple):
+    """What a worker says of its calls to one upstream."""
+
+    # Calls that may be in flight.
+    slots: int
+    lines_per_s: float = 0.0
+    # Lines that wait to be tried again: they are in its hands and keep nothing busy.
+    lines_paused: int = 0
+    # What keeps the slots from being more.
+    bound_by: str = ""
+    in_flight: int = 0
+    # Calls in flight that all workers should have together, as far as this one found; 0 for no bound.
+    bound: int = 0
+
+
 class WorkerState(NamedTuple):
     """What a live worker says of itself each second."""
 
     name: str
-    concurrency: int
-    lines_per_s: float
     held_tasks: tuple[str, ...]
-    # Lines that wait to be tried again: they are in its hands and keep nothing busy.
-    lines_paused: int = 0
+    # By upstream.
+    lanes: dict[str, LaneState]
 
 
 class Roster(Protocol):

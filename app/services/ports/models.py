@@ -29,7 +29,7 @@ class Upstream(Protocol):
 
 
 class ModelCatalog(Protocol):
-    """What the upstreams serve."""
+    """What a server, or all upstreams together, serve."""
 
     def models(self) -> list[dict[str, object]]:
-        """Return the upstream's model objects, each with an `id`; Unavailable."""
+        """Return the model objects, each with an `id`; Unavailable."""

@@ -3,10 +3,11 @@
 from collections.abc import Collection, Iterator, Sequence
 from typing import NamedTuple, Protocol
 
-from app.domain.batch import Batch, LineError, RunningTotal, Usage
+from app.domain.batch import Batch, LineError, RunningTotal, Section, Usage
 from app.domain.file import File
 from app.domain.lifecycle import ACTIVE, Event, Status
 from app.domain.result import Result
+from app.domain.upstream import DEFAULT_UPSTREAM
 
 
 class FileStore(Protocol):
@@ -35,13 +36,14 @@ class FileStore(Protocol):
 
 
 class Progress(NamedTuple):
-    """Where a batch stands right after results were recorded."""
+    """Where a batch stands right after results were recorded; where it is mixed, a section of it that got some."""
 
     batch_id: str
     is_dispatched_whole: bool
     is_recorded_whole: bool
     # Lines handed out that have no result yet.
     lines_outstanding: int
+    upstream: str = DEFAULT_UPSTREAM
 
 
 class Planned(NamedTuple):
@@ -51,6 +53,15 @@ class Planned(NamedTuple):
     lines_per_task: int
     total: int
     model: str | None
+    # Where its lines go; the first of several.
+    upstream: str = DEFAULT_UPSTREAM
+    # Set where they go to several.
+    mixed: tuple[Section, ...] = ()
+
+    @property
+    def tasks(self) -> int:
+        """Celery tasks that the whole batch is cut into."""
+        return self.mixed[-1].end_task if self.mixed else -(-self.total // self.lines_per_task)
 
 
 class Written(NamedTuple):
@@ -102,7 +113,10 @@ class BatchStore(Protocol):
         """Give the lease up."""
 
     def move_cursor(self, batch_id: str, from_task: int, to_task: int) -> bool:
-        """Count tasks up to `to_task` as dispatched; False where the cursor moved meanwhile or nothing may be sent."""
+        """Count tasks from `from_task` up to and without `to_task`, of one section, as dispatched.
+
+        False where the section's cursor is not at `from_task`, it has fewer tasks, or nothing may be sent.
+        """
 
     def active(self, limit: int, statuses: Collection[Status] = ACTIVE) -> list[Batch]:
         """Return unfinished batches in one of these statuses, the nearest deadline first."""
@@ -110,14 +124,15 @@ class BatchStore(Protocol):
     def undispatched(self, limit: int) -> list[Batch]:
         """Return batches in progress with lines that were never handed out, the nearest deadline first.
 
-        Of more than `limit`, those whose deadlines are the nearest within their tenant.
+        Of more than `limit`, those whose deadlines are the nearest within their tenant, in turn of those that wait for
+        the same upstreams.
         """
 
     def outstanding(self, limit: int, after: Batch | None = None) -> list[Batch]:
         """Return batches in progress with lines outstanding that follow `after`, the nearest deadline first."""
 
-    def running_totals(self) -> dict[str, RunningTotal]:
-        """Return what all batches in progress have outstanding, by tenant."""
+    def running_totals(self) -> dict[tuple[str, str], RunningTotal]:
+        """Return what all batches in progress have outstanding, by upstream and tenant."""
 
     def statuses(self, batch_ids: Sequence[str]) -> dict[str, Status]:
         """Return the status of each batch that exists."""
@@ -135,7 +150,7 @@ class ResultStore(Protocol):
     def recorded(self, batch_id: str, first: int, end: int) -> set[int]:
         """Return the positions in [first, end) that have a result."""
 
-    def counts_by_task(self, batch_id: str, lines_per_task: int) -> dict[int, int]:
+    def counts_by_task(self, batch: Batch) -> dict[int, int]:
         """Return how many results each task has, tasks without any left out."""
 
     def read(self, batch_id: str) -> Iterator[tuple[int, bool, bytes, Usage]]:

@@ -7,12 +7,13 @@ from functools import partial
 from typing import Any
 
 from app.adapters import queue
-from app.adapters.queue import CONTROL_QUEUE, LINES_QUEUE, open_sender
+from app.adapters.queue import CONTROL_QUEUE, LINES_QUEUE, lines_queue, open_sender
 from tests.chaos.faults.registry import FAULTS, Fault, fault
+from tests.chaos.house import UPSTREAMS
 from tests.chaos.scene import Scene
 from workers import schedule
 
-_QUEUES = (CONTROL_QUEUE, LINES_QUEUE)
+_QUEUES = (CONTROL_QUEUE, LINES_QUEUE, *map(lines_queue, UPSTREAMS))
 _COPIES_OF_A_KIND = 5
 _SPAN_S = 4.0
 

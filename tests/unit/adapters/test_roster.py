@@ -7,7 +7,7 @@ import fakeredis
 import pytest
 
 from app.adapters.roster import RedisRoster
-from app.services.ports import WorkerState
+from app.services.ports import LaneState, WorkerState
 
 
 @pytest.fixture
@@ -72,7 +72,7 @@ def test_losses_add_up_and_are_forgotten(roster: RedisRoster) -> None:
 
 
 def test_who_reports_is_there_and_who_leaves_is_not(roster: RedisRoster) -> None:
-    state = WorkerState("worker-1", 8, 2.5, ("task-1",), 3)
+    state = WorkerState("worker-1", ("task-1",), {"default": LaneState(8, 2.5, 3, "latency", 7)})
     roster.report(state)
 
     assert roster.workers() == [state]

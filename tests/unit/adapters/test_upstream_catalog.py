@@ -58,3 +58,22 @@ def test_an_upstream_that_lists_no_models_is_unavailable(said):
 def test_an_upstream_that_is_not_there_is_unavailable():
     with refusing() as url, pytest.raises(Unavailable, match="does not answer"):
         HttpCatalog(url, None).models()
+
+
+def test_one_that_did_not_answer_just_now_is_not_waited_for_again():
+    heads = []
+
+    async def handle(conversation: Conversation) -> None:
+        heads.append(await conversation.read_head())
+        await conversation.say(answer(b"busy", status="503 Service Unavailable"))
+
+    async def ask() -> None:
+        async with serving(handle) as url:
+            catalog = HttpCatalog(url, None)
+            for _ in range(2):
+                with pytest.raises(Unavailable, match="answered 503"):
+                    await asyncio.to_thread(catalog.models)
+
+    asyncio.run(ask())
+
+    assert len(heads) == 1

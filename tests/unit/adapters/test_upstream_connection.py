@@ -42,7 +42,7 @@ def test_an_upstream_that_takes_no_connection_in_time_is_away():
         said = on_uvloop(call_at(url, connect_timeout_s=0.05))
 
     assert said.trouble is Trouble.AWAY
-    assert said.error == ("connection_failed", "No connection to the upstream within 0.05 s.")
+    assert said.error == ("connect_timed_out", "No connection to the upstream within 0.05 s.")
 
 
 def test_an_upstream_that_speaks_no_tls_is_away():

@@ -1,7 +1,8 @@
 import pytest
 
-from app.services.dispatch import window_lines
-from app.services.ports import WorkerState
+from app.domain.upstream import DEFAULT_UPSTREAM
+from app.services.ports import LaneState, WorkerState
+from app.services.sharing import window_lines
 from bench.scaling_fleet import Commits, Fleet, window_of
 from bench.scaling_simulation import Simulation
 
@@ -63,7 +64,7 @@ def test_transactions_of_one_batch_wait_for_each_other_and_others_do_not() -> No
 
 
 def test_another_bound_of_the_window_holds_only_meanwhile() -> None:
-    workers = [WorkerState("worker-1", 1_000, 0.0, ())]
+    workers = [WorkerState("worker-1", (), {DEFAULT_UPSTREAM: LaneState(1_000)})]
     before = window_lines(workers)
 
     with window_of(7):

@@ -18,7 +18,7 @@ def test_help_lists_every_command() -> None:
     result = run("--help")
 
     assert result.exit_code == 0
-    for name in ("up", "submit", "list", "show", "cancel", "upstream", "migrate"):
+    for name in ("up", "submit", "list", "show", "cancel", "upstreams", "upstream", "migrate"):
         assert f"  {name} " in result.output
         assert run(name, "--help").exit_code == 0
 

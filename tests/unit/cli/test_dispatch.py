@@ -1,6 +1,7 @@
 import json
 import socket
 from pathlib import Path
+from typing import Any
 
 import pytest
 from click.testing import CliRunner, Result
@@ -28,6 +29,12 @@ def dispatch(house: PipelineHouse) -> DispatchService:
     return DispatchService(house.batches, house.queue, house.roster, house.clock, HEAVY)
 
 
+def explained_by(house: PipelineHouse) -> dict[str, Any]:
+    """Return what is explained of the one upstream."""
+    (explained,) = explain_look(look_service(house).look(), HEAVY.deadline)["upstreams"]
+    return explained
+
+
 def house_of_two() -> PipelineHouse:
     house = PipelineHouse()
     house.add_worker(concurrency=32, lines_per_s=10.0)
@@ -38,7 +45,7 @@ def house_of_two() -> PipelineHouse:
 
 def test_what_would_go_now_is_what_dispatch_sends() -> None:
     house = house_of_two()
-    explained = explain_look(look_service(house).look(), HEAVY.deadline)
+    explained = explained_by(house)
 
     dispatch(house).refill()
 
@@ -61,7 +68,7 @@ def test_tenants_have_what_they_deserve_beside_what_they_have() -> None:
     house = house_of_two()
     dispatch(house).refill()
 
-    explained = explain_look(look_service(house).look(), HEAVY.deadline)
+    explained = explained_by(house)
 
     shown = {row["tenant"]: (row["weight"], row["deserved"], row["actual"]) for row in explained["tenants"]}
     assert shown == {"heavy": (3.0, 0.75, 0.75), "light": (1.0, 0.25, 0.25)}
@@ -74,7 +81,7 @@ def test_when_the_window_is_full_batches_come_in_the_order_of_their_next_turn() 
     dispatch(house).refill()
     house.record(*range(10), batch_id="batch_light")
 
-    rows = explain_look(look_service(house).look(), HEAVY.deadline)["batches"]
+    rows = explained_by(house)["batches"]
 
     assert [row["batch"] for row in rows] == ["batch_light", "batch_heavy"]
     assert rows[0]["why"].startswith("waits for room: ")
@@ -86,8 +93,8 @@ def test_batches_with_nothing_left_to_send_count_for_their_tenant(capsys: pytest
         house.add_running(f"batch_done_{number}", total=5, tenant_id="heavy")
         house.dispatch_all(f"batch_done_{number}")
 
-    explained = explain_look(look_service(house).look(), HEAVY.deadline)
-    print_explained(explained)
+    explained = explained_by(house)
+    print_explained(explain_look(look_service(house).look(), HEAVY.deadline))
 
     assert [(row["running_batches"], row["lines_outstanding"]) for row in explained["tenants"]] == [(4, 15), (1, 0)]
     assert explained["window"]["lines_outstanding"] == 15
@@ -99,7 +106,7 @@ def test_a_batch_that_its_tenant_keeps_waiting_is_told_from_one_without_room() -
     for number in range(200):
         house.add_running(f"batch_{number:03}", total=100, lines_per_task=50)
 
-    rows = explain_look(look_service(house).look(), HEAVY.deadline)["batches"]
+    rows = explained_by(house)["batches"]
 
     assert len(rows) == 200
     assert rows[0]["why"] == "now: the window has room"
@@ -115,6 +122,46 @@ def test_the_table_has_a_row_for_each_tenant_and_batch(capsys: pytest.CaptureFix
     shown = capsys.readouterr().out
     for part in ("batch_heavy", "batch_light", "heavy", "light", "over", "window"):
         assert part in shown
+
+
+def test_each_upstream_is_explained_by_itself(capsys: pytest.CaptureFixture[str]) -> None:
+    house = PipelineHouse(upstreams=("gpu", "cpu"))
+    house.add_worker_of(gpu=8, cpu=4)
+    house.add_for({"gpu": 3, "cpu": 100}, "batch_mixed")
+    house.add_for({"gpu": 100}, "batch_gpu")
+    sharing = SharingService(house.batches, house.roster, house.clock, HEAVY, house.upstreams)
+    now = explain_look(sharing.look(), HEAVY.deadline)["upstreams"]
+
+    house.dispatch.refill()
+    print_explained(explain_look(sharing.look(), HEAVY.deadline))
+
+    tasks_now = {lane["upstream"]: {row["batch"]: row["tasks_now"] for row in lane["batches"]} for lane in now}
+    assert tasks_now == {"gpu": {"batch_mixed": 3, "batch_gpu": 17}, "cpu": {"batch_mixed": 10}}
+    gpu, _, cpu = capsys.readouterr().out.partition("upstream cpu\n")
+    # Its lines for this one are all handed out.
+    assert "batch_mixed" not in gpu
+    assert "\n1 more of which all lines are handed out\n" in gpu
+    assert "batch_mixed" in cpu
+    assert "batch_gpu" not in cpu
+
+
+def test_lines_for_an_upstream_that_is_not_configured_are_told_with_their_batches(
+    capsys: pytest.CaptureFixture[str],
+) -> None:
+    house = PipelineHouse(upstreams=("gpu", "cpu"))
+    house.add_for({"gpu": 3, "gone": 1_500}, "batch_mixed")
+    house.add_for({"gone": 500}, "batch_gone")
+    sharing = SharingService(house.batches, house.roster, house.clock, HEAVY, house.upstreams)
+
+    explained = explain_look(sharing.look(), HEAVY.deadline, sharing.stranded())
+    print_explained(explained)
+
+    assert explained["missing_upstreams"] == [
+        {"upstream": "gone", "lines": 2_000, "batch_ids": ["batch_mixed", "batch_gone"]}
+    ]
+    told = capsys.readouterr().out.partition("upstream gone is not configured\n")[2]
+    assert told.startswith("2,000 lines wait ")
+    assert told.endswith(": batch_mixed, batch_gone\n")
 
 
 def test_without_a_database_it_is_one_line_and_none_is_made(tmp_path: Path) -> None:

@@ -2,17 +2,20 @@
 
 import heapq
 import itertools
+import math
 import random
 from collections import deque
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass, field
 from functools import partial
 
-from app.domain.concurrency import Cohort, ConcurrencyLimit, Outcome
+from app.domain.concurrency import Cohort, ConcurrencyLimit, Outcome, Report
 
 _TICK_S = 0.02
 # What a refusal takes to come back.
 _REFUSAL_S = 0.01
+# How often callers tell each other of themselves.
+_REPORT_S = 1.0
 
 
 def always(service_s: float) -> Callable[[random.Random], float]:
@@ -32,8 +35,13 @@ class Caller:
 
     limit: ConcurrencyLimit
     starts_at: float = 0.0
+    # When it first tells the others that it is there, and when it leaves.
+    joins_at: float = 0.0
+    ends_at: float = math.inf
     # Lines that it has at most in hand; None is always enough.
     lines: int | None = None
+    # Lines for a model that is away, which come next.
+    lines_away: int = 0
     answered: int = 0
     refused: int = 0
     latency_sum_s: float = 0.0
@@ -42,13 +50,15 @@ class Caller:
 
 
 class Simulation:
-    """Callers that always have lines, on one upstream.
+    """Callers that always have lines, on one upstream; each second each tells the others of itself and hears of them.
 
     Args:
         callers: who calls.
         capacity: calls served at once, of the time; None for any number.
         service_s: draws how long the next call is served.
+        allowed: calls in flight that all callers may have together, in equal parts; None for the ceiling of each.
         mode: what becomes of calls above the capacity: "queue", "refuse", or "slow", where all are served, each slower.
+        away_per_s: calls a second of each caller, from when it begins, for a model that is away: refused at once.
     """
 
     def __init__(
@@ -58,8 +68,8 @@ class Simulation:
         capacity: Callable[[float], int | None],
         service_s: Callable[[random.Random], float],
         mode: str = "queue",
-        retry_after_s: float | None = None,
-        fault_share: float = 0.0,
+        allowed: int | None = None,
+        away_per_s: float = 0.0,
         seed: int = 1,
     ) -> None:
         self.callers = callers
@@ -69,15 +79,22 @@ class Simulation:
         self._capacity = capacity
         self.service_s = service_s
         self._mode = mode
-        self._retry_after_s = retry_after_s
-        self._fault_share = fault_share
+        self._away_per_s = away_per_s
         self._random = random.Random(seed)
         self._events: list[tuple[float, int, Callable[[], None]]] = []
         self._numbers = itertools.count()
         self._waiting: deque[Callable[[], None]] = deque()
         self._serving = 0
-        for caller in callers:
+        self._allowed = allowed
+        # What callers said last, by place.
+        self._reports: dict[int, Report] = {}
+        for place, caller in enumerate(callers):
+            # A report comes before the first call, the next ones at any time.
+            self._at(caller.joins_at, partial(self._report, place))
+            self._at(caller.joins_at + self._random.uniform(0, _REPORT_S), self._reporter(place))
             self._at(caller.starts_at, self._ticker(caller))
+            if away_per_s:
+                self._at(caller.starts_at, self._sender_away(caller))
 
     def run(self, until_s: float) -> None:
         """Let time pass up to an instant."""
@@ -130,12 +147,40 @@ class Simulation:
 
         return tick
 
+    def _sender_away(self, caller: Caller) -> Callable[[], None]:
+        def send() -> None:
+            caller.lines_away += 1
+            self._call(caller)
+            self._at(self.now + self._random.expovariate(self._away_per_s), send)
+
+        return send
+
+    def _reporter(self, place: int) -> Callable[[], None]:
+        def report() -> None:
+            self._report(place)
+            self._at(self.now + _REPORT_S, report)
+
+        return report
+
+    def _report(self, place: int) -> None:
+        caller = self.callers[place]
+        if self.now >= caller.ends_at:
+            self._reports.pop(place, None)
+            return
+        self._reports[place] = caller.limit.report
+        places = sorted(self._reports)
+        ceiling = self._allowed // len(places) if self._allowed else caller.limit.ceiling
+        caller.limit.set_workers(places.index(place), [self._reports[each] for each in places], ceiling)
+
     def _call(self, caller: Caller) -> None:
         limit = caller.limit
-        while limit.has_room(self.now) and (caller.lines is None or limit.in_flight < caller.lines):
+        if self.now >= caller.ends_at:
+            return
+        while limit.has_room() and (caller.lines is None or limit.in_flight < caller.lines):
             cohort, started_at = limit.begin(self.now), self.now
             capacity = self._capacity(self.now)
-            if self._fault_share and self._random.random() < self._fault_share:
+            if caller.lines_away:
+                caller.lines_away -= 1
                 self._at(self.now + _REFUSAL_S, self._ender(caller, cohort, started_at, Outcome.REFUSED))
             elif self._mode == "slow" or capacity is None or self._serving < capacity:
                 self._serve(caller, cohort, started_at)
@@ -167,8 +212,7 @@ class Simulation:
                 caller.latency_sum_s += self.now - started_at
             else:
                 caller.refused += 1
-            retry_after_s = self._retry_after_s if outcome is Outcome.REFUSED else None
-            caller.limit.end(cohort, started_at, self.now, outcome, retry_after_s)
+            caller.limit.end(cohort, started_at, self.now, outcome)
             self._call(caller)
 
         return end

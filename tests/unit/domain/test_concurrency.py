@@ -76,6 +76,21 @@ def test_an_upstream_that_refuses_is_kept_busy_and_seldom_asked_for_too_much(see
 
 
 @pytest.mark.parametrize("seed", SEEDS)
+def test_what_an_upstream_refuses_is_not_forgotten_while_there_is_less_to_do(seed: int) -> None:
+    caller = Caller(ConcurrencyLimit(512))
+    simulation = simulate(caller, capacity=64, mode="refuse", sigma=0.2, seed=seed)
+
+    caller.lines = 32
+    simulation.run(80)
+    simulation.reset()
+    caller.lines = None
+    simulation.run(82)
+
+    assert caller.limit.limit <= 64
+    assert simulation.refused_share < 0.02
+
+
+@pytest.mark.parametrize("seed", SEEDS)
 def test_the_limit_follows_a_capacity_that_halves_and_comes_back(seed: int) -> None:
     caller = Caller(ConcurrencyLimit(512))
 
@@ -88,22 +103,36 @@ def test_the_limit_follows_a_capacity_that_halves_and_comes_back(seed: int) -> N
     assert simulation.used > 0.95
 
 
-def test_an_upstream_that_refuses_everything_is_held_off() -> None:
+def test_an_upstream_that_refuses_all_leaves_the_limit_for_when_it_takes_some() -> None:
+    limit = ConcurrencyLimit(16)
+
+    for _ in range(30):
+        begun = [limit.begin(1.0) for _ in range(16)]
+        for cohort in begun:
+            limit.end(cohort, 1.0, 1.01, Outcome.REFUSED)
+
+    assert limit.limit == 16
+
+
+def test_refusals_count_again_after_a_time_without_any() -> None:
     limit = ConcurrencyLimit(64)
+    limit.end(limit.begin(0.0), 0.0, 0.1, Outcome.REFUSED)
+    for number in range(64):
+        limit.end(limit.begin(1.0), 1.0, 1.1 + number / 1_000, Outcome.ANSWERED)
 
-    for _ in range(8):
-        limit.end(limit.begin(1.0), 1.0, 1.01, Outcome.REFUSED)
+    for _ in range(10):
+        limit.begin(2.0)
+    limit.end(limit.begin(2.0), 2.0, 2.1, Outcome.REFUSED)
 
-    assert not limit.has_room(1.02)
-    assert limit.has_room(7.0)
+    assert limit.limit < 10
 
 
 def test_calls_that_were_dropped_leave_room_and_say_nothing() -> None:
     limit = ConcurrencyLimit(2, is_adaptive=False)
     cohorts = [limit.begin(0.0), limit.begin(0.0)]
-    assert not limit.has_room(0.0)
+    assert not limit.has_room()
 
     limit.end(cohorts[0], 0.0, 0.1, Outcome.DROPPED)
 
-    assert limit.has_room(0.1)
+    assert limit.has_room()
     assert limit.limit == 2

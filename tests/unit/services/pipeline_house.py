@@ -1,16 +1,18 @@
 """The services that run a batch, over fakes that share one database."""
 
 import json
+from collections.abc import Mapping
 from dataclasses import dataclass, field, replace
 from typing import Any
 
-from app.domain.batch import Batch, Usage
+from app.domain.batch import Batch, Usage, cut_into_sections
 from app.domain.lifecycle import Status
 from app.domain.plan import PlanEntry, pack_entry
 from app.domain.result import Result, answered
+from app.domain.upstream import DEFAULT_UPSTREAM
 from app.services.dispatch import DispatchService
 from app.services.finalization import FinalizationService
-from app.services.ports import Planned, WorkerState
+from app.services.ports import LaneState, Planned, WorkerState
 from app.services.upkeep import UpkeepService
 from tests.fakes.broker import MemoryRoster, RecordingQueue
 from tests.fakes.database import MemoryDatabase
@@ -45,6 +47,7 @@ class PipelineHouse:
     """Dispatch, finalization and upkeep over one memory database."""
 
     clock: FakeClock = field(default_factory=lambda: FakeClock(NOW))
+    upstreams: tuple[str, ...] = (DEFAULT_UPSTREAM,)
 
     def __post_init__(self) -> None:
         self.database = MemoryDatabase()
@@ -56,8 +59,13 @@ class PipelineHouse:
         self.blobs = MemoryBlobs(self.clock)
         self.queue = RecordingQueue()
         self.roster = MemoryRoster(self.clock)
-        self.dispatch = DispatchService(self.batches, self.queue, self.roster, self.clock)
         self.finalization = self.finalization_over(self.results)
+        self.configure(*self.upstreams)
+
+    def configure(self, *upstreams: str) -> None:
+        """Have dispatch and upkeep know these upstreams from now on."""
+        self.upstreams = upstreams
+        self.dispatch = self.dispatch_over(self.batches)
         self.upkeep = UpkeepService(
             self.batches,
             self.results,
@@ -71,7 +79,12 @@ class PipelineHouse:
             self.dispatch,
             cancel_grace_s=CANCEL_GRACE_S,
             finalize_max_tries=FINALIZE_MAX_TRIES,
+            upstreams=self.upstreams,
         )
+
+    def dispatch_over(self, batches: MemoryBatchStore) -> DispatchService:
+        """Return a dispatcher that reads and writes elsewhere."""
+        return DispatchService(batches, self.queue, self.roster, self.clock, upstreams=self.upstreams)
 
     def finalization_over(self, results: Any, blobs: Any = None) -> FinalizationService:
         """Return a finalizer that reads and writes elsewhere."""
@@ -81,16 +94,25 @@ class PipelineHouse:
         self, batch_id: str = "batch_1", total: int = 10, *, lines_per_task: int = 1, **fields: object
     ) -> Batch:
         """Add a batch whose input and plan are there and whose lines can be dispatched."""
+        return self.add_for({DEFAULT_UPSTREAM: total}, batch_id, lines_per_task=lines_per_task, **fields)
+
+    def add_for(
+        self, lines: Mapping[str, int], batch_id: str = "batch_1", *, lines_per_task: int = 1, **fields: object
+    ) -> Batch:
+        """Add such a batch with so many lines for each of these upstreams."""
         input_blob, plan_blob = f"files/{batch_id}", f"plans/{batch_id}"
-        lines = [json.dumps({"custom_id": f"id-{position}", "body": {}}).encode() for position in range(total)]
+        upstream, total = next(iter(lines)), sum(lines.values())
+        mixed = cut_into_sections(list(lines.items()), lines_per_task) if len(lines) > 1 else ()
+        requests = [json.dumps({"custom_id": f"id-{position}", "body": {}}).encode() for position in range(total)]
         entries, offset = [], 0
-        for number, line in enumerate(lines, 1):
+        for number, line in enumerate(requests, 1):
             entries.append(pack_entry(PlanEntry(number, offset, len(line))))
             offset += len(line) + 1
-        self.blobs.put(input_blob, b"\n".join(lines) + b"\n")
+        self.blobs.put(input_blob, b"\n".join(requests) + b"\n")
         self.blobs.put(plan_blob, b"".join(entries))
         self.batches.add(new_batch(batch_id, input_blob=input_blob, **fields))
-        return self.batches.accept(batch_id, Planned(plan_blob, lines_per_task, total, "small"), self.clock.now())
+        planned = Planned(plan_blob, lines_per_task, total, "small", upstream, mixed)
+        return self.batches.accept(batch_id, planned, self.clock.now())
 
     def dispatch_all(self, batch_id: str = "batch_1") -> None:
         """Count every task of a batch as sent."""
@@ -100,9 +122,16 @@ class PipelineHouse:
     def record(self, *positions: int, batch_id: str = "batch_1", ok: bool = True) -> None:
         self.results.record([result_of(position, batch_id, ok=ok) for position in positions])
 
-    def add_worker(self, name: str = "worker-1", concurrency: int = 8, **fields: object) -> None:
-        state = WorkerState(name, concurrency, 0.0, ())
-        self.roster.report(state._replace(**fields))
+    def add_worker(
+        self, name: str = "worker-1", concurrency: int = 8, *, held_tasks: tuple[str, ...] = (), **fields: object
+    ) -> None:
+        lane = LaneState(concurrency)._replace(**fields)
+        self.roster.report(WorkerState(name, held_tasks, {DEFAULT_UPSTREAM: lane}))
+
+    def add_worker_of(self, name: str = "worker-1", *, held_tasks: tuple[str, ...] = (), **slots: int) -> None:
+        """Add a worker that may have so many calls to each of these upstreams in flight."""
+        lanes = {upstream: LaneState(count) for upstream, count in slots.items()}
+        self.roster.report(WorkerState(name, held_tasks, lanes))
 
     def look_twice(self) -> None:
         """Repair as often as makes a task lost that nobody has."""

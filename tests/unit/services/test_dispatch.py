@@ -1,26 +1,9 @@
 import pytest
 
-from app.domain.errors import StorageFull, Unavailable
 from app.domain.fairness import Weights
 from app.domain.lifecycle import Event, Status
 from app.services.dispatch import DispatchService
-from tests.fakes.database import MemoryDatabase
-from tests.fakes.stores import MemoryBatchStore
 from tests.unit.services.pipeline_house import PipelineHouse
-
-
-class TroubledStore(MemoryBatchStore):
-    """Moves no cursor of one of its batches."""
-
-    def __init__(self, database: MemoryDatabase, batch_id: str, trouble: Exception) -> None:
-        super().__init__(database)
-        self._batch_id = batch_id
-        self._trouble = trouble
-
-    def move_cursor(self, batch_id: str, from_task: int, to_task: int) -> bool:
-        if batch_id == self._batch_id:
-            raise self._trouble
-        return super().move_cursor(batch_id, from_task, to_task)
 
 
 @pytest.fixture
@@ -226,30 +209,6 @@ def test_of_two_dispatchers_one_works(house: PipelineHouse) -> None:
 
     assert sent == 0
     assert house.dispatch.refill() == 10
-
-
-def test_tasks_that_could_not_be_sent_count_as_sent_for_upkeep_to_find(house: PipelineHouse) -> None:
-    house.add_running()
-    house.queue.fail()
-
-    house.dispatch.refill()
-
-    assert house.batch().tasks_dispatched == 10
-    assert house.batch().lines_outstanding == 10
-
-
-@pytest.mark.parametrize("trouble", [Unavailable("The database is away."), StorageFull("No room is left.")])
-def test_what_was_counted_as_sent_before_the_database_went_away_is_sent(trouble: Exception) -> None:
-    house = PipelineHouse()
-    house.batches = TroubledStore(house.database, "batch_2", trouble)
-    for number in (1, 2, 3):
-        house.add_running(f"batch_{number}", total=5)
-
-    sent = DispatchService(house.batches, house.queue, house.roster, house.clock).refill()
-
-    assert sent == 5
-    assert house.published("batch_1") == list(range(5))
-    assert house.published("batch_2") == house.published("batch_3") == []
 
 
 def test_closing_waits_for_what_was_sent(house: PipelineHouse) -> None:

@@ -5,6 +5,7 @@ import pytest
 from app.domain.batch import Batch
 from app.domain.errors import Unavailable
 from app.domain.lifecycle import Status
+from app.domain.upstream import DEFAULT_UPSTREAM
 from app.services.ports import Planned, Written
 from app.services.validation import ValidationService
 from tests.fakes.stores import MemoryBatchStore
@@ -47,7 +48,7 @@ def test_the_plan_of_a_batch_that_was_accepted_unheard_stays() -> None:
         house.files,
         house.blobs,
         house.clock,
-        serves=lambda model: True,
+        route=lambda model, endpoint: DEFAULT_UPSTREAM,
         pinned_lines_per_task=None,
     )
 

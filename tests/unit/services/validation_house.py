@@ -7,6 +7,7 @@ from app.domain.batch import Batch, LineError
 from app.domain.file import File
 from app.domain.lifecycle import Status
 from app.domain.plan import unpack_entries
+from app.domain.upstream import DEFAULT_UPSTREAM
 from app.services.ports import Blobs
 from app.services.validation import ValidationService
 from tests.fakes.database import MemoryDatabase
@@ -44,10 +45,13 @@ class House:
             self.files,
             blobs,
             self.clock,
-            serves=self.models.__contains__,
+            route=self.route,
             pinned_lines_per_task=self.pinned,
             groups_at_once=self.groups_at_once,
         )
+
+    def route(self, model: str | None, endpoint: str) -> str | None:
+        return DEFAULT_UPSTREAM if model is None or model in self.models else None
 
     def arrange(self, data: bytes, endpoint: str = CHAT) -> None:
         now = self.clock.now()

@@ -1,9 +1,11 @@
-"""A running engine over an upstream that a test holds back, and a writer that settles at once."""
+"""A running engine over two upstreams that a test holds back, and a writer that settles at once."""
 
 import asyncio
 import json
 from collections.abc import Callable, Sequence
 
+from app.domain.concurrency import ConcurrencyLimit
+from app.domain.rates import RateLimit
 from app.domain.result import Result
 from app.domain.retry import RetryPolicy
 from app.services.execution import ExecutionService
@@ -13,10 +15,10 @@ from tests.fakes.trials import MemoryTrialStore
 from tests.unit.workers.waiting import WITHIN_S, batch_in_hand, is_settled, until
 from workers.batches_in_hand import BatchInHand
 from workers.engine import LineEngine
+from workers.lane import Lane
 from workers.lease import Lease
 from workers.line_run import Line, LineRun
 from workers.quarantine import Quarantine
-from workers.taken import Taken
 from workers.writer import ResultWriter
 
 CONCURRENCY = 3
@@ -59,7 +61,10 @@ class HeldUpstream:
 
 
 class EngineHouse:
-    """An engine with all around it; `records` is what came to be recorded, in order."""
+    """An engine with all around it; `records` is what came to be recorded, in order.
+
+    Most tests have lines for one upstream only; the other one's limits may be given.
+    """
 
     def __init__(
         self,
@@ -67,39 +72,59 @@ class EngineHouse:
         *,
         policy: RetryPolicy | None = None,
         read_line: Callable[[Line], bytes] = lambda line: request_line(line.position),
+        other_per_minute: float | None = None,
+        other_in_flight: int | None = None,
     ) -> None:
-        self.upstream = HeldUpstream(script)
+        self.upstream, self.other = HeldUpstream(script), HeldUpstream(script)
         self.clock = FakeClock()
-        self.taken = Taken(CONCURRENCY)
         self.trials = MemoryTrialStore()
         # A minute ahead, so that it runs for as long as a test.
         self.lease = Lease()
         self.lease.extend(self.lease.now() + 60)
         self.records: list[Result] = []
         self.writer = ResultWriter(self._record, lambda progress: None)
-        self.engine = LineEngine(
-            ExecutionService(
-                self.upstream, self.clock, policy or RetryPolicy(max_tries=3, base_s=0.001), call_timeout_s=60
-            ),
-            self.writer,
-            self.taken,
-            self.lease,
-            Quarantine(self.trials),
-            concurrency=CONCURRENCY,
-            read_line=read_line,
-            close_upstream=self.upstream.close,
-        )
+        policy = policy or RetryPolicy(max_tries=3, base_s=0.001)
+        self.lane = self._lane("default", self.upstream, policy)
+        self.other_lane = self._lane("other", self.other, policy, other_per_minute, other_in_flight)
+        lanes, quarantine = [self.lane, self.other_lane], Quarantine(self.trials)
+        self.engine = LineEngine(lanes, self.writer, self.lease, quarantine, read_line=read_line)
         self.writer.start()
         self.engine.start()
 
+    def _lane(
+        self,
+        name: str,
+        upstream: HeldUpstream,
+        policy: RetryPolicy,
+        per_minute: float | None = None,
+        max_in_flight: int | None = None,
+    ) -> Lane:
+        return Lane(
+            name,
+            upstream,
+            ConcurrencyLimit(max_in_flight or CONCURRENCY),
+            RateLimit(per_minute, None),
+            concurrency=CONCURRENCY,
+            max_in_flight=max_in_flight,
+            call_timeout_s=60,
+            execution=lambda upstream: ExecutionService(upstream, self.clock, policy, call_timeout_s=60),
+        )
+
     def submit(
-        self, lines: int, batch: BatchInHand | None = None, *, is_read: bool = True, is_alone: bool = False
+        self,
+        lines: int,
+        batch: BatchInHand | None = None,
+        *,
+        is_read: bool = True,
+        is_alone: bool = False,
+        is_other: bool = False,
     ) -> LineRun:
-        """Give the engine a task of so many lines."""
+        """Give the engine a task of so many lines, for the other upstream if so wished."""
         run = LineRun(batch or batch_in_hand(), lines, self.lease.term, is_alone=is_alone)
-        self.taken.add(f"task-{id(run)}", lines)
+        lane = self.other_lane if is_other else self.lane
+        lane.room.take(lines)
         self.engine.submit(
-            [Line(run, position, 0, 10, request_line(position) if is_read else None) for position in range(lines)]
+            [Line(run, lane, position, 0, 10, request_line(position) if is_read else None) for position in range(lines)]
         )
         return run
 
@@ -114,7 +139,7 @@ class EngineHouse:
         return sorted(result.position for result in self.records)
 
     def end(self) -> None:
-        self.upstream.is_held = False
+        self.upstream.is_held = self.other.is_held = False
         self.engine.stop()
         self.writer.stop()
 

@@ -39,7 +39,7 @@ def test_every_line_is_called_and_recorded_once(house: EngineHouse) -> None:
     assert finished(run)
     assert house.recorded() == list(range(100))
     assert sorted(json.loads(bytes(body))["n"] for body in house.upstream.bodies) == list(range(100))
-    assert house.engine.answered == 100
+    assert house.lane.answered == 100
 
 
 def test_no_more_calls_than_allowed_are_in_flight(house: EngineHouse) -> None:
@@ -280,8 +280,8 @@ def test_lines_free_their_room_however_they_end(open_house: Callable[..., Engine
     house.engine.stop_batch(late)
 
     assert finished(late_run)
-    house.taken.add("another", 2 * CONCURRENCY - 1)
-    assert house.taken.room() > 0
+    house.lane.room.take(2 * CONCURRENCY - 1)
+    assert house.lane.room.tasks_wanted() > 0
 
 
 def test_stopping_closes_the_upstream_and_ends_the_thread(house: EngineHouse) -> None:

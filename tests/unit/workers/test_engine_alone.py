@@ -19,13 +19,13 @@ def test_lines_that_wait_for_their_turn_alone_take_no_room_from_others(house: En
     house.upstream.is_held = True
     run = house.submit(50, is_alone=True)
     until(lambda: house.upstream.in_flight == 1)
-    room = house.taken.room()
+    room = house.lane.room.tasks_wanted()
 
     house.upstream.is_held = False
 
     assert room > 0
     assert finished(run)
-    assert house.taken._lines == 0
+    assert house.lane.room._lines == 0
 
 
 def test_lines_that_waited_alone_are_given_back_like_others(house: EngineHouse) -> None:
@@ -37,4 +37,4 @@ def test_lines_that_waited_alone_are_given_back_like_others(house: EngineHouse) 
 
     assert finished(run)
     assert run.is_given_back
-    assert house.taken._lines == 0
+    assert house.lane.room._lines == 0

@@ -8,7 +8,7 @@ from app.domain.result import WORKER_LOST
 from app.domain.retry import RetryPolicy, Trouble
 from app.services.ports import Answer
 from tests.unit.workers.engine_house import CONCURRENCY, EngineHouse, finished
-from tests.unit.workers.waiting import until
+from tests.unit.workers.waiting import batch_in_hand, until
 
 LONG_AWAY = Answer(Trouble.AWAY, 429, "upstream-1", b"{}", retry_after_s=500.0)
 AWAY = Answer(Trouble.AWAY, 503, "upstream-1", b"{}")
@@ -127,9 +127,19 @@ def test_a_line_that_cannot_be_noted_is_not_begun(house: EngineHouse) -> None:
 
     begin, house.trials.begin = house.trials.begin, fail
     run = house.submit(1, is_alone=True)
-    until(lambda: not house.engine._waiting_alone.qsize() and bool(house.engine._pauses))
+    until(lambda: house.lane.paused == 1)
 
     assert house.upstream.bodies == []
     house.trials.begin = begin
     assert finished(run)
     assert house.recorded() == [0]
+
+
+def test_stopping_a_batch_drops_what_waits_for_a_call_at_once(house: EngineHouse) -> None:
+    batch = batch_in_hand()
+    run = house.hold(20, batch)
+
+    house.engine.stop_batch(batch)
+
+    until(lambda: run.left == CONCURRENCY)
+    assert house.upstream.in_flight == CONCURRENCY

@@ -1,76 +1,13 @@
 import threading
 import time
-from types import SimpleNamespace
 
 import pytest
 
 from app.domain.lifecycle import Event
-from app.services.ports import REPORT_LIFETIME_S, Planned, WorkerState
-from tests.fakes.broker import MemoryRoster
-from tests.fakes.outside import FakeClock
-from tests.fakes.stores import MemoryBatchStore
-from tests.unit.services.pipeline_house import NOW, new_batch
+from app.services.ports import REPORT_LIFETIME_S, WorkerState
+from tests.unit.services.pipeline_house import NOW
+from tests.unit.workers.heartbeat_house import GRACE_S, House
 from tests.unit.workers.waiting import WITHIN_S, until
-from workers.batches_in_hand import BatchesInHand, BatchInHand
-from workers.heartbeat import Heartbeat
-from workers.lease import Lease
-from workers.taken import Taken
-
-GRACE_S = 30.0
-
-
-class RecordingEngine:
-    """Keeps what it was asked."""
-
-    def __init__(self) -> None:
-        self.answered = 0
-        self.lines_paused = 0
-        self.stopped: list[str] = []
-        self.aborted: list[str] = []
-        self.lapses = 0
-
-    def let_go(self) -> None:
-        self.lapses += 1
-
-    def stop_batch(self, batch: BatchInHand) -> None:
-        batch.is_stopped = True
-        self.stopped.append(batch.id)
-
-    def abort_batch(self, batch: BatchInHand) -> None:
-        self.aborted.append(batch.id)
-
-
-class House:
-    """A heartbeat whose beats are the test's: its thread is never started."""
-
-    def __init__(self) -> None:
-        self.clock = FakeClock(NOW)
-        self.roster = MemoryRoster(self.clock)
-        self.store = MemoryBatchStore()
-        self.batches = BatchesInHand(self.store)
-        self.engine = RecordingEngine()
-        self.taken = Taken(4)
-        self.lease = Lease(self.clock.now)
-        self.heartbeat = Heartbeat(
-            "worker-1",
-            4,
-            self.roster,
-            SimpleNamespace(batches=self.store, clock=self.clock),
-            self.taken,
-            self.engine,
-            self.batches,
-            self.lease,
-            cancel_grace_s=GRACE_S,
-        )
-
-    def take_up(self, batch_id: str = "batch_1") -> None:
-        self.store.add(new_batch(batch_id))
-        self.store.accept(batch_id, Planned(f"plans/{batch_id}", 1, 10, "small"), NOW)
-        assert self.batches.get(batch_id) is not None
-
-    def beat(self) -> None:
-        self.heartbeat._attempt(self.heartbeat.report)
-        self.heartbeat._attempt(self.heartbeat.follow)
 
 
 @pytest.fixture
@@ -79,13 +16,14 @@ def house() -> House:
 
 
 def test_a_beat_says_what_the_worker_holds(house: House) -> None:
-    house.taken.add("task-1", 3)
+    house.taken.add("task-1")
 
     house.beat()
 
     (state,) = house.roster.workers()
     assert isinstance(state, WorkerState)
-    assert (state.name, state.concurrency, state.held_tasks) == ("worker-1", 4, ("task-1",))
+    assert (state.name, state.held_tasks) == ("worker-1", ("task-1",))
+    assert state.lanes["default"].slots == 4
 
 
 def test_running_batches_go_on(house: House) -> None:
@@ -210,7 +148,7 @@ def test_lines_that_have_become_far_faster_are_reported_before_the_second_is_ove
     house.heartbeat.start()
 
     def report_progress() -> bool:
-        house.engine.answered += 100
+        house.lane.answered += 100
         house.heartbeat.progressed()
         return len(reports) >= 2
 
@@ -218,5 +156,5 @@ def test_lines_that_have_become_far_faster_are_reported_before_the_second_is_ove
     until(report_progress)
     house.heartbeat.stop()
 
-    assert reports[1].lines_per_s > 0
+    assert reports[1].lanes["default"].lines_per_s > 0
     assert time.monotonic() - began_at < WITHIN_S

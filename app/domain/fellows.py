@@ -1,0 +1,100 @@
+"""What the other workers of an upstream said of themselves last, a second ago or two, and what one's own part is then.
+
+The first by place that has calls in flight leads: it alone looks for what the upstream has room for, by its own calls,
+and the others take an even part of what it says. If each looked for itself, each would take the wait that the others
+cause for how the upstream is.
+"""
+
+from collections import deque
+from collections.abc import Sequence
+from typing import NamedTuple
+
+# Calls that go out at once at the start, of each worker.
+START = 16
+# Reports from when a worker comes, or begins to call, until all have counted it and said what they do since.
+_SETTLING = 3
+# For so many reports a worker that begins leaves it to the first to find the room, or to others to give up a part.
+_WAITING = 1
+# A worker that had calls in flight in one of so many reports has not stopped: lines come to it in clumps too. What it
+# leaves in one of these is not taken at once, or it would be missing when it goes on.
+_REMEMBERED = 3
+_DIPS = 2
+
+
+class Report(NamedTuple):
+    """What a worker says of its limit.
+
+    Args:
+        in_flight: its calls in flight.
+        bound: how many calls all workers should have in flight together; 0 where it knows of no bound.
+    """
+
+    in_flight: int
+    bound: int
+
+
+class Fellows:
+    """The other workers, as far as this one knows."""
+
+    def __init__(self) -> None:
+        self.workers = 1
+        self.in_flight = 0
+        self.leads = True
+        # What the leader says, if that is another one; the least that any other says. None where nobody says any.
+        self.bound: int | None = None
+        self.least: int | None = None
+        self._settling = 0
+        self._waiting = 0
+        # The calls in flight of each, by place, as reported lately; the most that others had together.
+        self._recent: deque[list[int]] = deque(maxlen=_REMEMBERED)
+        self._most = 0
+
+    @property
+    def are_settling(self) -> bool:
+        """Whether what they said is still older than what they do."""
+        return self._settling > 0
+
+    @property
+    def is_awaited(self) -> bool:
+        """Whether this worker begins, and leaves it to others to go first."""
+        return self._waiting > 0
+
+    def hear(self, place: int, reports: Sequence[Report], own: int, *, is_starting: bool) -> None:
+        """Take in what all said last, with this worker's at `place`, whose calls in flight by now are `own`."""
+        others = [report for number, report in enumerate(reports) if number != place]
+        in_flight = sum(report.in_flight for report in others)
+        if len(reports) != self.workers:
+            self._recent.clear()
+        self._recent.append([report.in_flight for report in reports])
+        if is_starting and not own and others and (place or in_flight > START * len(others)):
+            self._waiting = _WAITING
+        elif self._waiting:
+            self._waiting -= 1
+        if len(reports) != self.workers or is_starting:
+            self._settling = _SETTLING
+        elif self._settling:
+            self._settling -= 1
+        self.workers, self.in_flight = len(reports), in_flight
+        calling = [
+            number for number, recent in enumerate(zip(*self._recent, strict=True)) if number != place and any(recent)
+        ]
+        self._most = max(sum(recent) - recent[place] for recent in list(self._recent)[-_DIPS:])
+        has_called = own > 0 or any(recent[place] for recent in self._recent)
+        self.leads = not calling or (has_called and place < calling[0])
+        self.bound = None if self.leads else reports[calling[0]].bound or None
+        self.least = min((report.bound for report in others if report.bound), default=None)
+
+    def held(self, own: int) -> int:
+        """Return the calls in flight of all; those who begin with this one have some, though they haven't said so."""
+        begun = min(own, START) * (self.workers - 1) if self._settling else 0
+        return own + max(self.in_flight, begun)
+
+    def part(self, bound: float) -> float:
+        """Return this worker's part of what all may have in flight; the leader makes up for what others are off it."""
+        part = bound / self.workers
+        if self._waiting:
+            return min(part, max(bound - self.in_flight, 1.0))
+        if self.workers == 1 or self._settling or self.bound is not None:
+            return part
+        # Between bounds, for what the others said may be wrong by now.
+        return min(max(bound - self._most, part / 2), part * 2)

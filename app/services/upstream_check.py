@@ -1,0 +1,220 @@
+"""Whether each server of each upstream answers, found out by one call to each."""
+
+import asyncio
+import re
+import time
+from collections.abc import Callable, Iterator, Sequence
+from errno import ECONNREFUSED
+from typing import Any, NamedTuple, Protocol
+
+import msgspec
+
+from app.domain.result import REQUEST_TIMEOUT
+from app.domain.upstream import Routes, UpstreamSpec
+from app.services.ports import Answer
+
+# Sockets, threads and lines of a terminal: far more than a deployment has servers.
+_MOST_AT_ONCE = 256
+_MAX_SHOWN_CHARS = 160
+_KEY_REFUSED = frozenset({401, 403})
+_BODY_REFUSED = frozenset({400, 422})
+_MISSING = re.compile("not (found|exist)|(unknown|invalid) model|no such model", re.IGNORECASE)
+_ENDPOINT_MISSING = frozenset({404, 405})
+_THROTTLED = 429
+_CHAT = "/v1/chat/completions"
+_WORD = "Hi"
+# The least that each endpoint can be asked for beside the model.
+_SMALLEST: dict[str, dict[str, Any]] = {
+    _CHAT: {"messages": [{"role": "user", "content": _WORD}], "max_tokens": 1},
+    "/v1/completions": {"prompt": _WORD, "max_tokens": 1},
+    "/v1/embeddings": {"input": _WORD},
+    # OpenAI takes no less than 16.
+    "/v1/responses": {"input": _WORD, "max_output_tokens": 16},
+    "/v1/moderations": {"input": _WORD},
+}
+# What OpenAI's reasoning models call it, and name when they refuse the other.
+_OTHER_MAX_TOKENS = "max_completion_tokens"
+
+
+# A name with several addresses is refused at each, which is told in one error of another kind.
+_REFUSED = re.compile(rf"ConnectionRefusedError|\[Errno {ECONNREFUSED}\]")
+# Of the client's message, what the system said: neither its kind, its number nor the address, which stands beside it.
+_CANNOT_CONNECT = re.compile(r"No connection to the upstream: (?:\w+: )?(?:\[[^\]]*\] )?(.*) \(\S+\)")
+
+
+class Server(Protocol):
+    """One server of an upstream, as the check sees it."""
+
+    async def models(self) -> list[str] | None:
+        """Return the ids of the models that it lists; None where it lists none."""
+
+    async def call(self, endpoint: str, body: bytes, timeout_s: float) -> Answer:
+        """Post `body` to the endpoint, by a connection of its own."""
+
+
+class ServerCheck(NamedTuple):
+    """What a server was found to do; `models` are those that it lists and that lines for it may name."""
+
+    upstream: str
+    url: str
+    is_fine: bool
+    outcome: str
+    models: tuple[str, ...] | None
+
+
+class _Question(NamedTuple):
+    endpoint: str
+    model: str
+
+
+class UpstreamCheckService:
+    """Asks every server of every upstream side by side.
+
+    Args:
+        routes: which upstream a model's lines go to.
+        endpoints: those that a batch may be for.
+        open_server: returns the server of an upstream at one of its URLs.
+        patience_s: how long a server has for its list of models, and again for the call.
+    """
+
+    def __init__(
+        self,
+        routes: Routes,
+        endpoints: Sequence[str],
+        open_server: Callable[[UpstreamSpec, str], Server],
+        patience_s: float,
+    ) -> None:
+        self._routes = routes
+        self._endpoints = endpoints
+        self._open_server = open_server
+        self._patience_s = patience_s
+
+    async def check(self, specs: Sequence[UpstreamSpec]) -> list[ServerCheck]:
+        """Return what each server does, in the order of the specs and their URLs."""
+        turns = asyncio.Semaphore(_MOST_AT_ONCE)
+        return await asyncio.gather(*(self._check(spec, url, turns) for spec in specs for url in spec.urls))
+
+    async def _check(self, spec: UpstreamSpec, url: str, turns: asyncio.Semaphore) -> ServerCheck:
+        async with turns:
+            server = self._open_server(spec, url)
+            try:
+                listed = await asyncio.wait_for(server.models(), self._patience_s)
+            except TimeoutError:
+                listed = None
+            question = self._question(spec, listed)
+            if question is None:
+                is_fine, outcome = await self._without_model(spec, server, listed)
+            else:
+                is_fine, outcome = await self._with_model(spec, server, question)
+                unlisted = [model for model in _unlisted(spec, listed) if model != question.model]
+                if is_fine and unlisted:
+                    outcome += f"; does not list {', '.join(unlisted)}"
+        ours = None if listed is None else tuple(model for model in listed if self._is_routed(model, spec))
+        return ServerCheck(spec.name, url, is_fine, outcome, ours)
+
+    async def _with_model(self, spec: UpstreamSpec, server: Server, question: _Question) -> tuple[bool, str]:
+        began = time.perf_counter()
+        answer = await self._ask(server, question)
+        took_ms = (time.perf_counter() - began) * 1_000
+        if 200 <= answer.status < 300:
+            return True, f"answers in {took_ms:,.0f} ms"
+        return False, self._trouble(spec, answer, question)
+
+    async def _without_model(self, spec: UpstreamSpec, server: Server, listed: list[str] | None) -> tuple[bool, str]:
+        """Find out what can be found out without a model to ask for."""
+        if listed is not None:
+            if not any(endpoint in _SMALLEST for endpoint in self._endpoints_of(spec)):
+                return True, "lists its models; there is no call to try its endpoints by"
+            return False, "lists no model that lines for this upstream may name"
+        answer = await self._ask(server, _Question(_CHAT, "none"))
+        if answer.status in _KEY_REFUSED or answer.error is not None:
+            return False, self._trouble(spec, answer, None)
+        return False, "lists no models: name one in full in models, so that it can be tried"
+
+    async def _ask(self, server: Server, question: _Question) -> Answer:
+        body = {"model": question.model} | _SMALLEST[question.endpoint]
+        answer = await server.call(question.endpoint, msgspec.json.encode(body), self._patience_s)
+        if answer.status == 400 and _OTHER_MAX_TOKENS.encode() in answer.body and "max_tokens" in body:
+            body[_OTHER_MAX_TOKENS] = body.pop("max_tokens")
+            answer = await server.call(question.endpoint, msgspec.json.encode(body), self._patience_s)
+        return answer
+
+    def _question(self, spec: UpstreamSpec, listed: list[str] | None) -> _Question | None:
+        """Return the call to make; a model that is named and not listed first, since that one is in doubt."""
+        models = (*_unlisted(spec, listed), *spec.named_models, *(listed or ()))
+        for endpoint in self._endpoints_of(spec):
+            if endpoint in _SMALLEST:
+                for model in models:
+                    if self._routes.route(model, endpoint) == spec.name:
+                        return _Question(endpoint, model)
+        return None
+
+    def _endpoints_of(self, spec: UpstreamSpec) -> Iterator[str]:
+        return (endpoint for endpoint in self._endpoints if spec.has_endpoint(endpoint))
+
+    def _is_routed(self, model: str, spec: UpstreamSpec) -> bool:
+        return any(self._routes.route(model, endpoint) == spec.name for endpoint in self._endpoints)
+
+    def _trouble(self, spec: UpstreamSpec, answer: Answer, question: _Question | None) -> str:
+        if answer.error is not None:
+            return _shown(self._no_answer(answer.error), spec)
+        status = answer.status
+        if status in _KEY_REFUSED:
+            return f"{status}: {_key_hint(spec)}"
+        said = _message_in(answer.body)
+        if question is not None and _lacks_model(status, said, question.model):
+            return f"model {question.model} is not there"
+        if question is not None and status in _ENDPOINT_MISSING:
+            return _shown(f"{status} at {question.endpoint}: check the URL and endpoints; it says: {said}", spec)
+        if status == _THROTTLED:
+            return _shown(f"{status}: it takes no more calls now: {said}", spec)
+        return _shown(f"{status}: {said}", spec)
+
+    def _no_answer(self, error: tuple[str, str]) -> str:
+        if error == REQUEST_TIMEOUT:
+            return f"takes the call and does not answer within {self._patience_s:g} s"
+        # The client's own words, which name what the system said.
+        message = error[1].rstrip(".")
+        if _REFUSED.search(message):
+            return "refuses connections"
+        if found := _CANNOT_CONNECT.fullmatch(message):
+            return f"no connection: {found[1]}"
+        return message[:1].lower() + message[1:]
+
+
+def _unlisted(spec: UpstreamSpec, listed: list[str] | None) -> list[str]:
+    return [] if listed is None else [model for model in spec.named_models if model not in listed]
+
+
+def _key_hint(spec: UpstreamSpec) -> str:
+    if spec.api_key_variable is not None:
+        return f"check {spec.api_key_variable}"
+    return "it wants a key: name the variable that holds it by api_key_env"
+
+
+def _lacks_model(status: int, said: str, model: str) -> bool:
+    """Return whether a refusal is about the model: OpenAI, vLLM and Ollama answer 404, some proxies 400."""
+    if "model_not_found" in said:
+        return True
+    return model in said and (status == 404 or (status in _BODY_REFUSED and bool(_MISSING.search(said))))
+
+
+def _message_in(body: bytes) -> str:
+    """Return what a server says in the body of an error, with its code, whichever shape it has."""
+    try:
+        said = msgspec.json.decode(body)
+    except (msgspec.DecodeError, UnicodeDecodeError, RecursionError):
+        return body[:_MAX_SHOWN_CHARS].decode(errors="replace")
+    error = said.get("error", said) if isinstance(said, dict) else said
+    if not isinstance(error, dict):
+        return str(error)
+    parts = [error.get(key) for key in ("message", "detail", "code")]
+    return " ".join(part for part in parts if isinstance(part, str)) or "it says no more"
+
+
+def _shown(text: str, spec: UpstreamSpec) -> str:
+    """Return a text for the terminal: one line, not too long, and without the key that a server may repeat."""
+    if spec.api_key:
+        text = text.replace(spec.api_key, "…")
+    text = " ".join("".join(char if char.isprintable() else " " for char in text).split())
+    return text if len(text) <= _MAX_SHOWN_CHARS else f"{text[:_MAX_SHOWN_CHARS]}…"

@@ -1,0 +1,20 @@
+"""The models of all upstreams, and the check of their servers."""
+
+from app.adapters.upstream.catalog import HttpCatalog
+from app.adapters.upstream.catalogs import FirstCatalog, UnitedCatalog
+from app.adapters.upstream.probe import ProbedServer
+from app.config import Settings
+from app.services.upstream_check import UpstreamCheckService
+
+
+def build_catalog(settings: Settings) -> UnitedCatalog:
+    """Build what asks the upstreams for their models."""
+    catalogs = {
+        spec.name: FirstCatalog([HttpCatalog(url, spec.api_key) for url in spec.urls]) for spec in settings.upstreams
+    }
+    return UnitedCatalog(catalogs, settings.routes, settings.endpoints)
+
+
+def build_upstream_check(settings: Settings, patience_s: float) -> UpstreamCheckService:
+    """Build what tries each server once."""
+    return UpstreamCheckService(settings.routes, settings.endpoints, ProbedServer, patience_s)

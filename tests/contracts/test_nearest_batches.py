@@ -1,0 +1,181 @@
+"""Which batches the stores give where there are more of them than are asked for."""
+
+from itertools import combinations, permutations
+
+from app.domain.batch import Batch
+from app.domain.lifecycle import Event, Status
+from app.domain.upstream import DEFAULT_UPSTREAM
+from app.services.ports import Planned
+from app.services.sharing import MOST_BATCHES
+from tests.contracts.conftest import NOW, Stores
+
+
+def add(stores: Stores, tenant: str, count: int, expires_at: float, *upstreams: str, first: int = 0) -> list[Batch]:
+    """Add running batches that have one line for each of these upstreams, numbered from `first`."""
+    added = []
+    for number in range(count):
+        batch_id = "_".join(["batch", tenant, *upstreams, str(first + number)])
+        fields = {"tenant_id": tenant, "expires_at": expires_at + number}
+        if len(upstreams) > 1:
+            added.append(stores.add_mixed(batch_id, dict.fromkeys(upstreams, 1), 1, **fields))
+        else:
+            stores.add_batch(batch_id, **fields)
+            planned = Planned("plans/p", 1, 1, None, *(upstreams or (DEFAULT_UPSTREAM,)))
+            added.append(stores.batches.accept(batch_id, planned, NOW + 1))
+    return added
+
+
+def send(stores: Stores, batches: list[Batch], *upstreams: str) -> None:
+    """Hand out what these batches have for these upstreams."""
+    for batch in batches:
+        for section in batch.mixed:
+            if section.upstream in upstreams:
+                assert stores.batches.move_cursor(batch.id, section.first_task, section.end_task)
+
+
+def waiting(batch: Batch) -> frozenset[str]:
+    return frozenset(section.upstream for section in batch.sections if section.next_task < section.end_task)
+
+
+def undispatched(stores: Stores, limit: int) -> list[str]:
+    return [batch.id.removeprefix("batch_") for batch in stores.batches.undispatched(limit)]
+
+
+def test_a_tenant_with_more_batches_than_are_looked_at_leaves_room_for_others(stores: Stores) -> None:
+    add(stores, "many", 12, NOW + 10)
+    add(stores, "few", 2, NOW + 10_000)
+
+    found = stores.batches.undispatched(6)
+
+    assert found == stores.batches.active(6, {Status.IN_PROGRESS})
+    assert [batch.id for batch in found] == [
+        *(f"batch_many_{number}" for number in range(4)),
+        "batch_few_0",
+        "batch_few_1",
+    ]
+
+
+def test_a_tenant_alone_has_all_the_places(stores: Stores) -> None:
+    add(stores, "many", 12, NOW + 10)
+
+    found = stores.batches.active(6, {Status.IN_PROGRESS})
+
+    assert [batch.id for batch in found] == [f"batch_many_{number}" for number in range(6)]
+
+
+def test_places_count_among_the_statuses_asked_for(stores: Stores) -> None:
+    add(stores, "many", 4, NOW + 10)
+    stores.add_batch("batch_validating", tenant_id="few")
+    add(stores, "few", 1, NOW + 10_000)
+
+    found = stores.batches.active(2, {Status.IN_PROGRESS})
+
+    assert [batch.id for batch in found] == ["batch_many_0", "batch_few_0"]
+
+
+def test_of_equal_deadlines_the_batch_that_was_made_first_comes_first(stores: Stores) -> None:
+    for name in ("c", "a", "b"):
+        stores.add_running(f"batch_{name}")
+
+    assert undispatched(stores, 2) == ["c", "a"]
+    assert undispatched(stores, 10) == ["c", "a", "b"]
+
+
+def test_batches_that_wait_for_one_upstream_leave_room_for_the_tenants_others(stores: Stores) -> None:
+    add(stores, "tenant", 12, NOW + 10, "slow")
+    add(stores, "tenant", 2, NOW + 10_000, "fast")
+    add(stores, "tenant", 12, NOW + 20, "fast", "slow")
+
+    assert undispatched(stores, 8) == [
+        *(f"tenant_slow_{number}" for number in range(3)),
+        *(f"tenant_fast_slow_{number}" for number in range(3)),
+        *(f"tenant_fast_{number}" for number in range(2)),
+    ]
+
+
+def test_a_tenant_with_many_upstreams_has_no_more_places_than_others(stores: Stores) -> None:
+    for upstream in ("a", "b", "c", "d"):
+        add(stores, "many", 4, NOW + 10, upstream)
+    add(stores, "few", 4, NOW + 10_000, "a")
+
+    found = [batch.tenant_id for batch in stores.batches.undispatched(6)]
+
+    assert found == ["many"] * 3 + ["few"] * 3
+
+
+def test_mixed_batches_whose_rest_waits_for_one_upstream_leave_room_for_new_ones(stores: Stores) -> None:
+    old = add(stores, "tenant", MOST_BATCHES, NOW + 10, "gpu", "gone")
+    send(stores, old, "gpu")
+    add(stores, "tenant", 1, NOW + 10_000, "gpu", "cpu")
+    add(stores, "tenant", 1, NOW + 20_000, "cpu", "gpu")
+    add(stores, "tenant", 1, NOW + 30_000, "gpu", "gone", first=MOST_BATCHES)
+
+    found = undispatched(stores, MOST_BATCHES)
+
+    assert len(found) == MOST_BATCHES
+    assert found[-3:] == ["tenant_gpu_cpu_0", "tenant_cpu_gpu_0", f"tenant_gpu_gone_{MOST_BATCHES}"]
+
+
+def test_mixed_batches_that_wait_for_their_first_upstream_only_leave_room_for_new_ones(stores: Stores) -> None:
+    send(stores, add(stores, "tenant", 6, NOW + 10, "gone", "gpu"), "gpu")
+    add(stores, "tenant", 1, NOW + 10_000, "gone", "gpu", first=6)
+
+    assert undispatched(stores, 6)[-1] == "tenant_gone_gpu_6"
+
+
+def test_what_a_mixed_batch_has_left_for_one_upstream_waits_with_what_is_for_that_alone(stores: Stores) -> None:
+    send(stores, add(stores, "tenant", 6, NOW + 10, "gpu", "slow"), "gpu")
+    add(stores, "tenant", 6, NOW + 5, "slow")
+    add(stores, "tenant", 6, NOW + 10_000, "gpu")
+
+    assert undispatched(stores, 6) == [
+        *(f"tenant_slow_{number}" for number in range(3)),
+        *(f"tenant_gpu_{number}" for number in range(3)),
+    ]
+
+
+def test_a_section_that_is_sent_in_part_is_still_waited_for(stores: Stores) -> None:
+    old = [
+        stores.add_mixed(f"batch_old_{number}", {"gpu": 2, "slow": 1}, 1, expires_at=NOW + 10 + number)
+        for number in range(4)
+    ]
+    for batch in old:
+        assert stores.batches.move_cursor(batch.id, 0, 1)
+    add(stores, "tenant", 2, NOW + 10_000, "slow")
+
+    # One place of two is for those that wait for both, the other for the one that waits for `slow` alone.
+    assert undispatched(stores, 2) == ["old_0", "tenant_slow_0"]
+    for batch in old:
+        assert stores.batches.move_cursor(batch.id, 1, 2)
+    assert undispatched(stores, 2) == ["old_0", "old_1"]
+
+
+def test_each_upstream_has_work_among_the_found_however_batches_combine_them(stores: Stores) -> None:
+    names = ("a", "b", "c", "d")
+    for size in range(1, len(names) + 1):
+        for number, these in enumerate(combinations(names, size)):
+            add(stores, "tenant", 3, NOW + 1_000 * size + number, *these)
+    send(stores, add(stores, "tenant", 20, NOW, *names, first=3), "a", "b", "c")
+
+    # As many as there are combinations.
+    found = stores.batches.undispatched(15)
+
+    assert len({waiting(batch) for batch in found}) == 15
+
+
+def test_upstreams_in_another_order_are_the_same_ones(stores: Stores) -> None:
+    for number, these in enumerate(permutations(("a", "b", "c"))):
+        add(stores, "tenant", 2, NOW + 10 + 10 * number, *these)
+    add(stores, "tenant", 3, NOW + 10_000, "d")
+
+    found = undispatched(stores, 6)
+
+    assert found[-3:] == ["tenant_d_0", "tenant_d_1", "tenant_d_2"]
+
+
+def test_mixed_batches_that_end_are_found_as_ever(stores: Stores) -> None:
+    for batch in add(stores, "tenant", 4, NOW + 10, "gpu", "cpu"):
+        stores.batches.advance(batch.id, Event.CANCEL_REQUESTED, NOW + 2)
+
+    assert stores.batches.undispatched(2) == []
+    assert [batch.id for batch in stores.batches.active(2)] == ["batch_tenant_gpu_cpu_0", "batch_tenant_gpu_cpu_1"]

@@ -1,0 +1,113 @@
+"""Servers whose calls end when a test says so, and a balanced upstream over them with a clock that stands still."""
+
+import asyncio
+from collections.abc import Callable
+
+from app.adapters.upstream.balanced import BalancedUpstream, UrlStatus
+from app.domain.retry import Trouble
+from app.services.ports import Answer
+from tests.fakes.outside import FakeClock, good_answer
+
+CHAT = "/v1/chat/completions"
+REFUSED = Answer(Trouble.AWAY, error=("connection_failed", "No connection to the upstream: refused"))
+TIMED_OUT = Answer(Trouble.AWAY, error=("connect_timed_out", "No connection to the upstream within 1 s."))
+BROKEN = Answer(Trouble.FLAKY, error=("connection_failed", "The connection to the upstream broke"))
+SILENT = Answer(Trouble.FLAKY, error=("request_timeout", "The underlying call to the model timed out."))
+LIMITED = Answer(Trouble.AWAY, 429, "r", b"{}")
+GOOD = good_answer()
+
+
+def http(status: int, retry_after_s: float | None = None) -> Answer:
+    """Return the answer of a server that takes no call now."""
+    return Answer(Trouble.AWAY, status, "r", b"{}", retry_after_s=retry_after_s)
+
+
+class FakeServer:
+    """A server whose calls stay open until they are ended; with `says` set it answers at once."""
+
+    def __init__(self, says: Answer | None = None) -> None:
+        self.says = says
+        self.count = 0
+        self.is_closed = False
+        self._open: list[asyncio.Future[Answer]] = []
+
+    @property
+    def waiting(self) -> list[asyncio.Future[Answer]]:
+        """The calls in flight, the one that began first before the others."""
+        return [answering for answering in self._open if not answering.done()]
+
+    async def call(self, endpoint: str, body: bytes, timeout_s: float) -> Answer:
+        self.count += 1
+        if self.says is not None:
+            return self.says
+        answering = asyncio.get_running_loop().create_future()
+        self._open.append(answering)
+        return await answering
+
+    async def close(self) -> None:
+        self.is_closed = True
+
+    def end(self, answer: Answer = GOOD) -> None:
+        """End the call that began first of those in flight."""
+        self.waiting[0].set_result(answer)
+
+
+class House:
+    """A balanced upstream over `count` servers; `draw` is what its jitter is made of."""
+
+    def __init__(self, count: int, draw: Callable[[], float] = lambda: 0.0) -> None:
+        self.clock = FakeClock()
+        self.servers = [FakeServer() for _ in range(count)]
+        self.upstream = BalancedUpstream(
+            {f"http://{number}/v1": server for number, server in enumerate(self.servers)},
+            now=self.clock.now,
+            draw=draw,
+        )
+
+    async def begin(self, count: int = 1) -> list[asyncio.Task[Answer]]:
+        """Begin calls one after the other; returns them once they are out."""
+        calls = []
+        for _ in range(count):
+            calls.append(asyncio.ensure_future(self.upstream.call(CHAT, b"{}", 60.0)))
+            await settle()
+        return calls
+
+    async def call(self) -> Answer:
+        """Make a call that is answered at once."""
+        (call,) = await self.begin()
+        assert call.done()
+        return await call
+
+    async def let(self, number: int, *answers: Answer) -> None:
+        """Let one server end a call with each of these; what others get meanwhile goes well."""
+        for answer in answers:
+            calls: list[asyncio.Task[Answer]] = []
+            while not self.servers[number].waiting:
+                calls += await self.begin()
+            self.servers[number].end(answer)
+            for other in self.servers:
+                while other.waiting:
+                    other.end()
+            await asyncio.gather(*calls)
+
+    @property
+    def counts(self) -> list[int]:
+        """How many calls each server got."""
+        return [server.count for server in self.servers]
+
+    @property
+    def in_flight(self) -> list[int]:
+        return [status.in_flight for status in self.upstream.status()]
+
+    def status(self, number: int) -> UrlStatus:
+        return self.upstream.status()[number]
+
+    @property
+    def left_alone(self) -> list[int]:
+        return [number for number, status in enumerate(self.upstream.status()) if status.is_left_alone]
+
+
+async def settle() -> None:
+    """Let all that can go on go on."""
+    for _ in range(5):
+        await asyncio.sleep(0)

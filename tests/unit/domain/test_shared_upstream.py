@@ -1,0 +1,212 @@
+"""Several workers on one upstream, each with a limit of its own and what the others said of theirs a second ago."""
+
+from collections.abc import Callable
+
+import pytest
+
+from app.domain.concurrency import ConcurrencyLimit, Outcome, Report
+from tests.unit.domain.simulated_upstream import Caller, Simulation, log_normal
+
+BASE_S = 0.25
+ALLOWED = 512
+SEEDS = range(1, 5)
+
+
+def simulate(
+    callers: list[Caller],
+    *,
+    capacity: Callable[[float], int | None] | int | None,
+    mode: str = "queue",
+    seed: int,
+) -> Simulation:
+    """Return a simulation of callers that may have so many calls in flight together."""
+    return Simulation(
+        callers,
+        capacity=capacity if callable(capacity) else lambda _: capacity,
+        service_s=log_normal(BASE_S, 0.2),
+        mode=mode,
+        allowed=ALLOWED,
+        seed=seed,
+    )
+
+
+def together(count: int) -> list[Caller]:
+    """Return callers that know of each other and then begin within some milliseconds."""
+    return [Caller(ConcurrencyLimit(ALLOWED), starts_at=1 + 0.03 * number) for number in range(count)]
+
+
+def one_late(at: float) -> list[Caller]:
+    """Return a caller, and one that joins it at that time."""
+    return [
+        Caller(ConcurrencyLimit(ALLOWED), starts_at=1),
+        Caller(ConcurrencyLimit(ALLOWED), joins_at=at, starts_at=at + 1),
+    ]
+
+
+def least_part(simulation: Simulation) -> float:
+    """Return the answers of the caller that had the fewest, over those of the one that had the most."""
+    answered = [caller.answered for caller in simulation.callers]
+    return min(answered) / max(answered)
+
+
+def mean_limit(callers: list[Caller], from_s: float, to_s: float) -> float:
+    """Return the mean over this time of what all callers allowed themselves together."""
+    limits = [[limit for at, limit, _ in caller.history if from_s <= at < to_s] for caller in callers]
+    return sum(sum(each) / len(each) for each in limits)
+
+
+@pytest.mark.parametrize("seed", SEEDS)
+@pytest.mark.parametrize("workers", [2, 4])
+def test_workers_keep_an_upstream_that_queues_busy_and_its_queue_short(workers: int, seed: int) -> None:
+    simulation = simulate(together(workers), capacity=96, seed=seed)
+    simulation.run(10)
+
+    simulation.reset()
+    simulation.run(60)
+
+    assert simulation.used > 0.92
+    assert simulation.mean_latency_s < 1.5 * BASE_S
+    assert least_part(simulation) > 0.6
+
+
+@pytest.mark.parametrize("seed", SEEDS)
+def test_workers_do_not_raise_each_others_limit_over_minutes(seed: int) -> None:
+    simulation = simulate(together(2), capacity=96, seed=seed)
+    simulation.run(120)
+
+    simulation.reset()
+    simulation.run(240)
+
+    assert simulation.used > 0.95
+    assert simulation.mean_latency_s < 1.4 * BASE_S
+
+
+@pytest.mark.parametrize("seed", SEEDS)
+@pytest.mark.parametrize("workers", [2, 4])
+def test_workers_keep_an_upstream_that_refuses_busy_and_seldom_ask_for_too_much(workers: int, seed: int) -> None:
+    simulation = simulate(together(workers), capacity=64, mode="refuse", seed=seed)
+    simulation.run(5)
+
+    simulation.reset()
+    simulation.run(45)
+
+    assert simulation.used > 0.9
+    assert simulation.refused_share < 0.02
+    assert least_part(simulation) > 0.4
+
+
+@pytest.mark.parametrize("seed", SEEDS)
+@pytest.mark.parametrize("joins_at", [2.0, 20.0])
+def test_a_worker_that_joins_a_full_upstream_is_seldom_refused_and_gets_its_part(joins_at: float, seed: int) -> None:
+    simulation = simulate(one_late(joins_at), capacity=64, mode="refuse", seed=seed)
+    simulation.run(joins_at)
+
+    simulation.reset()
+    simulation.run(joins_at + 40)
+
+    assert simulation.used > 0.9
+    assert simulation.refused_share < 0.02
+    assert least_part(simulation) > 0.6
+
+
+@pytest.mark.parametrize("seed", SEEDS)
+def test_a_worker_that_joins_does_not_lengthen_the_queue(seed: int) -> None:
+    simulation = simulate(one_late(20), capacity=96, seed=seed)
+    simulation.run(20)
+
+    simulation.reset()
+    simulation.run(40)
+
+    assert simulation.used > 0.92
+    assert simulation.mean_latency_s < 1.4 * BASE_S
+    assert least_part(simulation) > 0.6
+
+
+@pytest.mark.parametrize("seed", SEEDS)
+@pytest.mark.parametrize("leaving", [0, 1])
+def test_what_a_worker_leaves_the_others_take(leaving: int, seed: int) -> None:
+    callers = together(2)
+    callers[leaving].ends_at = 20
+    simulation = simulate(callers, capacity=96, seed=seed)
+    simulation.run(23)
+
+    simulation.reset()
+    simulation.run(50)
+
+    assert simulation.used > 0.93
+    assert simulation.mean_latency_s < 1.4 * BASE_S
+
+
+@pytest.mark.parametrize("seed", SEEDS)
+def test_what_a_worker_has_no_lines_for_the_leader_takes(seed: int) -> None:
+    callers = together(2)
+    callers[1].lines = 4
+    simulation = simulate(callers, capacity=64, mode="refuse", seed=seed)
+    simulation.run(10)
+
+    simulation.reset()
+    simulation.run(40)
+
+    assert simulation.used > 0.9
+    assert simulation.refused_share < 0.02
+
+
+@pytest.mark.parametrize("seed", SEEDS)
+@pytest.mark.parametrize("workers", [2, 4])
+def test_an_upstream_with_room_gets_all_that_is_allowed(workers: int, seed: int) -> None:
+    simulation = simulate(together(workers), capacity=None, seed=seed)
+    simulation.run(10)
+
+    simulation.reset()
+    simulation.run(40)
+
+    assert simulation.used > 0.95
+
+
+@pytest.mark.parametrize("seed", SEEDS)
+def test_the_limits_follow_a_capacity_that_halves_and_comes_back(seed: int) -> None:
+    callers = together(2)
+    simulation = simulate(callers, capacity=lambda now: 48 if 15 <= now < 60 else 96, seed=seed)
+
+    simulation.run(100)
+
+    assert mean_limit(callers, 40, 60) < 80
+    assert mean_limit(callers, 80, 100) > 85
+
+
+def test_a_first_call_that_is_refused_beside_others_opens_nothing() -> None:
+    limit = ConcurrencyLimit(64)
+    limit.set_workers(1, [Report(0, 0), Report(0, 0)], 64)
+
+    limit.end(limit.begin(0.0), 0.0, 0.1, Outcome.REFUSED)
+
+    assert limit.limit == 1
+
+
+def test_the_only_call_of_all_workers_that_is_refused_says_nothing_of_their_number() -> None:
+    limit = ConcurrencyLimit(16)
+    for _ in range(10):
+        limit.set_workers(0, [limit.report, Report(0, 0)], 16)
+        limit.tick(0.0)
+        limit.end(limit.begin(0.0), 0.0, 0.1, Outcome.REFUSED)
+
+    limit.set_workers(0, [limit.report, Report(0, 0)], 16)
+
+    assert limit.limit == 16
+
+
+def test_a_worker_takes_an_even_part_of_what_the_first_one_with_calls_says() -> None:
+    limit = ConcurrencyLimit(64)
+    reports = [Report(0, 12), Report(40, 60), limit.report]
+    for _ in range(4):
+        limit.set_workers(2, reports, 64)
+
+    assert (limit.limit, limit.reason) == (20, "others")
+
+
+def test_a_limit_that_does_not_adapt_follows_only_its_ceiling() -> None:
+    limit = ConcurrencyLimit(64, is_adaptive=False)
+
+    limit.set_workers(1, [Report(40, 60), Report(0, 0)], 32)
+
+    assert limit.limit == 32

@@ -1,0 +1,110 @@
+"""Dispatch while the database or the broker is slow or away."""
+
+from collections.abc import Callable
+from typing import Any
+
+import pytest
+
+from app.domain.errors import StorageFull, Unavailable
+from app.services.dispatch import DispatchService
+from tests.fakes.stores import MemoryBatchStore, MemoryDatabase
+from tests.unit.services.pipeline_house import PipelineHouse
+
+
+class TroubledStore(MemoryBatchStore):
+    """Moves no cursor of one of its batches."""
+
+    def __init__(self, database: MemoryDatabase, batch_id: str, trouble: Exception) -> None:
+        super().__init__(database)
+        self._batch_id = batch_id
+        self._trouble = trouble
+
+    def move_cursor(self, batch_id: str, from_task: int, to_task: int) -> bool:
+        if batch_id == self._batch_id:
+            raise self._trouble
+        return super().move_cursor(batch_id, from_task, to_task)
+
+
+class SlowStore(MemoryBatchStore):
+    """Lets time pass with each cursor that it moves."""
+
+    def __init__(self, database: MemoryDatabase, wait: Callable[[str], None]) -> None:
+        super().__init__(database)
+        self._wait = wait
+
+    def move_cursor(self, batch_id: str, from_task: int, to_task: int) -> bool:
+        self._wait(batch_id)
+        return super().move_cursor(batch_id, from_task, to_task)
+
+
+@pytest.fixture
+def house() -> PipelineHouse:
+    return PipelineHouse()
+
+
+def test_tasks_that_could_not_be_sent_count_as_sent_for_upkeep_to_find(house: PipelineHouse) -> None:
+    house.add_running()
+    house.queue.fail()
+
+    house.dispatch.refill()
+
+    assert house.batch().tasks_dispatched == 10
+    assert house.batch().lines_outstanding == 10
+
+
+@pytest.mark.parametrize("trouble", [Unavailable("The database is away."), StorageFull("No room is left.")])
+def test_what_was_counted_as_sent_before_the_database_went_away_is_sent(trouble: Exception) -> None:
+    house = PipelineHouse()
+    house.batches = TroubledStore(house.database, "batch_2", trouble)
+    for number in (1, 2, 3):
+        house.add_running(f"batch_{number}", total=5)
+
+    sent = DispatchService(house.batches, house.queue, house.roster, house.clock).refill()
+
+    assert sent == 5
+    assert house.published("batch_1") == list(range(5))
+    assert house.published("batch_2") == house.published("batch_3") == []
+
+
+@pytest.mark.parametrize("seconds", [10, -3_600])
+def test_what_was_counted_as_sent_so_long_ago_that_repair_may_have_sent_it_is_not_sent(
+    house: PipelineHouse, seconds: float
+) -> None:
+    """As when a worker stands still and keeps the lock of the second batch's row."""
+    for number in (1, 2):
+        house.add_running(f"batch_{number}", total=5)
+    store = SlowStore(house.database, lambda batch_id: house.clock.advance(seconds * (batch_id == "batch_2")))
+
+    house.dispatch_over(store).refill()
+
+    assert house.published("batch_1") == house.published("batch_2") == []
+    # For upkeep to find.
+    assert house.batch("batch_1").tasks_dispatched == 5
+
+
+def test_where_the_database_is_slow_a_refill_is_of_fewer_batches(house: PipelineHouse) -> None:
+    for number in (1, 2, 3, 4):
+        house.add_running(f"batch_{number}", total=5)
+    slow = house.dispatch_over(SlowStore(house.database, lambda _: house.clock.advance(0.6)))
+
+    first, second = slow.refill(), slow.refill()
+
+    assert (first, second) == (10, 10)
+    assert [len(house.published(f"batch_{number}")) for number in (1, 2, 3, 4)] == [5, 5, 5, 5]
+
+
+def test_a_broker_that_is_late_gets_nothing_that_repair_may_have_sent(house: PipelineHouse) -> None:
+    for number in (1, 2):
+        house.add_running(f"batch_{number}", total=5)
+    publish = house.queue.publish_lines
+
+    def publish_late(*args: Any) -> None:
+        house.clock.advance(5)
+        publish(*args)
+
+    house.queue.publish_lines = publish_late  # type: ignore[method-assign]
+
+    house.dispatch.refill()
+
+    # A quarter of ten.
+    assert len(house.published("batch_1")) + len(house.published("batch_2")) == 3
