@@ -19,6 +19,7 @@ from app.cli.up.broker import embed_broker
 from app.config import Settings, load_settings
 from app.domain.batch import Batch
 from app.domain.lifecycle import TERMINAL
+from app.domain.upstream import DEFAULT_UPSTREAM
 from app.services.batches import BatchRequest, BatchService
 from app.services.files import FileService
 from app.services.keys import DEFAULT_TENANT
@@ -50,7 +51,8 @@ def request_lines(count: int, mark: str = "") -> list[bytes]:
 class Pipeline:
     """The processes and what tests look at; any process can be ended and started again by its name.
 
-    Without a configuration file there is one upstream, the stand-in of that name.
+    Without a configuration file there is one upstream, the stand-in, and as many calls to it as there may be: what a
+    limit that adapts has learned from one test must not count in those that follow.
     """
 
     def __init__(self, database_url: str | None, *, lines_per_task: str = "auto", config: Path | None = None) -> None:
@@ -63,7 +65,7 @@ class Pipeline:
         given: dict[str, object] = {
             "DATA": self.folder,
             "BROKER_URL": broker.url,
-            **({"UPSTREAM_URL": upstream_url} if config is None else {"CONFIG": config}),
+            "CONFIG": config or self._configure(upstream_url),
             "CONCURRENCY": CONCURRENCY,
             "CANCEL_GRACE_S": CANCEL_GRACE_S,
             "COMPLETION_WINDOWS": f"24h,{SHORT_WINDOW}",
@@ -92,6 +94,11 @@ class Pipeline:
             endpoints=self.settings.endpoints,
             windows=self.settings.completion_windows,
         )
+
+    def _configure(self, upstream_url: str) -> Path:
+        path = self.folder / "wylon.toml"
+        path.write_text(f'[upstreams.{DEFAULT_UPSTREAM}]\nurls = ["{upstream_url}"]\nadaptive = false\n')
+        return path
 
     def start(self, *names: str) -> None:
         """Start `control`, `beat` or workers; returns once they are up."""
