@@ -156,6 +156,9 @@ class FaultyPipeline(Pipeline):
 
     def set_up(self, **settings: object) -> None:
         """Give other settings to the processes that are started from now on, and to the creation of batches."""
+        if "UPSTREAM_URL" in settings:
+            # In the place of what the file says.
+            settings["CONFIG"] = ""
         self._environ |= {f"WYLON_{name}": str(value) for name, value in settings.items()}
         self.settings = load_settings(self._environ)
         stores = self.stores
