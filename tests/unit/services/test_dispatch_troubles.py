@@ -1,12 +1,14 @@
 """Dispatch while the database or the broker is slow or away."""
 
-from collections.abc import Callable
-from typing import Any
+from collections.abc import Callable, Sequence
 
 import pytest
 
 from app.domain.errors import StorageFull, Unavailable
 from app.services.dispatch import DispatchService
+from app.services.ports import Delivery, LineTask
+from tests.fakes.broker import RecordingQueue
+from tests.fakes.outside import FakeClock
 from tests.fakes.stores import MemoryBatchStore, MemoryDatabase
 from tests.unit.services.pipeline_house import PipelineHouse
 
@@ -35,6 +37,20 @@ class SlowStore(MemoryBatchStore):
     def move_cursor(self, batch_id: str, from_task: int, to_task: int) -> bool:
         self._wait(batch_id)
         return super().move_cursor(batch_id, from_task, to_task)
+
+
+class LateQueue(RecordingQueue):
+    """Takes seconds for what it is sent."""
+
+    def __init__(self, clock: FakeClock) -> None:
+        super().__init__()
+        self._clock = clock
+
+    def publish_lines(
+        self, batch_id: str, upstream: str, tasks: Sequence[LineTask], delivery: Delivery, decided_at: float
+    ) -> None:
+        self._clock.advance(5)
+        super().publish_lines(batch_id, upstream, tasks, delivery, decided_at)
 
 
 @pytest.fixture
@@ -96,15 +112,26 @@ def test_where_the_database_is_slow_a_refill_is_of_fewer_batches(house: Pipeline
 def test_a_broker_that_is_late_gets_nothing_that_repair_may_have_sent(house: PipelineHouse) -> None:
     for number in (1, 2):
         house.add_running(f"batch_{number}", total=5)
-    publish = house.queue.publish_lines
-
-    def publish_late(*args: Any) -> None:
-        house.clock.advance(5)
-        publish(*args)
-
-    house.queue.publish_lines = publish_late  # type: ignore[method-assign]
+    house.queue = LateQueue(house.clock)
+    house.configure(*house.upstreams)
 
     house.dispatch.refill()
 
     # A quarter of ten.
     assert len(house.published("batch_1")) + len(house.published("batch_2")) == 3
+
+
+def test_upstreams_that_a_slow_refill_has_no_time_for_are_the_first_of_the_next() -> None:
+    house = PipelineHouse(upstreams=("gpu", "cpu"))
+    for name in ("gpu", "cpu"):
+        house.add_for({name: 100}, f"batch_{name}")
+    slow = house.dispatch_over(SlowStore(house.database, lambda _: house.clock.advance(4)))
+
+    slow.refill()
+    at_first = [house.batch(f"batch_{name}").tasks_dispatched for name in ("gpu", "cpu")]
+    slow.refill()
+
+    assert at_first == [100, 0]
+    # What was moved so late is left to repair.
+    assert house.batch("batch_cpu").tasks_dispatched == 100
+    assert house.published("batch_cpu") == []

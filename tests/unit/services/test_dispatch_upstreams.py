@@ -224,25 +224,3 @@ def test_a_window_is_made_by_the_workers_that_call_the_upstream(house: PipelineH
     workers = house.roster.workers()
 
     assert [window_lines(workers, upstream) for upstream in ("gpu", "cpu", "new")] == [25, 10, 256]
-
-
-def test_upstreams_that_a_slow_refill_has_no_time_for_are_the_first_of_the_next(house: PipelineHouse) -> None:
-    for name in ("gpu", "cpu"):
-        house.add_for({name: 100}, f"batch_{name}")
-    wait_s = iter([4.0])
-    move = house.batches.move_cursor
-
-    def move_late(batch_id: str, from_task: int, to_task: int) -> bool:
-        house.clock.advance(next(wait_s, 0.0))
-        return move(batch_id, from_task, to_task)
-
-    house.batches.move_cursor = move_late  # type: ignore[method-assign]
-
-    house.dispatch.refill()
-    after_the_first = len(house.published("batch_cpu"))
-    wait_s = iter([4.0])
-    house.dispatch.refill()
-
-    # What was moved so late is left to repair.
-    assert after_the_first == 0
-    assert house.batch("batch_cpu").tasks_dispatched == CPU_WINDOW

@@ -1,7 +1,5 @@
 import json
-from collections.abc import Callable, Iterator
-
-import pytest
+from collections.abc import Callable
 
 from app.domain.retry import RetryPolicy, Trouble
 from app.services.ports import Answer
@@ -13,24 +11,6 @@ AWAY = Answer(Trouble.AWAY, 503, "upstream-1", b"{}")
 FLAKY = Answer(Trouble.FLAKY, 500, "upstream-1", b"{}")
 # A wait that no test lives to see the end of.
 LONG_AWAY = Answer(Trouble.AWAY, 429, "upstream-1", b"{}", retry_after_s=500.0)
-
-
-@pytest.fixture
-def open_house() -> Iterator[Callable[..., EngineHouse]]:
-    opened: list[EngineHouse] = []
-
-    def open_one(*args: object, **kwargs: object) -> EngineHouse:
-        opened.append(EngineHouse(*args, **kwargs))
-        return opened[-1]
-
-    yield open_one
-    for house in opened:
-        house.end()
-
-
-@pytest.fixture
-def house(open_house: Callable[..., EngineHouse]) -> EngineHouse:
-    return open_house()
 
 
 def test_every_line_is_called_and_recorded_once(house: EngineHouse) -> None:

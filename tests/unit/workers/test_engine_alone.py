@@ -1,18 +1,7 @@
 """Lines that may end their process wait for each other, and for nobody else."""
 
-from collections.abc import Iterator
-
-import pytest
-
 from tests.unit.workers.engine_house import EngineHouse, finished
 from tests.unit.workers.waiting import until
-
-
-@pytest.fixture
-def house() -> Iterator[EngineHouse]:
-    house = EngineHouse()
-    yield house
-    house.end()
 
 
 def test_lines_that_wait_for_their_turn_alone_take_no_room_from_others(house: EngineHouse) -> None:

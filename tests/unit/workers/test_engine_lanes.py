@@ -1,9 +1,7 @@
 """Lines of two upstreams in one engine."""
 
 import time
-from collections.abc import Callable, Iterator
-
-import pytest
+from collections.abc import Callable
 
 from app.domain.retry import Trouble
 from app.services.ports import Answer, LaneState
@@ -14,24 +12,6 @@ from tests.unit.workers.waiting import batch_in_hand, is_settled, until
 LONG_AWAY = Answer(Trouble.AWAY, 429, "upstream-1", b"{}", retry_after_s=500.0)
 # What a worker that has nothing to do says of its lanes.
 OTHER = {"other": LaneState(0)}
-
-
-@pytest.fixture
-def open_house() -> Iterator[Callable[..., EngineHouse]]:
-    opened: list[EngineHouse] = []
-
-    def open_one(*args: object, **kwargs: object) -> EngineHouse:
-        opened.append(EngineHouse(*args, **kwargs))
-        return opened[-1]
-
-    yield open_one
-    for house in opened:
-        house.end()
-
-
-@pytest.fixture
-def house(open_house: Callable[..., EngineHouse]) -> EngineHouse:
-    return open_house()
 
 
 def test_lines_of_one_upstream_that_hang_keep_none_of_the_others(house: EngineHouse) -> None:

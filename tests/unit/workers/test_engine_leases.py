@@ -1,8 +1,6 @@
 """What the engine does with lines that are no longer its own to start, and with those that may end it."""
 
-from collections.abc import Callable, Iterator
-
-import pytest
+from collections.abc import Callable
 
 from app.domain.result import WORKER_LOST
 from app.domain.retry import RetryPolicy, Trouble
@@ -12,24 +10,6 @@ from tests.unit.workers.waiting import batch_in_hand, until
 
 LONG_AWAY = Answer(Trouble.AWAY, 429, "upstream-1", b"{}", retry_after_s=500.0)
 AWAY = Answer(Trouble.AWAY, 503, "upstream-1", b"{}")
-
-
-@pytest.fixture
-def open_house() -> Iterator[Callable[..., EngineHouse]]:
-    opened: list[EngineHouse] = []
-
-    def open_one(*args: object, **kwargs: object) -> EngineHouse:
-        opened.append(EngineHouse(*args, **kwargs))
-        return opened[-1]
-
-    yield open_one
-    for house in opened:
-        house.end()
-
-
-@pytest.fixture
-def house(open_house: Callable[..., EngineHouse]) -> EngineHouse:
-    return open_house()
 
 
 def lapse(house: EngineHouse) -> None:
