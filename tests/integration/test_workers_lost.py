@@ -33,6 +33,10 @@ def is_writable(pipeline: Pipeline) -> bool:
     return True
 
 
+def _unacked_tags(pipeline: Pipeline) -> set[str]:
+    return {message.tag for message in pipeline.queue.unacked(10_000)}
+
+
 def stop_between_commits(pipeline: Pipeline, name: str) -> None:
     """Stop a process while it holds no lock: SQLite can't take one from a process that stands still."""
 
@@ -124,6 +128,8 @@ def test_a_task_is_counted_as_lost_with_the_worker_that_had_taken_it(pipeline: P
     pipeline.ensure("worker-1")
     if "worker-2" in pipeline.processes:
         pipeline.processes["worker-2"].end()
+    # Acknowledgements that broken connections have lost, a test before: a sweep clears these away when they are older.
+    left_before = _unacked_tags(pipeline)
     batch_id = pipeline.submit([request_line("id-0", "[[sleep:3000]]")])
     await_in_flight(pipeline, 1)
 
@@ -133,8 +139,7 @@ def test_a_task_is_counted_as_lost_with_the_worker_that_had_taken_it(pipeline: P
     roster = RedisRoster(pipeline.redis)
     until(lambda: roster.losses(batch_id) == {0: 1}, 30, "the task is counted as lost")
     assert pipeline.await_end(batch_id).status is Status.COMPLETED
-    # What else the killed worker had taken is cleared away once it is a minute old, by a sweep each half minute.
-    until(lambda: pipeline.queue.unacked(10_000) == [], 100, "all messages are acknowledged")
+    until(lambda: _unacked_tags(pipeline) <= left_before, 5, "all messages of this batch are acknowledged")
 
 
 def test_a_line_that_ends_its_worker_each_time_becomes_an_error_and_the_batch_goes_on(pipeline: Pipeline) -> None:
