@@ -23,7 +23,7 @@ log = structlog.get_logger()
 
 _BEAT_S = 1.0
 # Lines that are done so much faster than was reported are reported after this, so that the window grows with them.
-_HURRY_S, _HURRY_AT = 0.2, 1.5
+_HURRY_S, _HURRY_AT = 0.1, 1.5
 _STOP_WAIT_S = 5.0
 # A part that grows is used one of these later, when every worker has looked since.
 _SHARE_EVERY_S = 0.9 * _BEAT_S

@@ -1,20 +1,22 @@
 """One upstream in this process: how many of its lines may be held, and how many calls to it may be in flight."""
 
 import time
-from collections import deque
 from collections.abc import Awaitable, Callable, Sequence
 
 from app.adapters.upstream.balanced import OpenUpstream
 from app.domain.concurrency import ConcurrencyLimit, Outcome, Report
-from app.domain.rates import RateLimit, Ticket
+from app.domain.rates import RateLimit
 from app.domain.result import REQUEST_TIMEOUT
 from app.domain.retry import Trouble
 from app.services.execution import ExecutionService
 from app.services.ports import Answer, LaneState, Upstream
+from workers.charges import Charges
 from workers.room import Room
 
 # What an upstream answers that takes no more calls than it has.
 _REFUSALS = frozenset({429, 503, 529})
+# Between two refills there may be no lines for a moment; after more than this they begin anew.
+_IDLE_S = 0.2
 # What a rate lets begin in this span is taken ahead; more would only be kept from workers that are as far.
 _AHEAD_S = 1.0
 
@@ -63,33 +65,35 @@ class Lane:
         self.room = Room(self.slots)
         self._upstream = upstream
         self._rate = rate
-        # Lines that have begun and not ended; what the rate has charged for those whose call is still to come.
+        # Without a rate nothing is charged: most upstreams have none, and each line would pay for it.
+        self._charges = Charges(rate) if rate.has_bounds else None
+        # Lines that have begun and not ended.
         self._active = 0
-        self._tickets: deque[Ticket] = deque()
-        # Calls in flight that took one of those.
-        self._charged = 0
         self._clock = clock
-        self._pace_from = (clock(), 0)
+        self._idle_since = clock()
+        self._pace_from = (self._idle_since, 0)
         self.lines_per_s = 0.0
 
     # What the engine asks
 
     def begin(self) -> bool:
         """Return whether one more line may begin now, and count it if so."""
-        now = self._clock()
-        if self._active >= min(self.limit.limit, self.slots) or self._rate.wait_s(now) > 0:
+        if self._active >= self.slots or self._active >= self.limit.limit:
             return False
+        if self._charges is not None and not self._charges.begin(self._clock()):
+            return False
+        if not self._active:
+            self._begin_pace()
         self._active += 1
-        # Charged here and not with its call, or a whole lot would begin by one look at the rate.
-        self._tickets.append(self._rate.begin(now))
         return True
 
     def end(self) -> None:
         """Count a line that ended, or is to be tried again later."""
         self._active -= 1
-        # A line that ended without a call leaves its ticket behind, if none that ran alone has taken it.
-        while self._tickets and len(self._tickets) > self._active - self._charged:
-            self._rate.give_back(self._tickets.popleft(), self._clock())
+        if not self._active:
+            self._idle_since = self._clock()
+        if self._charges is not None:
+            self._charges.end(self._active, self._clock())
 
     def tick(self) -> None:
         """Let the limit rise, where it does so by itself."""
@@ -102,25 +106,17 @@ class Lane:
 
     async def call(self, endpoint: str, body: bytes, timeout_s: float) -> Answer:
         """Call the upstream; limits learn from how that goes."""
-        started_at = self._clock()
+        started_at, charges = self._clock(), self._charges
         cohort = self.limit.begin(started_at)
-        # Whose it is makes no difference: one that runs alone, beside these bounds, may have come before its line.
-        is_charged = bool(self._tickets)
-        ticket = self._tickets.popleft() if is_charged else self._rate.begin(started_at)
-        self._charged += is_charged
+        charge = charges.begin_call(started_at) if charges is not None else None
+        answer: Answer | None = None
         try:
             answer = await self._upstream.call(endpoint, body, timeout_s)
-        except BaseException:
-            now = self._clock()
-            self.limit.end(cohort, started_at, now, Outcome.DROPPED)
-            self._rate.end(ticket, None, now)
-            raise
         finally:
-            self._charged -= is_charged
-        now = self._clock()
-        self.limit.end(cohort, started_at, now, self._outcome(answer, timeout_s))
-        # A server that says nothing of tokens must not get any number of them.
-        self._rate.end(ticket, answer.usage.total_tokens or None if answer.trouble is Trouble.NONE else None, now)
+            now = self._clock()
+            self.limit.end(cohort, started_at, now, self._outcome(answer, timeout_s))
+            if charges is not None and charge is not None:
+                charges.end_call(charge, _tokens_used(answer), now)
         return answer
 
     def close(self) -> Awaitable[None]:
@@ -169,17 +165,35 @@ class Lane:
 
     def has_sped_up(self, after_s: float, times: float) -> bool:
         """Return whether lines have become so many times as fast as was measured last, at least so long ago."""
-        at, answered = self._pace_from
-        passed_s = self._clock() - at
-        return passed_s >= after_s and self.answered - answered > times * self.lines_per_s * passed_s
+        at, answered_before = self._pace_from
+        passed_s, answered = self._clock() - at, self.answered - answered_before
+        # The first few say little, and the window has a place for each call as it is.
+        is_enough = passed_s >= after_s and answered >= min(self.limit.limit, self.slots)
+        return is_enough and answered > times * self.lines_per_s * passed_s
 
     def _held_slots(self) -> int:
         by_rate = self.limit.in_flight + max(_AHEAD_S * self._rate.calls_per_s(), 1.0)
         return int(min(self.slots, self.limit.prospect, by_rate))
 
-    def _outcome(self, answer: Answer, timeout_s: float) -> Outcome:
+    def _begin_pace(self) -> None:
+        now = self._clock()
+        if now - self._idle_since >= _IDLE_S:
+            # A time without lines says nothing of how fast they get done.
+            self._pace_from = (now, self.answered)
+
+    def _outcome(self, answer: Answer | None, timeout_s: float) -> Outcome:
+        """Return what a call says of the upstream's room; `answer` is None where it was broken off."""
+        if answer is None:
+            return Outcome.DROPPED
         if answer.trouble is Trouble.NONE:
             return Outcome.ANSWERED
         # What fails fast, or for the line's own sake, says nothing of the upstream's room.
         is_late = answer.error == REQUEST_TIMEOUT and timeout_s >= self._call_timeout_s
         return Outcome.REFUSED if is_late or answer.status in _REFUSALS else Outcome.DROPPED
+
+
+def _tokens_used(answer: Answer | None) -> int | None:
+    """Return the tokens of a call; None where nobody says: such a server must not get any number of them."""
+    if answer is None or answer.trouble is not Trouble.NONE:
+        return None
+    return answer.usage.total_tokens or None

@@ -138,6 +138,11 @@ class ByRefusals:
         self._belief = _QUIET_ANSWERS
         self._excess = 0
 
+    @property
+    def has_any(self) -> bool:
+        """Whether there were refusals that are believed to say something; answers count for nothing without."""
+        return self.bound < math.inf or self.are_unrelated
+
     def refused(self, started_at: float, now: float, in_flight: int) -> None:
         """Lower the bound to what is in flight without the call that was refused, and once a burst by a little more."""
         if in_flight == 0:

@@ -65,6 +65,7 @@ class ConcurrencyLimit:
         self._is_adaptive = is_adaptive
         self._risen_at: float | None = None
         self._cohort = Cohort(-math.inf)
+        self._cohort_calls = _MIN_COHORT
         # What all workers together may have in flight.
         self._total: float = self.limit
         self._fellows = Fellows()
@@ -124,8 +125,7 @@ class ConcurrencyLimit:
         cohort = self._cohort
         cohort.calls += 1
         cohort.in_flight_sum += self._fellows.held(self.in_flight)
-        wanted = _MIN_COHORT if self.reason == "starting" else max(_MIN_COHORT, self.limit // 2)
-        if cohort.calls >= wanted and now - cohort.began_at >= _MIN_COHORT_S:
+        if cohort.calls >= self._cohort_calls and now - cohort.began_at >= _MIN_COHORT_S:
             cohort.is_closed = True
             self._cohort = Cohort(now)
         return cohort
@@ -158,7 +158,9 @@ class ConcurrencyLimit:
         latency_s = now - started_at
         cohort.latencies.append(latency_s)
         in_flight = self._fellows.held(self.in_flight + 1)
-        has_moved = self._refusals.answered(started_at, cohort.mean_in_flight, in_flight, self._total)
+        has_moved = self._refusals.has_any and self._refusals.answered(
+            started_at, cohort.mean_in_flight, in_flight, self._total
+        )
         if self._target is not None and self._target.answered(latency_s, in_flight, self._total, self.limit):
             has_moved = True
         if cohort.is_closed and not cohort.is_scored and len(cohort.latencies) >= _ENDED * cohort.calls:
@@ -207,6 +209,7 @@ class ConcurrencyLimit:
         self._total, self.reason = bound, reason
         part = bound / self._fellows.workers if reason in ("starting", "ceiling") else self._fellows.part(bound)
         self.limit = max(round(min(part, self.ceiling, self._cap)), 1)
+        self._cohort_calls = _MIN_COHORT if reason == "starting" else max(_MIN_COHORT, self.limit // 2)
         self._say()
 
     def _say(self) -> None:

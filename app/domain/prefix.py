@@ -53,6 +53,8 @@ def group_by_model(keys: Sequence[int], models: Sequence[int], at_once: int) -> 
     A model gets its lines in the order of `group_alike`, at the places that are its lines' in the file: so each model
     has as much to do at any time as in the order of the file. None where nothing is gained.
     """
+    if len(set(models)) == 1:
+        return group_alike(keys, at_once)
     places_of: dict[int, list[int]] = {}
     for place, model in enumerate(models):
         places_of.setdefault(model, []).append(place)
@@ -76,7 +78,10 @@ def group_alike(keys: Sequence[int], at_once: int) -> list[int] | None:
     mask = 0
     for shift in _SHIFTS:
         kinds = len({key >> shift & _LEVEL_MASK for key in keys})
-        if not 1 < kinds <= len(keys) // 2:
+        if kinds > len(keys) // 2:
+            # Of more bytes there are no fewer kinds.
+            break
+        if kinds == 1:
             continue
         mask |= _LEVEL_MASK << shift
         first_of: dict[int, int] = {}

@@ -51,6 +51,11 @@ class RateLimit:
         # The tokens that the next call is charged when it begins.
         self.estimate_tokens = FIRST_ESTIMATE_TOKENS
 
+    @property
+    def has_bounds(self) -> bool:
+        """Whether there is a limit."""
+        return bool(self._balances)
+
     def set_share(self, part: float, now: float) -> None:
         """Set the part of the limits that is this process's from now on; all of them before the first time.
 

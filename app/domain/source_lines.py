@@ -10,6 +10,8 @@ _BOM = b"\xef\xbb\xbf"
 # What a line may have around its bytes and still be within the limit: the mark before, the \r behind.
 _HELD_BYTES = MAX_LINE_BYTES + len(_BOM) + 1
 _NOT_BLANK = re.compile(rb"\S")
+# All bytes that are white space are up to this one.
+_LAST_BLANK = ord(" ")
 
 
 class SourceLine(NamedTuple):
@@ -46,11 +48,16 @@ def read_lines(pieces: Iterable[bytes]) -> Iterator[SourceLine]:
             number += 1
             held, length = b"", 0
         while at < len(piece):
-            # Over any number of blank lines in one step: a file of nearly nothing else would take minutes line by line.
-            found = _NOT_BLANK.search(piece, at)
-            start = piece.rfind(b"\n", at, found.start() if found else None) + 1 or at
-            number += piece.count(b"\n", at, start)
-            end = piece.find(b"\n", found.end()) if found else -1
+            start = at
+            if piece[at] > _LAST_BLANK:
+                end = piece.find(b"\n", at)
+            else:
+                # Over any number of blank lines in one step: a file of nearly nothing else would take minutes line by
+                # line.
+                found = _NOT_BLANK.search(piece, at)
+                start = piece.rfind(b"\n", at, found.start() if found else None) + 1 or at
+                number += piece.count(b"\n", at, start)
+                end = piece.find(b"\n", found.end()) if found else -1
             if end < 0:
                 begun = base + start
                 held, length = _longer(b"", 0, piece[start:])

@@ -3,6 +3,7 @@
 from collections.abc import Callable, Iterable, Iterator
 from contextlib import suppress
 from hashlib import blake2b
+from typing import NamedTuple
 
 import structlog
 
@@ -160,6 +161,13 @@ class ValidationService:
         return self._batches.lease(batch_id, token, self._clock.now(), _LEASE_S)
 
 
+class _ModelRoute(NamedTuple):
+    """Where a model's lines go: the place in `_Check.upstreams`; and what the plan says of the model."""
+
+    upstream: int
+    model_hash: int
+
+
 class _Check:
     """One pass over the lines: packs the entries of good ones, keeps the errors of the others."""
 
@@ -172,8 +180,8 @@ class _Check:
         # Where lines go, in the order in which the file first has lines for it.
         self.upstreams: list[str] = []
         self._seen: set[str | bytes] = set()
-        # By model, the place in `upstreams`; None where nobody has it.
-        self._models: dict[str | None, int | None] = {}
+        # By model; None where nobody has it.
+        self._models: dict[str | None, _ModelRoute | None] = {}
         self._first_model: str | None = None
         self._is_mixed = False
         self._inputs = 0
@@ -209,7 +217,7 @@ class _Check:
                 if data is None:
                     raise too_long()
                 checked = check_line(data, self._endpoint)
-                upstream = self._add(checked)
+                route = self._add(checked)
             except LineInvalid as fault:
                 self._bad_lines += 1
                 if len(self._line_errors) < MAX_LINE_ERRORS:
@@ -221,37 +229,37 @@ class _Check:
                 return
             # A plan with a bad line is thrown away.
             if not self._bad_lines:
-                hashes = {"prefix_hash": checked.prefix_key, "model_hash": model_hash(checked.model)}
-                self.plan += pack_entry(PlanEntry(number, offset, len(data), upstream, **hashes))
+                entry = PlanEntry(number, offset, len(data), route.upstream, checked.prefix_key, route.model_hash)
+                self.plan += pack_entry(entry)
 
-    def _add(self, checked: CheckedLine) -> int:
-        """Take in a line; return the place of its upstream."""
+    def _add(self, checked: CheckedLine) -> "_ModelRoute":
+        """Take in a line; return where it goes."""
         custom_id, model, inputs, _ = checked
         seen = custom_id if len(custom_id) <= _PLAIN_ID_CHARS else blake2b(custom_id.encode()).digest()
         if seen in self._seen:
             raise duplicate()
         self._seen.add(seen)
-        upstream = self._upstream_of(model)
-        if upstream is None:
+        route = self._route_of(model)
+        if route is None:
             raise endpoint_not_found(self._endpoint) if model is None else model_not_found(model)
         if self.total == 1:
             self._first_model = model
         elif model != self._first_model:
             self._is_mixed = True
         self._inputs += inputs
-        return upstream
+        return route
 
-    def _upstream_of(self, model: str | None) -> int | None:
+    def _route_of(self, model: str | None) -> "_ModelRoute | None":
         if model in self._models:
             return self._models[model]
         if model is not None and (len(model) > _MAX_MODEL_CHARS or "\0" in model):
             # A NUL is in no name, and some databases store none.
             return None
         name = self._route(model, self._endpoint)
-        place = None if name is None else self._place_of(name)
+        route = None if name is None else _ModelRoute(self._place_of(name), model_hash(model))
         if len(self._models) < _MAX_KNOWN_MODELS:
-            self._models[model] = place
-        return place
+            self._models[model] = route
+        return route
 
     def _place_of(self, upstream: str) -> int:
         if upstream not in self.upstreams:

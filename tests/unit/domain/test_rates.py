@@ -217,3 +217,9 @@ def test_a_limit_is_a_number_above_zero(number: float) -> None:
 def test_a_share_is_a_part_of_the_limit(part: float) -> None:
     with pytest.raises(ValueError, match="share"):
         RateLimit(1, 1).set_share(part, NOW)
+
+
+def test_a_limit_of_either_kind_is_a_bound() -> None:
+    bounded = [RateLimit(*given).has_bounds for given in ((None, None), (PER_MINUTE, None), (None, TOKENS_PER_MINUTE))]
+
+    assert bounded == [False, True, True]

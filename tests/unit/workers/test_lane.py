@@ -114,6 +114,40 @@ def test_lines_that_have_sped_up_are_noticed_after_a_moment() -> None:
     assert not house.lane.has_sped_up(0.2, 1.5)
 
 
+def test_a_few_lines_more_than_none_are_no_speed() -> None:
+    house = House()
+    house.lane.answered = CONCURRENCY - 1
+    house.clock.advance(0.2)
+
+    assert not house.lane.has_sped_up(0.2, 1.5)
+
+
+def test_a_time_without_lines_is_left_out_of_the_pace() -> None:
+    house = House()
+    house.clock.advance(10)
+
+    house.begun()
+    house.clock.advance(0.5)
+    house.lane.answered = 100
+
+    assert house.lane.measure().lines_per_s == 200.0
+
+
+def test_a_moment_between_two_lines_counts_in_the_pace() -> None:
+    house = House()
+    house.lane.begin()
+    house.clock.advance(0.5)
+    house.lane.answered = 1
+    house.lane.end()
+    house.clock.advance(0.1)
+
+    house.lane.begin()
+    house.clock.advance(0.4)
+    house.lane.answered = 2
+
+    assert house.lane.measure().lines_per_s == 2.0
+
+
 def test_only_a_lane_with_slots_left_waits_for_time() -> None:
     metered, full = House(rate=RateLimit(PER_MINUTE, None)), House()
     rising = House(limit=RecordingLimit(1_000, is_adaptive=True))
