@@ -97,7 +97,8 @@ class Lane:
 
     def tick(self) -> None:
         """Let the limit rise, where it does so by itself."""
-        self.limit.tick(self._clock())
+        if self.limit.tick(self._clock()):
+            self._make_room()
 
     @property
     def waits_for_time(self) -> bool:
@@ -107,14 +108,14 @@ class Lane:
     async def call(self, endpoint: str, body: bytes, timeout_s: float) -> Answer:
         """Call the upstream; limits learn from how that goes."""
         started_at, charges = self._clock(), self._charges
-        cohort = self.limit.begin(started_at)
+        call = self.limit.begin(started_at)
         charge = charges.begin_call(started_at) if charges is not None else None
         answer: Answer | None = None
         try:
             answer = await self._upstream.call(endpoint, body, timeout_s)
         finally:
             now = self._clock()
-            self.limit.end(cohort, started_at, now, self._outcome(answer, timeout_s))
+            self.limit.end(call, now, self._outcome(answer, timeout_s))
             if charges is not None and charge is not None:
                 charges.end_call(charge, _tokens_used(answer), now)
         return answer
@@ -142,7 +143,7 @@ class Lane:
             self._next_slots = share
         reports = [Report(state.in_flight, state.bound) for state in states]
         self.limit.set_workers(place, reports, self._next_slots)
-        self.room.set_slots(self._held_slots())
+        self._make_room()
 
     @property
     def has_no_part(self) -> bool:
@@ -156,8 +157,8 @@ class Lane:
         self._pace_from = (now, answered)
         self.lines_per_s = (answered - answered_before) / max(now - before, 0.001)
         self.room.set_pace(self.lines_per_s)
+        self._make_room()
         slots = self._held_slots()
-        self.room.set_slots(slots)
         bound_by = self.limit.reason if self.limit.limit < self.slots else "ceiling"
         if slots < min(self.slots, self.limit.prospect):
             bound_by = "rate"
@@ -170,6 +171,11 @@ class Lane:
         # The first few say little, and the window has a place for each call as it is.
         is_enough = passed_s >= after_s and answered >= min(self.limit.limit, self.slots)
         return is_enough and answered > times * self.lines_per_s * passed_s
+
+    def _make_room(self) -> None:
+        # At the start not for all that there may be: lines that were taken for calls that then are refused would be
+        # kept from other workers.
+        self.room.set_slots(min(self._held_slots(), self.limit.limit))
 
     def _held_slots(self) -> int:
         by_rate = self.limit.in_flight + max(_AHEAD_S * self._rate.calls_per_s(), 1.0)

@@ -18,6 +18,8 @@ _PROBE = 1.12
 _LOWER_EVERY = 3
 _BELOW = 0.9
 _GROWTH = 1.15
+# Where it is so certain that there is no knee up to what was tried.
+_CERTAIN, _FAST_GROWTH = 0.9, 1.4
 # The bound is lowered where the upstream is free of a knee with less than this certainty, and raised above one half.
 _UNLIKELY = 0.1
 # A smaller difference is not worth a change, after which what is in flight first has to follow.
@@ -55,6 +57,8 @@ class ByLatency:
         self.settled = math.inf
         self.reason = "latency"
         self._estimate = KneeEstimate()
+        # The last report of others that was wrong by the time of the next.
+        self._doubted = -1
         self._changed_at = -math.inf
         self._settled = 0
         # Whether the bound is off the knee for one cohort.
@@ -71,8 +75,15 @@ class ByLatency:
         if self.bound == math.inf:
             self.follow(max(bound, _TEST * held))
 
+    def doubt(self, report: int) -> None:
+        """Leave out what was learned with this report of others, or is still to be."""
+        self._doubted = report
+        self._estimate.drop_from(report)
+
     def learn(self, cohort: Cohort, now: float, *, may_move: bool) -> bool:
         """Take in a cohort of which most has ended; return whether the bound has moved."""
+        if cohort.report <= self._doubted:
+            return False
         point = cohort.point(_FLOOR_S)
         surprise = self._estimate.add(point)
         if not may_move:
@@ -86,7 +97,8 @@ class ByLatency:
                 self._move(_TEST * min(in_flight, self.bound), "probing", now)
         elif self._estimate.knee.free > 0.5:
             if is_tested and in_flight > _FULL * self.bound:
-                self._move(self.bound * _GROWTH, "probing", now)
+                growth = _GROWTH if self._estimate.knee.free < _CERTAIN else _FAST_GROWTH
+                self._move(self.bound * growth, "probing", now)
         elif self._estimate.knee.free < _UNLIKELY:
             self._settle(is_tested, now)
         return self.bound != before
@@ -152,7 +164,7 @@ class ByRefusals:
             return
         self._quiet = 0
         held = max(min(float(in_flight), self.bound), 1.0)
-        if started_at < self._cut_at:
+        if self.is_of_burst(started_at):
             self.bound = min(self.bound, held)
             self._roof = min(self._roof, held + 1)
             return
@@ -176,6 +188,10 @@ class ByRefusals:
         self.reason = "refused"
         self.bound, self._roof = max(held * _BACK_OFF, 1.0), held + 1
 
+    def is_of_burst(self, started_at: float) -> bool:
+        """Return whether a call that began then is one of those for which the bound was lowered last."""
+        return started_at < self._cut_at
+
     def forget(self) -> None:
         """Leave it to another worker to say what was refused."""
         self._give_up()
@@ -189,7 +205,7 @@ class ByRefusals:
     def _end_row(self) -> None:
         self._cuts, self._row_at, self._answered_beside = 0, math.inf, 0.0
 
-    def answered(self, started_at: float, beside: float, in_flight: int, limit: float) -> bool:
+    def answered(self, started_at: float, beside: int, in_flight: int, limit: float) -> bool:
         """Count an answer to a call; return whether the bound has moved.
 
         Args:

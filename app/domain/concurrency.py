@@ -13,22 +13,23 @@ has gone out, and one that has room is used at once.
 import math
 from collections.abc import Sequence
 from enum import Enum
+from typing import NamedTuple
 
 from app.domain.bounds import ByLatency, ByRefusals, ByTarget
 from app.domain.fellows import START, Fellows, Report
-from app.domain.knee import Cohort
+from app.domain.knee import TOLD, Cohort
 
-__all__ = ["Cohort", "ConcurrencyLimit", "Outcome", "Report"]
+__all__ = ["Call", "ConcurrencyLimit", "Outcome", "Report"]
 
 # How many more calls than the first go out each second at the start.
 _RISE_PER_S = 1_000.0
-# A cohort is half of the calls in flight, but so many at least, and not of a shorter time.
+# A cohort is as many calls as may be in flight, so that it has its part of each of the waves that calls come back in;
+# but so many at least, and not of a shorter time.
 _MIN_COHORT = 16
 _MIN_COHORT_S = 0.05
-# A cohort tells what it has to tell once this part of it has ended.
-_ENDED = 0.65
-
-
+# Where the calls in flight of others moved by so much from one report to the next, as a part of those of all, what was
+# learned in between is wrong: it is not known when they did.
+_MOVED = 0.2
 # What is said to others changes by this part or more: where their calls in flight stay as they are, what this worker's
 # own do to latency is seen the better.
 _SAID_ANEW = 0.1
@@ -45,6 +46,14 @@ class Outcome(Enum):
     REFUSED = "refused"
     # Broken off, or never made: says nothing.
     DROPPED = "dropped"
+
+
+class Call(NamedTuple):
+    """A call in flight; `beside` are those of all workers that were in flight when it began, with it."""
+
+    cohort: Cohort
+    started_at: float
+    beside: int
 
 
 class ConcurrencyLimit:
@@ -66,6 +75,8 @@ class ConcurrencyLimit:
         self._risen_at: float | None = None
         self._cohort = Cohort(-math.inf)
         self._cohort_calls = _MIN_COHORT
+        # How many reports of others there have been.
+        self._report = 0
         # What all workers together may have in flight.
         self._total: float = self.limit
         self._fellows = Fellows()
@@ -73,6 +84,7 @@ class ConcurrencyLimit:
         # Own calls that were in flight when one was refused, until the next report.
         self._cap = math.inf
         self._least_cap = 1.0
+        self._least_held = 0.0
         self._latency = ByLatency()
         self._refusals = ByRefusals()
         self._target = ByTarget(latency_target_s) if latency_target_s is not None else None
@@ -101,7 +113,11 @@ class ConcurrencyLimit:
             ceiling: this worker's limit never passes it from now on.
         """
         fellows, were_settling, was_told = self._fellows, self._fellows.are_settling, self._fellows.bound is not None
+        elsewhere = fellows.in_flight
         fellows.hear(place, reports, self.in_flight, is_starting=self.reason == "starting")
+        if abs(fellows.in_flight - elsewhere) > _MOVED * (fellows.in_flight + self.in_flight):
+            self._latency.doubt(self._report)
+        self._report += 1
         self.ceiling, self._cap = max(ceiling, 1), math.inf
         if not self._is_adaptive:
             self.limit = self.ceiling
@@ -119,30 +135,31 @@ class ConcurrencyLimit:
             self._latency.heed(fellows.least, fellows.held(self.in_flight))
         self._choose()
 
-    def begin(self, now: float) -> Cohort:
+    def begin(self, now: float) -> Call:
         """Count a call that begins; what is returned is to be handed to `end`."""
         self.in_flight += 1
         cohort = self._cohort
+        beside = self._fellows.held(self.in_flight)
         cohort.calls += 1
-        cohort.in_flight_sum += self._fellows.held(self.in_flight)
+        cohort.in_flight_sum += beside
         if cohort.calls >= self._cohort_calls and now - cohort.began_at >= _MIN_COHORT_S:
             cohort.is_closed = True
-            self._cohort = Cohort(now)
-        return cohort
+            self._cohort = Cohort(now, self._report)
+        return Call(cohort, now, beside)
 
-    def end(self, cohort: Cohort, started_at: float, now: float, outcome: Outcome) -> None:
+    def end(self, call: Call, now: float, outcome: Outcome) -> None:
         """Count a call that ended."""
         self.in_flight -= 1
         if not self._is_adaptive:
             return
         if outcome is Outcome.ANSWERED:
-            self._answered(cohort, started_at, now)
+            self._answered(call, now)
             return
         # The cohort is as large as what it can tell of.
-        cohort.calls -= 1
-        cohort.in_flight_sum -= self._fellows.held(self.in_flight)
+        call.cohort.calls -= 1
+        call.cohort.in_flight_sum -= call.beside
         if outcome is Outcome.REFUSED:
-            self._refused(started_at, now)
+            self._refused(call.started_at, now)
 
     def tick(self, now: float) -> bool:
         """Let the limit rise at the start, some fifty calls of this a second; return whether it still does."""
@@ -154,16 +171,15 @@ class ConcurrencyLimit:
         self._choose()
         return True
 
-    def _answered(self, cohort: Cohort, started_at: float, now: float) -> None:
+    def _answered(self, call: Call, now: float) -> None:
+        cohort, started_at, beside = call
         latency_s = now - started_at
         cohort.latencies.append(latency_s)
         in_flight = self._fellows.held(self.in_flight + 1)
-        has_moved = self._refusals.has_any and self._refusals.answered(
-            started_at, cohort.mean_in_flight, in_flight, self._total
-        )
+        has_moved = self._refusals.has_any and self._refusals.answered(started_at, beside, in_flight, self._total)
         if self._target is not None and self._target.answered(latency_s, in_flight, self._total, self.limit):
             has_moved = True
-        if cohort.is_closed and not cohort.is_scored and len(cohort.latencies) >= _ENDED * cohort.calls:
+        if cohort.is_closed and not cohort.is_scored and len(cohort.latencies) >= TOLD * cohort.calls:
             cohort.is_scored = True
             has_moved |= self._latency.learn(cohort, now, may_move=self._fellows.bound is None)
         if has_moved:
@@ -184,9 +200,12 @@ class ConcurrencyLimit:
         if self._cap == math.inf:
             least_cap = _LEAST_CAP * (min(self.limit, START) if is_early else self.limit)
             self._least_cap = 1.0 if self._fellows.is_awaited else least_cap
+            self._least_held = _HELD * self._refusals.bound if held and self._refusals.bound < math.inf else 0.0
             if held or not is_early:
-                least = _HELD * self._refusals.bound if held and self._refusals.bound < math.inf else 0
-                self._refusals.refused(started_at, now, max(held, round(least)))
+                self._refusals.refused(started_at, now, max(held, round(self._least_held)))
+        elif is_early and self._fellows.leads and held and self._refusals.is_of_burst(started_at):
+            # These were counted as held when the first of them was refused.
+            self._refusals.refused(started_at, now, max(held, round(self._least_held)))
         if self._refusals.are_unrelated:
             return
         self._cap = max(self._least_cap, min(self.in_flight, self._cap))
@@ -209,7 +228,7 @@ class ConcurrencyLimit:
         self._total, self.reason = bound, reason
         part = bound / self._fellows.workers if reason in ("starting", "ceiling") else self._fellows.part(bound)
         self.limit = max(round(min(part, self.ceiling, self._cap)), 1)
-        self._cohort_calls = _MIN_COHORT if reason == "starting" else max(_MIN_COHORT, self.limit // 2)
+        self._cohort_calls = _MIN_COHORT if reason == "starting" else max(_MIN_COHORT, self.limit)
         self._say()
 
     def _say(self) -> None:

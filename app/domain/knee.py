@@ -20,6 +20,10 @@ from typing import NamedTuple
 
 # How many cohorts back are believed: two are about the time of one call.
 _REMEMBERED = 32
+# A cohort tells what this part of it says that was the fastest: the slowest would have to be waited for ten times as
+# long. Less would not do where answers all take the same time: of calls that come back in waves, those that find a
+# place in the next one say nothing of those that wait for the one after it.
+TOLD = 0.9
 # Logarithms of latency are never known better than this: a rise that is smaller is of no consequence.
 _NOISE = 0.03
 # How certain it is beforehand that the upstream has room: what is not known must not throttle.
@@ -40,10 +44,12 @@ _SLOPES = (0.5, 1.0, 2.0)
 class Cohort:
     """Calls that began one after the other; `latencies` are seconds, of those that were answered so far."""
 
-    __slots__ = ("began_at", "calls", "in_flight_sum", "is_closed", "is_scored", "latencies")
+    __slots__ = ("began_at", "calls", "in_flight_sum", "is_closed", "is_scored", "latencies", "report")
 
-    def __init__(self, began_at: float) -> None:
+    def __init__(self, began_at: float, report: int = 0) -> None:
         self.began_at = began_at
+        # The number of the report of others that counted when it began.
+        self.report = report
         self.calls = 0
         self.in_flight_sum = 0
         self.latencies: list[float] = []
@@ -55,24 +61,21 @@ class Cohort:
         return self.in_flight_sum / max(self.calls, 1)
 
     def point(self, floor_s: float) -> "Point":
-        """Return what the faster half of it says; most of it must have ended.
-
-        The slower half says little that is new, and would have to be waited for ten times as long.
-        """
-        fastest = sorted(self.latencies)
-        half = max(self.calls // 2, 1)
-        logs = [math.log(max(latency, floor_s)) for latency in fastest[:half]]
-        spread = logs[-1] - logs[self.calls // 6]
-        variance = _NOISE**2 + (1.2 * spread) ** 2 / self.calls
-        return Point(math.log(max(self.mean_in_flight, 1.0)), sum(logs) / half, variance)
+        """Return what all but the slowest of it say; that many must have ended."""
+        fastest = sorted(self.latencies)[: max(int(TOLD * self.calls), 1)]
+        logs = [math.log(max(latency, floor_s)) for latency in fastest]
+        mean = sum(logs) / len(logs)
+        variance = _NOISE**2 + sum((each - mean) ** 2 for each in logs) / len(logs) / self.calls
+        return Point(math.log(max(self.mean_in_flight, 1.0)), mean, variance, self.report)
 
 
 class Point(NamedTuple):
-    """Logarithms of calls in flight and of latency in seconds, and the variance of the second."""
+    """Logarithms of calls in flight and of latency in seconds, the variance of the second, and the cohort's report."""
 
     in_flight: float
     latency: float
     variance: float
+    report: int = 0
 
 
 class Knee(NamedTuple):
@@ -85,12 +88,15 @@ class Knee(NamedTuple):
     at: float
 
 
+_UNKNOWN = Knee(1.0, math.inf)
+
+
 class KneeEstimate:
     """Believes what the last cohorts showed."""
 
     def __init__(self) -> None:
         self._points: deque[Point] = deque(maxlen=_REMEMBERED)
-        self.knee = Knee(1.0, math.inf)
+        self.knee = _UNKNOWN
 
     def add(self, point: Point) -> float:
         """Take a cohort in; return by how many deviations its latency was above what was expected, below negative."""
@@ -106,6 +112,11 @@ class KneeEstimate:
     def forget(self, kept: int) -> None:
         """Drop all but the last cohorts."""
         self._points = deque(list(self._points)[-kept:] if kept else [], maxlen=_REMEMBERED)
+
+    def drop_from(self, report: int) -> None:
+        """Drop the cohorts that began with this report of others or a later one."""
+        self._points = deque((point for point in self._points if point.report < report), maxlen=_REMEMBERED)
+        self.knee = _fit(list(self._points)) if self._points else _UNKNOWN
 
     def _surprise(self, point: Point) -> float:
         like = [each for each in self._points if abs(each.in_flight - point.in_flight) < 0.1]
@@ -151,7 +162,7 @@ class _Sums:
         self._yy = 0.0
         # Far from zero the sums of squares would lose their digits.
         self._origin = points[0].latency
-        for x, latency, variance in reversed(points):
+        for x, latency, variance, _ in reversed(points):
             y, w = latency - self._origin, 1 / variance
             a, b, c, d, e = self._tails[-1]
             self._tails.append((a + w, b + w * x, c + w * y, d + w * x * x, e + w * x * y))

@@ -9,7 +9,7 @@ from collections.abc import Callable, Sequence
 from dataclasses import dataclass, field
 from functools import partial
 
-from app.domain.concurrency import Cohort, ConcurrencyLimit, Outcome, Report
+from app.domain.concurrency import Call, ConcurrencyLimit, Outcome, Report
 
 _TICK_S = 0.02
 # What a refusal takes to come back.
@@ -177,24 +177,24 @@ class Simulation:
         if self.now >= caller.ends_at:
             return
         while limit.has_room() and (caller.lines is None or limit.in_flight < caller.lines):
-            cohort, started_at = limit.begin(self.now), self.now
+            call = limit.begin(self.now)
             capacity = self._capacity(self.now)
             if caller.lines_away:
                 caller.lines_away -= 1
-                self._at(self.now + _REFUSAL_S, self._ender(caller, cohort, started_at, Outcome.REFUSED))
+                self._at(self.now + _REFUSAL_S, self._ender(caller, call, Outcome.REFUSED))
             elif self._mode == "slow" or capacity is None or self._serving < capacity:
-                self._serve(caller, cohort, started_at)
+                self._serve(caller, call)
             elif self._mode == "queue":
-                self._waiting.append(partial(self._serve, caller, cohort, started_at))
+                self._waiting.append(partial(self._serve, caller, call))
             else:
-                self._at(self.now + _REFUSAL_S, self._ender(caller, cohort, started_at, Outcome.REFUSED))
+                self._at(self.now + _REFUSAL_S, self._ender(caller, call, Outcome.REFUSED))
 
-    def _serve(self, caller: Caller, cohort: Cohort, started_at: float) -> None:
+    def _serve(self, caller: Caller, call: Call) -> None:
         self._serving += 1
         service_s, capacity = self.service_s(self._random), self._capacity(self.now)
         if self._mode == "slow" and capacity is not None:
             service_s *= max(self._serving / capacity, 1.0)
-        end = self._ender(caller, cohort, started_at, Outcome.ANSWERED)
+        end = self._ender(caller, call, Outcome.ANSWERED)
 
         def leave() -> None:
             self._serving -= 1
@@ -205,14 +205,14 @@ class Simulation:
 
         self._at(self.now + service_s, leave)
 
-    def _ender(self, caller: Caller, cohort: Cohort, started_at: float, outcome: Outcome) -> Callable[[], None]:
+    def _ender(self, caller: Caller, call: Call, outcome: Outcome) -> Callable[[], None]:
         def end() -> None:
             if outcome is Outcome.ANSWERED:
                 caller.answered += 1
-                caller.latency_sum_s += self.now - started_at
+                caller.latency_sum_s += self.now - call.started_at
             else:
                 caller.refused += 1
-            caller.limit.end(cohort, started_at, self.now, outcome)
+            caller.limit.end(call, self.now, outcome)
             self._call(caller)
 
         return end

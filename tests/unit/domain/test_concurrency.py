@@ -108,31 +108,31 @@ def test_an_upstream_that_refuses_all_leaves_the_limit_for_when_it_takes_some() 
 
     for _ in range(30):
         begun = [limit.begin(1.0) for _ in range(16)]
-        for cohort in begun:
-            limit.end(cohort, 1.0, 1.01, Outcome.REFUSED)
+        for call in begun:
+            limit.end(call, 1.01, Outcome.REFUSED)
 
     assert limit.limit == 16
 
 
 def test_refusals_count_again_after_a_time_without_any() -> None:
     limit = ConcurrencyLimit(64)
-    limit.end(limit.begin(0.0), 0.0, 0.1, Outcome.REFUSED)
+    limit.end(limit.begin(0.0), 0.1, Outcome.REFUSED)
     for number in range(64):
-        limit.end(limit.begin(1.0), 1.0, 1.1 + number / 1_000, Outcome.ANSWERED)
+        limit.end(limit.begin(1.0), 1.1 + number / 1_000, Outcome.ANSWERED)
 
     for _ in range(10):
         limit.begin(2.0)
-    limit.end(limit.begin(2.0), 2.0, 2.1, Outcome.REFUSED)
+    limit.end(limit.begin(2.0), 2.1, Outcome.REFUSED)
 
     assert limit.limit < 10
 
 
 def test_calls_that_were_dropped_leave_room_and_say_nothing() -> None:
     limit = ConcurrencyLimit(2, is_adaptive=False)
-    cohorts = [limit.begin(0.0), limit.begin(0.0)]
+    calls = [limit.begin(0.0), limit.begin(0.0)]
     assert not limit.has_room()
 
-    limit.end(cohorts[0], 0.0, 0.1, Outcome.DROPPED)
+    limit.end(calls[0], 0.1, Outcome.DROPPED)
 
     assert limit.has_room()
     assert limit.limit == 2

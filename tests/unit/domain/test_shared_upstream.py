@@ -5,7 +5,7 @@ from collections.abc import Callable
 import pytest
 
 from app.domain.concurrency import ConcurrencyLimit, Outcome, Report
-from tests.unit.domain.simulated_upstream import Caller, Simulation, log_normal
+from tests.unit.domain.simulated_upstream import Caller, Simulation, always, log_normal
 
 BASE_S = 0.25
 ALLOWED = 512
@@ -18,12 +18,13 @@ def simulate(
     capacity: Callable[[float], int | None] | int | None,
     mode: str = "queue",
     seed: int,
+    sigma: float = 0.2,
 ) -> Simulation:
     """Return a simulation of callers that may have so many calls in flight together."""
     return Simulation(
         callers,
         capacity=capacity if callable(capacity) else lambda _: capacity,
-        service_s=log_normal(BASE_S, 0.2),
+        service_s=log_normal(BASE_S, sigma) if sigma else always(BASE_S),
         mode=mode,
         allowed=ALLOWED,
         seed=seed,
@@ -67,6 +68,18 @@ def test_workers_keep_an_upstream_that_queues_busy_and_its_queue_short(workers: 
     assert simulation.used > 0.92
     assert simulation.mean_latency_s < 1.5 * BASE_S
     assert least_part(simulation) > 0.6
+
+
+@pytest.mark.parametrize("seed", range(1, 9))
+def test_answers_that_come_back_in_waves_show_the_queue_all_the_same(seed: int) -> None:
+    simulation = simulate(together(2), capacity=96, seed=seed, sigma=0)
+    simulation.run(6)
+
+    simulation.reset()
+    simulation.run(41)
+
+    assert simulation.used > 0.95
+    assert simulation.mean_latency_s < 1.5 * BASE_S
 
 
 @pytest.mark.parametrize("seed", SEEDS)
@@ -174,11 +187,23 @@ def test_the_limits_follow_a_capacity_that_halves_and_comes_back(seed: int) -> N
     assert mean_limit(callers, 80, 100) > 85
 
 
+def test_a_leader_takes_back_what_it_took_for_held_of_a_burst_that_is_refused() -> None:
+    limit = ConcurrencyLimit(256)
+    limit.set_workers(0, [limit.report, Report(0, 0)], 256)
+    calls = [limit.begin(0.0) for _ in range(80)]
+
+    for call in calls[48:]:
+        limit.end(call, 0.01, Outcome.REFUSED)
+
+    # It has 48 in flight, and the other one has begun with 16.
+    assert limit.report.bound <= 72
+
+
 def test_a_first_call_that_is_refused_beside_others_opens_nothing() -> None:
     limit = ConcurrencyLimit(64)
     limit.set_workers(1, [Report(0, 0), Report(0, 0)], 64)
 
-    limit.end(limit.begin(0.0), 0.0, 0.1, Outcome.REFUSED)
+    limit.end(limit.begin(0.0), 0.1, Outcome.REFUSED)
 
     assert limit.limit == 1
 
@@ -188,7 +213,7 @@ def test_the_only_call_of_all_workers_that_is_refused_says_nothing_of_their_numb
     for _ in range(10):
         limit.set_workers(0, [limit.report, Report(0, 0)], 16)
         limit.tick(0.0)
-        limit.end(limit.begin(0.0), 0.0, 0.1, Outcome.REFUSED)
+        limit.end(limit.begin(0.0), 0.1, Outcome.REFUSED)
 
     limit.set_workers(0, [limit.report, Report(0, 0)], 16)
 

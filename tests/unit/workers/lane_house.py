@@ -3,7 +3,7 @@
 import asyncio
 from collections.abc import Callable, Sequence
 
-from app.domain.concurrency import Cohort, ConcurrencyLimit, Outcome
+from app.domain.concurrency import Call, ConcurrencyLimit, Outcome
 from app.domain.rates import RateLimit
 from app.domain.retry import RetryPolicy
 from app.services.execution import ExecutionService
@@ -24,9 +24,9 @@ class RecordingLimit(ConcurrencyLimit):
         super().__init__(ceiling, is_adaptive=is_adaptive)
         self.outcomes: list[Outcome] = []
 
-    def end(self, cohort: Cohort, started_at: float, now: float, outcome: Outcome) -> None:
+    def end(self, call: Call, now: float, outcome: Outcome) -> None:
         self.outcomes.append(outcome)
-        super().end(cohort, started_at, now, outcome)
+        super().end(call, now, outcome)
 
 
 class ClosableUpstream(ScriptedUpstream):

@@ -1,5 +1,6 @@
 import pytest
 
+from app.domain.concurrency import ConcurrencyLimit
 from app.domain.rates import RateLimit
 from app.services.ports import LaneState
 from tests.unit.workers.lane_house import CONCURRENCY, PER_MINUTE, House
@@ -60,6 +61,21 @@ def test_there_is_room_for_lines_as_the_part_grows() -> None:
 
     assert before <= 0
     assert house.lane.room.tasks_wanted() > 0
+
+
+def test_while_the_limit_rises_there_is_room_for_as_many_lines_as_it_allows_by_then() -> None:
+    house = House(limit=ConcurrencyLimit(64), max_in_flight=64)
+    house.share(0, 1)
+    house.share(0, 1)
+    at_first = house.lane.room.tasks_wanted()
+    house.limit.begin(house.clock.now())
+
+    for _ in range(3):
+        house.clock.advance(0.02)
+        house.lane.tick()
+
+    assert at_first == 2 * 16
+    assert at_first < house.lane.room.tasks_wanted() < 2 * 64
 
 
 def test_without_a_number_for_all_each_worker_has_its_own() -> None:
