@@ -5,6 +5,7 @@ from contextlib import contextmanager
 from dataclasses import dataclass, field
 from pathlib import Path
 
+from app.domain.plan import lines_per_task
 from bench.batch_run import BatchRun, require_completed
 from bench.footprint import cpu_between, read_footprints
 from bench.processes import deployment, upstream
@@ -29,7 +30,7 @@ class Variant:
 
 
 VARIANTS = (
-    Variant("auto (50 lines a task)"),
+    Variant("auto"),
     Variant("1 line a task", {"WYLON_LINES_PER_TASK": "1"}, share_of_lines=0.2),
     Variant("8 lines a task", {"WYLON_LINES_PER_TASK": "8"}, share_of_lines=0.5),
     Variant("1 worker", workers=1),
@@ -44,6 +45,9 @@ def measure(key: str, folder: Path, *, lines: int) -> Row:
         for number, variant in enumerate(VARIANTS):
             path = folder / f"requests-{number}.jsonl"
             own_lines = int(lines * variant.share_of_lines)
+            name = variant.name
+            if name == "auto":
+                name = f"auto ({lines_per_task(own_lines, None)} lines a task)"
             write_requests(path, own_lines)
             settings = dict(variant.settings) | ({"WYLON_DATABASE_URL": postgres_url} if variant.on_postgres else {})
             options = ("--workers", str(variant.workers))
@@ -58,7 +62,7 @@ def measure(key: str, folder: Path, *, lines: int) -> Row:
                     require_completed(batch, own_lines)
                 spent = cpu_between(before, read_footprints(deployed))
             rate = own_lines / seconds
-            figures[variant.name] = {
+            figures[name] = {
                 "lines_per_s": rate,
                 "ratio": rate / bare,
                 **{f"{name}_us_per_line": cpu_s / own_lines * _MICROS for name, cpu_s in spent.items() if name != "up"},

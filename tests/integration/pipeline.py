@@ -34,6 +34,8 @@ CANCEL_GRACE_S = 1.0
 # Long enough for some lines to be done on a busy machine.
 SHORT_WINDOW = "8s"
 END_WITHIN_S = 60.0
+# Of each log, where a batch stands still.
+_SHOWN_CHARS = 3_000
 # Whatever proxy the machine has is not for its own addresses.
 _DIRECT = urllib.request.build_opener(urllib.request.ProxyHandler({}))
 
@@ -144,7 +146,10 @@ class Pipeline:
             batch = self.batch(batch_id)
             return batch if batch.status in TERMINAL else None
 
-        return until(look, END_WITHIN_S, f"{batch_id} ends")
+        try:
+            return until(look, END_WITHIN_S, f"{batch_id} ends")
+        except AssertionError as fault:
+            raise AssertionError(f"{fault}\n{self._state(batch_id)}") from None
 
     def lines_of(self, file_id: str | None) -> list[dict[str, Any]]:
         """Return the lines of an output or error file; none where the batch has no such file."""
@@ -174,6 +179,17 @@ class Pipeline:
         self.redis.close()
         self.stores.engine.dispose()
         shutil.rmtree(self.folder, ignore_errors=True)
+
+    def _state(self, batch_id: str) -> str:
+        """Return what there is to see of a batch that stands still."""
+        said = [str(self.batch(batch_id)), *map(str, RedisRoster(self.redis).workers())]
+        for key in sorted(self.redis.scan_iter(match="lines*")):
+            said.append(f"{key!r}: {self.redis.llen(key)} messages")
+        said.append(f"unacknowledged: {[message.task_id for message in self.queue.unacked(100)]}")
+        said.append(f"upstream: {self.upstream_stats()}")
+        for log in sorted(self.folder.glob("*.log")):
+            said.append(f"{log.name}:\n{log.read_text(errors='replace')[-_SHOWN_CHARS:]}")
+        return "\n".join(said)
 
     def _command(self, name: str) -> tuple[str, ...]:
         if name == "control":
