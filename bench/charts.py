@@ -1,4 +1,4 @@
-"""Charts of a run: how far each number is from its bar, and how the limit of calls in flight finds an upstream's room.
+"""Charts of a run: each number against its bar, throughput, where CPU goes, and how a limit finds an upstream's room.
 
 `python -m bench.charts FOLDER FILE…` draws what runs with `--json FILE` measured; of a row in several files, the last.
 """
@@ -17,6 +17,8 @@ from bench.adaptive import LATENCY_MS, SETTLE_S
 from bench.report import Mark, Row, read_json
 
 _MET, _MISSED, _LINE, _PALE = "#2f7d5b", "#c0392b", "#1f5fa8", "#8a8f98"
+# The processes that a line's CPU goes to.
+_PARTS = {"worker": _LINE, "control": _MET, "broker": _MISSED, "web": _PALE, "beat": "#333333"}
 _WIDTH_IN = 9.0
 _TICKS = (0.5, 0.7, 1, 1.5, 2, 5, 10, 20, 50, 100)
 # Latency is the mean over so many samples, about a second: in less time too few calls end.
@@ -31,7 +33,62 @@ def draw(rows: Sequence[Row], folder: Path) -> list[Path]:
         drawn.append(_save(_margins(marks), folder / "margins.svg"))
     if timed := [row for row in rows if row.figures.get("queues")]:
         drawn.append(_save(_limits(timed), folder / "limit.svg"))
+    if (ratios := _ratios({row.key: row.figures for row in rows})) is not None:
+        drawn.append(_save(_throughput(ratios), folder / "throughput.svg"))
+    if variants := next((row.figures for row in rows if row.key == "z"), None):
+        drawn.append(_save(_costs(variants), folder / "costs.svg"))
     return drawn
+
+
+def _ratios(figures: dict[str, dict[str, Any]]) -> dict[str, float] | None:
+    """Return by name the throughputs as parts of the bare loop's; None where row a has none."""
+    if not (whole := figures.get("a", {}).get("ratio")):
+        return None
+    found = {"the bare loop, which keeps nothing": 1.0, "wylon": whole}
+    for name, each in figures.get("z", {}).items():
+        if not name.startswith("auto"):
+            found[f"wylon, {name}"] = each["ratio"]
+    if times := figures.get("g", {}).get("ratio"):
+        # Measured against wylon, which is measured against the bare loop.
+        found["Ray Data's HTTP processor, which keeps nothing by line"] = whole / times
+    return found
+
+
+def _throughput(ratios: dict[str, float]) -> Figure:
+    figure = Figure((_WIDTH_IN, 0.8 + 0.32 * len(ratios)), layout="constrained")
+    axes = figure.subplots()
+    for place, (name, ratio) in enumerate(ratios.items()):
+        axes.barh(place, ratio, height=0.62, color=_MET if name.startswith("wylon") else _PALE)
+        axes.annotate(
+            f"{ratio:.2f}", (ratio, place), xytext=(5, 0), textcoords="offset points", va="center", fontsize=8
+        )
+    axes.set_yticks(range(len(ratios)), list(ratios), fontsize=8)
+    axes.set_ylim(len(ratios) - 0.4, -0.6)
+    axes.set_xlabel("small lines a second, create → completed, as a part of the bare loop's")
+    _bare(axes)
+    return figure
+
+
+def _costs(variants: dict[str, dict[str, float]]) -> Figure:
+    """Draw where the CPU of a line goes, by process, in each variant."""
+    ending = "_us_per_line"
+    figure = Figure((_WIDTH_IN, 0.9 + 0.36 * len(variants)), layout="constrained")
+    axes = figure.subplots()
+    for number, (part, color) in enumerate(_PARTS.items()):
+        starts = [sum(_part_us(each, name, ending) for name in list(_PARTS)[:number]) for each in variants.values()]
+        widths = [_part_us(each, part, ending) for each in variants.values()]
+        axes.barh(range(len(variants)), widths, left=starts, height=0.62, color=color, label=part)
+    axes.set_yticks(range(len(variants)), list(variants), fontsize=8)
+    axes.set_ylim(len(variants) - 0.4, -0.6)
+    axes.set_xlabel("µs of CPU a line")
+    axes.legend(fontsize=8, frameon=False)
+    _bare(axes)
+    return figure
+
+
+def _part_us(figures: dict[str, float], part: str, ending: str) -> float:
+    """Return what the processes of this name cost together."""
+    return sum(value for name, value in figures.items() if name.endswith(ending) and name.startswith(part))
 
 
 def _margins(marks: Sequence[tuple[str, Mark]]) -> Figure:

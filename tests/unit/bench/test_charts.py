@@ -37,3 +37,16 @@ def test_the_same_numbers_give_the_same_file(tmp_path: Path) -> None:
     first, second = (draw(rows, tmp_path / name)[0].read_text() for name in ("one", "two"))
 
     assert first == second
+
+
+def test_throughput_and_costs_are_drawn_of_the_rows_that_have_them(tmp_path: Path) -> None:
+    costs = {"ratio": 0.5, "worker-1_us_per_line": 40.0, "worker-2_us_per_line": 41.0, "control_us_per_line": 16.0}
+    rows = [
+        Row("a", "", "", "", is_met=True, figures={"ratio": 1.1}),
+        Row("g", "", "", "", is_met=True, figures={"ratio": 4.0}),
+        Row("z", "", "", "", is_met=True, figures={"auto (50 lines a task)": costs, "1 worker": costs}),
+    ]
+
+    drawn = draw(rows, tmp_path)
+
+    assert [path.name for path in drawn] == ["throughput.svg", "costs.svg"]
