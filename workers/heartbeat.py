@@ -90,8 +90,9 @@ class Heartbeat:
 
     def report(self) -> None:
         """Say that this worker lives, which extends its lease."""
-        self._hurry.clear()
         lanes = {lane.name: lane.measure() for lane in self._lanes}
+        # Not before that: who asks until then is answered by it.
+        self._hurry.clear()
         reported_at = self._lease.now()
         self._roster.report(WorkerState(self._name, self._taken.task_ids(), lanes))
         if self._lease.extend(reported_at):

@@ -82,7 +82,7 @@ class Lane:
             return False
         if self._charges is not None and not self._charges.begin(self._clock()):
             return False
-        if not self._active:
+        if not self._active and self._charges is None:
             self._begin_pace()
         self._active += 1
         return True
@@ -97,8 +97,8 @@ class Lane:
 
     def tick(self) -> None:
         """Let the limit rise, where it does so by itself."""
-        if self.limit.tick(self._clock()):
-            self._make_room()
+        self.limit.tick(self._clock())
+        self._make_room()
 
     @property
     def waits_for_time(self) -> bool:
@@ -184,7 +184,7 @@ class Lane:
     def _begin_pace(self) -> None:
         now = self._clock()
         if now - self._idle_since >= _IDLE_S:
-            # A time without lines says nothing of how fast they get done.
+            # A time without lines says nothing of how fast they get done, unless it is a rate that they wait for.
             self._pace_from = (now, self.answered)
 
     def _outcome(self, answer: Answer | None, timeout_s: float) -> Outcome:

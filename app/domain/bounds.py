@@ -4,6 +4,7 @@ Bounds are for all workers together, and infinite where there is none.
 """
 
 import math
+from collections import deque
 
 from app.domain.knee import Cohort, KneeEstimate
 
@@ -28,6 +29,8 @@ _MATERIAL = 0.03
 # answers longer? Fewer calls tell.
 _SURPRISE = 4.0
 _TEST = 0.8
+# Reports that were wrong are remembered for as long as their calls may last: there is one a second.
+_DOUBTS = 1_000
 # Calls in flight from this part of the limit on show that it holds; fewer show nothing of what is above them.
 _FULL = 0.85
 # What is given up when a call is refused.
@@ -57,8 +60,8 @@ class ByLatency:
         self.settled = math.inf
         self.reason = "latency"
         self._estimate = KneeEstimate()
-        # The last report of others that was wrong by the time of the next.
-        self._doubted = -1
+        # Reports of others that were wrong by the time of the next.
+        self._doubted: deque[int] = deque(maxlen=_DOUBTS)
         self._changed_at = -math.inf
         self._settled = 0
         # Whether the bound is off the knee for one cohort.
@@ -76,13 +79,13 @@ class ByLatency:
             self.follow(max(bound, _TEST * held))
 
     def doubt(self, report: int) -> None:
-        """Leave out what was learned with this report of others, or is still to be."""
-        self._doubted = report
+        """Leave out what was learned since this report of others, and of cohorts that began with it."""
+        self._doubted.append(report)
         self._estimate.drop_from(report)
 
     def learn(self, cohort: Cohort, now: float, *, may_move: bool) -> bool:
         """Take in a cohort of which most has ended; return whether the bound has moved."""
-        if cohort.report <= self._doubted:
+        if cohort.report in self._doubted:
             return False
         point = cohort.point(_FLOOR_S)
         surprise = self._estimate.add(point)
@@ -151,8 +154,8 @@ class ByRefusals:
         self._excess = 0
 
     @property
-    def has_any(self) -> bool:
-        """Whether there were refusals that are believed to say something; answers count for nothing without."""
+    def heeds_answers(self) -> bool:
+        """Whether an answer may change anything: there was a refusal that is not settled yet."""
         return self.bound < math.inf or self.are_unrelated
 
     def refused(self, started_at: float, now: float, in_flight: int) -> None:

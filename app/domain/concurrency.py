@@ -176,7 +176,7 @@ class ConcurrencyLimit:
         latency_s = now - started_at
         cohort.latencies.append(latency_s)
         in_flight = self._fellows.held(self.in_flight + 1)
-        has_moved = self._refusals.has_any and self._refusals.answered(started_at, beside, in_flight, self._total)
+        has_moved = self._refusals.heeds_answers and self._refusals.answered(started_at, beside, in_flight, self._total)
         if self._target is not None and self._target.answered(latency_s, in_flight, self._total, self.limit):
             has_moved = True
         if cohort.is_closed and not cohort.is_scored and len(cohort.latencies) >= TOLD * cohort.calls:

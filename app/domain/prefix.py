@@ -79,7 +79,7 @@ def group_alike(keys: Sequence[int], at_once: int) -> list[int] | None:
     for shift in _SHIFTS:
         kinds = len({key >> shift & _LEVEL_MASK for key in keys})
         if kinds > len(keys) // 2:
-            # Of more bytes there are no fewer kinds.
+            # Of more bytes there are no fewer kinds, but for hashes that are equal by chance.
             break
         if kinds == 1:
             continue

@@ -19,12 +19,13 @@ def simulate(
     mode: str = "queue",
     seed: int,
     sigma: float = 0.2,
+    base_s: float = BASE_S,
 ) -> Simulation:
     """Return a simulation of callers that may have so many calls in flight together."""
     return Simulation(
         callers,
         capacity=capacity if callable(capacity) else lambda _: capacity,
-        service_s=log_normal(BASE_S, sigma) if sigma else always(BASE_S),
+        service_s=log_normal(base_s, sigma) if sigma else always(base_s),
         mode=mode,
         allowed=ALLOWED,
         seed=seed,
@@ -80,6 +81,20 @@ def test_answers_that_come_back_in_waves_show_the_queue_all_the_same(seed: int) 
 
     assert simulation.used > 0.95
     assert simulation.mean_latency_s < 1.5 * BASE_S
+
+
+@pytest.mark.parametrize("seed", SEEDS)
+@pytest.mark.parametrize("workers", [2, 4])
+@pytest.mark.parametrize("base_s", [2.0, 10.0])
+def test_answers_that_take_longer_than_reports_show_the_queue_as_well(base_s: float, workers: int, seed: int) -> None:
+    simulation = simulate(together(workers), capacity=96, seed=seed, sigma=0.6, base_s=base_s)
+    simulation.run(20 * base_s)
+
+    simulation.reset()
+    simulation.run(60 * base_s)
+
+    assert simulation.used > 0.92
+    assert simulation.mean_latency_s < 1.5 * base_s
 
 
 @pytest.mark.parametrize("seed", SEEDS)
