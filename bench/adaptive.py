@@ -42,7 +42,7 @@ class Part:
 def measure_queueing(key: str, folder: Path, *, workers: int, capacity: int, lines: int) -> Row:
     """Return the row of an upstream that lets what is too much wait."""
     samples = _run(folder, workers, lines, "--capacity", str(capacity))
-    start, settled = _parts(samples, capacity)
+    start, settled, whole = _parts(samples, capacity)
     marks = [
         Mark(f"{_named(workers)}, capacity used", settled.used, MIN_USED_QUEUEING),
         Mark(f"{_named(workers)}, mean latency over an idle one's", settled.latency, MAX_LATENCY, is_most=True),
@@ -55,9 +55,10 @@ def measure_queueing(key: str, folder: Path, *, workers: int, capacity: int, lin
         all(mark.margin >= 1 for mark in marks),
         [
             f"from {SETTLE_S:g} s on, for {settled.seconds:.1f} s, {lines:,} lines in all; "
-            f"before, start-up included: {start.used:.3f} used, latency {start.latency:.2f}"
+            f"before, start-up included: {start.used:.3f} used, latency {start.latency:.2f}; "
+            f"over all: {whole.used:.3f} used, latency {whole.latency:.2f}"
         ],
-        _figures(start, settled, samples, capacity),
+        _figures(start, settled, whole, samples, capacity),
         marks,
     )
 
@@ -65,7 +66,7 @@ def measure_queueing(key: str, folder: Path, *, workers: int, capacity: int, lin
 def measure_refusing(key: str, folder: Path, *, workers: int, capacity: int, lines: int) -> Row:
     """Return the row of an upstream that answers 429 to what is too much."""
     samples = _run(folder, workers, lines, "--capacity", str(capacity), "--overload", "refuse")
-    start, settled = _parts(samples, capacity)
+    start, settled, whole = _parts(samples, capacity)
     marks = [
         Mark(f"{_named(workers)}, capacity used", settled.used, MIN_USED_REFUSING),
         Mark(f"{_named(workers)}, calls refused", settled.refused * 100, MAX_REFUSED * 100, is_most=True, unit="%"),
@@ -78,9 +79,10 @@ def measure_refusing(key: str, folder: Path, *, workers: int, capacity: int, lin
         all(mark.margin >= 1 for mark in marks),
         [
             f"from {SETTLE_S:g} s on, for {settled.seconds:.1f} s, {lines:,} lines in all; "
-            f"before, start-up included: {start.used:.3f} used, {start.refused:.1%} refused"
+            f"before, start-up included: {start.used:.3f} used, {start.refused:.1%} refused; "
+            f"over all: {whole.used:.3f} used, {whole.refused:.2%} refused"
         ],
-        _figures(start, settled, samples, capacity),
+        _figures(start, settled, whole, samples, capacity),
         marks,
     )
 
@@ -121,13 +123,13 @@ def _limit(roster: RedisRoster) -> int:
     return sum(lane.slots for lane in lanes)
 
 
-def _parts(samples: list[Sample], capacity: int) -> tuple[Part, Part]:
-    """Return how it went until it had settled, and from then on."""
+def _parts(samples: list[Sample], capacity: int) -> tuple[Part, Part, Part]:
+    """Return how it went until it had settled, from then on, and over all."""
     first, last = samples[0], samples[-1]
     if last.at_s - first.at_s < 2 * SETTLE_S:
         raise RuntimeError(f"The batch took less than {2 * SETTLE_S:g} s: give it more lines.")
     settled = next(sample for sample in samples if sample.at_s >= first.at_s + SETTLE_S)
-    return _part(first, settled, capacity), _part(settled, last, capacity)
+    return _part(first, settled, capacity), _part(settled, last, capacity), _part(first, last, capacity)
 
 
 def _part(first: Sample, last: Sample, capacity: int) -> Part:
@@ -141,10 +143,11 @@ def _part(first: Sample, last: Sample, capacity: int) -> Part:
     )
 
 
-def _figures(start: Part, settled: Part, samples: list[Sample], capacity: int) -> dict[str, object]:
+def _figures(start: Part, settled: Part, whole: Part, samples: list[Sample], capacity: int) -> dict[str, object]:
     return {
         "start": asdict(start),
         "settled": asdict(settled),
+        "whole": asdict(whole),
         "capacity": capacity,
         "queues": samples[-1].refused == 0,
         "samples": [asdict(sample) for sample in samples],
