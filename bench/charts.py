@@ -71,12 +71,11 @@ def _throughput(ratios: dict[str, float]) -> Figure:
 
 def _costs(variants: dict[str, dict[str, float]]) -> Figure:
     """Draw where the CPU of a line goes, by process, in each variant."""
-    ending = "_us_per_line"
     figure = Figure((_WIDTH_IN, 0.9 + 0.36 * len(variants)), layout="constrained")
     axes = figure.subplots()
     for number, (part, color) in enumerate(_PARTS.items()):
-        starts = [sum(_part_us(each, name, ending) for name in list(_PARTS)[:number]) for each in variants.values()]
-        widths = [_part_us(each, part, ending) for each in variants.values()]
+        starts = [sum(_part_us(each, name) for name in list(_PARTS)[:number]) for each in variants.values()]
+        widths = [_part_us(each, part) for each in variants.values()]
         axes.barh(range(len(variants)), widths, left=starts, height=0.62, color=color, label=part)
     axes.set_yticks(range(len(variants)), list(variants), fontsize=8)
     axes.set_ylim(len(variants) - 0.4, -0.6)
@@ -86,9 +85,9 @@ def _costs(variants: dict[str, dict[str, float]]) -> Figure:
     return figure
 
 
-def _part_us(figures: dict[str, float], part: str, ending: str) -> float:
+def _part_us(figures: dict[str, float], part: str) -> float:
     """Return what the processes of this name cost together."""
-    return sum(value for name, value in figures.items() if name.endswith(ending) and name.startswith(part))
+    return sum(value for name, value in figures.items() if name.endswith("_us_per_line") and name.startswith(part))
 
 
 def _margins(marks: Sequence[tuple[str, Mark]]) -> Figure:

@@ -45,9 +45,9 @@ def measure(key: str, folder: Path, *, lines: int) -> Row:
         for number, variant in enumerate(VARIANTS):
             path = folder / f"requests-{number}.jsonl"
             own_lines = int(lines * variant.share_of_lines)
-            name = variant.name
-            if name == "auto":
-                name = f"auto ({lines_per_task(own_lines, None)} lines a task)"
+            label = variant.name
+            if label == "auto":
+                label = f"auto ({lines_per_task(own_lines, None)} lines a task)"
             write_requests(path, own_lines)
             settings = dict(variant.settings) | ({"WYLON_DATABASE_URL": postgres_url} if variant.on_postgres else {})
             options = ("--workers", str(variant.workers))
@@ -62,7 +62,7 @@ def measure(key: str, folder: Path, *, lines: int) -> Row:
                     require_completed(batch, own_lines)
                 spent = cpu_between(before, read_footprints(deployed))
             rate = own_lines / seconds
-            figures[name] = {
+            figures[label] = {
                 "lines_per_s": rate,
                 "ratio": rate / bare,
                 **{f"{name}_us_per_line": cpu_s / own_lines * _MICROS for name, cpu_s in spent.items() if name != "up"},

@@ -32,6 +32,13 @@ def simulate(
     )
 
 
+def measure(simulation: Simulation, from_s: float, to_s: float) -> None:
+    """Run it up to the second instant, and count from the first one on."""
+    simulation.run(from_s)
+    simulation.reset()
+    simulation.run(to_s)
+
+
 def together(count: int) -> list[Caller]:
     """Return callers that know of each other and then begin within some milliseconds."""
     return [Caller(ConcurrencyLimit(ALLOWED), starts_at=1 + 0.03 * number) for number in range(count)]
@@ -61,10 +68,7 @@ def mean_limit(callers: list[Caller], from_s: float, to_s: float) -> float:
 @pytest.mark.parametrize("workers", [2, 4])
 def test_workers_keep_an_upstream_that_queues_busy_and_its_queue_short(workers: int, seed: int) -> None:
     simulation = simulate(together(workers), capacity=96, seed=seed)
-    simulation.run(10)
-
-    simulation.reset()
-    simulation.run(60)
+    measure(simulation, 10, 60)
 
     assert simulation.used > 0.92
     assert simulation.mean_latency_s < 1.5 * BASE_S
@@ -74,10 +78,7 @@ def test_workers_keep_an_upstream_that_queues_busy_and_its_queue_short(workers: 
 @pytest.mark.parametrize("seed", range(1, 9))
 def test_answers_that_come_back_in_waves_show_the_queue_all_the_same(seed: int) -> None:
     simulation = simulate(together(2), capacity=96, seed=seed, sigma=0)
-    simulation.run(6)
-
-    simulation.reset()
-    simulation.run(41)
+    measure(simulation, 6, 41)
 
     assert simulation.used > 0.95
     assert simulation.mean_latency_s < 1.5 * BASE_S
@@ -88,10 +89,7 @@ def test_answers_that_come_back_in_waves_show_the_queue_all_the_same(seed: int) 
 @pytest.mark.parametrize("base_s", [2.0, 10.0])
 def test_answers_that_take_longer_than_reports_show_the_queue_as_well(base_s: float, workers: int, seed: int) -> None:
     simulation = simulate(together(workers), capacity=96, seed=seed, sigma=0.6, base_s=base_s)
-    simulation.run(20 * base_s)
-
-    simulation.reset()
-    simulation.run(60 * base_s)
+    measure(simulation, 20 * base_s, 60 * base_s)
 
     assert simulation.used > 0.92
     assert simulation.mean_latency_s < 1.5 * base_s
@@ -100,10 +98,7 @@ def test_answers_that_take_longer_than_reports_show_the_queue_as_well(base_s: fl
 @pytest.mark.parametrize("seed", SEEDS)
 def test_workers_do_not_raise_each_others_limit_over_minutes(seed: int) -> None:
     simulation = simulate(together(2), capacity=96, seed=seed)
-    simulation.run(120)
-
-    simulation.reset()
-    simulation.run(240)
+    measure(simulation, 120, 240)
 
     assert simulation.used > 0.95
     assert simulation.mean_latency_s < 1.4 * BASE_S
@@ -113,10 +108,7 @@ def test_workers_do_not_raise_each_others_limit_over_minutes(seed: int) -> None:
 @pytest.mark.parametrize("workers", [2, 4])
 def test_workers_keep_an_upstream_that_refuses_busy_and_seldom_ask_for_too_much(workers: int, seed: int) -> None:
     simulation = simulate(together(workers), capacity=64, mode="refuse", seed=seed)
-    simulation.run(5)
-
-    simulation.reset()
-    simulation.run(45)
+    measure(simulation, 5, 45)
 
     assert simulation.used > 0.9
     assert simulation.refused_share < 0.02
@@ -127,10 +119,7 @@ def test_workers_keep_an_upstream_that_refuses_busy_and_seldom_ask_for_too_much(
 @pytest.mark.parametrize("joins_at", [2.0, 20.0])
 def test_a_worker_that_joins_a_full_upstream_is_seldom_refused_and_gets_its_part(joins_at: float, seed: int) -> None:
     simulation = simulate(one_late(joins_at), capacity=64, mode="refuse", seed=seed)
-    simulation.run(joins_at)
-
-    simulation.reset()
-    simulation.run(joins_at + 40)
+    measure(simulation, joins_at, joins_at + 40)
 
     assert simulation.used > 0.9
     assert simulation.refused_share < 0.02
@@ -140,10 +129,7 @@ def test_a_worker_that_joins_a_full_upstream_is_seldom_refused_and_gets_its_part
 @pytest.mark.parametrize("seed", SEEDS)
 def test_a_worker_that_joins_does_not_lengthen_the_queue(seed: int) -> None:
     simulation = simulate(one_late(20), capacity=96, seed=seed)
-    simulation.run(20)
-
-    simulation.reset()
-    simulation.run(40)
+    measure(simulation, 20, 40)
 
     assert simulation.used > 0.92
     assert simulation.mean_latency_s < 1.4 * BASE_S
@@ -156,10 +142,7 @@ def test_what_a_worker_leaves_the_others_take(leaving: int, seed: int) -> None:
     callers = together(2)
     callers[leaving].ends_at = 20
     simulation = simulate(callers, capacity=96, seed=seed)
-    simulation.run(23)
-
-    simulation.reset()
-    simulation.run(50)
+    measure(simulation, 23, 50)
 
     assert simulation.used > 0.93
     assert simulation.mean_latency_s < 1.4 * BASE_S
@@ -170,10 +153,7 @@ def test_what_a_worker_has_no_lines_for_the_leader_takes(seed: int) -> None:
     callers = together(2)
     callers[1].lines = 4
     simulation = simulate(callers, capacity=64, mode="refuse", seed=seed)
-    simulation.run(10)
-
-    simulation.reset()
-    simulation.run(40)
+    measure(simulation, 10, 40)
 
     assert simulation.used > 0.9
     assert simulation.refused_share < 0.02
@@ -183,10 +163,7 @@ def test_what_a_worker_has_no_lines_for_the_leader_takes(seed: int) -> None:
 @pytest.mark.parametrize("workers", [2, 4])
 def test_an_upstream_with_room_gets_all_that_is_allowed(workers: int, seed: int) -> None:
     simulation = simulate(together(workers), capacity=None, seed=seed)
-    simulation.run(10)
-
-    simulation.reset()
-    simulation.run(40)
+    measure(simulation, 10, 40)
 
     assert simulation.used > 0.95
 

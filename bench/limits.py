@@ -1,0 +1,95 @@
+"""`python -m bench.limits`: how the limit of calls in flight does at simulated upstreams, over many seeds.
+
+Prints the figures of decision 0022, in about a minute on two cores. Nothing was tuned on these seeds.
+"""
+
+import statistics
+from collections.abc import Sequence
+from concurrent.futures import ProcessPoolExecutor
+from typing import NamedTuple
+
+from app.domain.concurrency import ConcurrencyLimit
+from tests.unit.domain.simulated_upstream import Caller, Simulation, always, log_normal
+
+ALLOWED = 512
+_FIRST_SEED = 7_000
+_JOINS_AT_S = 20.0
+
+
+class Case(NamedTuple):
+    """Workers at an upstream: 0 are one that another joins; it is counted from `from_s` on, up to `to_s`."""
+
+    mode: str
+    workers: int
+    sigma: float
+    answer_s: float = 0.25
+    from_s: float = 6.0
+    to_s: float = 46.0
+    seeds: int = 40
+    first_seed: int = _FIRST_SEED
+
+
+class Outcome(NamedTuple):
+    """What came of one seed: capacity used, latency over an idle upstream's, the part of the calls refused."""
+
+    used: float
+    latency: float
+    refused: float
+
+
+SHORT = (
+    *(Case("queue", workers, sigma) for workers, sigma in ((1, 0), (2, 0), (2, 0.2), (2, 0.6), (4, 0), (4, 0.2))),
+    Case("queue", 0, 0, from_s=_JOINS_AT_S, to_s=60),
+    *(Case("refuse", workers, 0) for workers in (1, 2, 4)),
+    Case("refuse", 0, 0, from_s=_JOINS_AT_S, to_s=60),
+)
+LONG = tuple(
+    Case("queue", workers, 0.6, answer_s, 20 * answer_s, 80 * answer_s, seeds=12, first_seed=100)
+    for answer_s in (1.0, 2.0, 10.0)
+    for workers in (1, 2, 4)
+)
+
+
+def simulate(case: Case, seed: int) -> Outcome:
+    """Run one seed."""
+    callers = [Caller(ConcurrencyLimit(ALLOWED), starts_at=1 + 0.03 * place) for place in range(case.workers or 1)]
+    if not case.workers:
+        callers.append(Caller(ConcurrencyLimit(ALLOWED), joins_at=_JOINS_AT_S, starts_at=_JOINS_AT_S + 1))
+    simulation = Simulation(
+        callers,
+        capacity=lambda _: 96 if case.mode == "queue" else 64,
+        service_s=log_normal(case.answer_s, case.sigma) if case.sigma else always(case.answer_s),
+        mode=case.mode,
+        allowed=ALLOWED,
+        seed=seed,
+    )
+    simulation.run(case.from_s)
+    simulation.reset()
+    simulation.run(case.to_s)
+    return Outcome(simulation.used, simulation.mean_latency_s / case.answer_s, simulation.refused_share)
+
+
+def described(case: Case, outcomes: Sequence[Outcome]) -> str:
+    """Return one line of the medians, and of the seeds that are past a bar."""
+    is_queue = case.mode == "queue"
+    least, most = (0.95, 1.5) if is_queue else (0.9, 0.02)
+    values = [each.latency if is_queue else each.refused for each in outcomes]
+    used = [each.used for each in outcomes]
+    return (
+        f"{case.mode}, {f'{case.workers} workers' if case.workers else 'one joins one'}, sigma {case.sigma:g}, "
+        f"answers of {case.answer_s:g} s: {'latency' if is_queue else 'refused'} {statistics.median(values):.4g}, "
+        f"{sum(value > most for value in values) / len(values):.0%} past {most:g}; "
+        f"used {statistics.median(used):.3f}, {sum(value < least for value in used) / len(used):.0%} below {least:g}"
+    )
+
+
+def main() -> None:
+    """Print a line for each case."""
+    with ProcessPoolExecutor() as pool:
+        for case in (*SHORT, *LONG):
+            seeds = range(case.first_seed, case.first_seed + case.seeds)
+            print(described(case, list(pool.map(simulate, [case] * case.seeds, seeds))), flush=True)
+
+
+if __name__ == "__main__":
+    main()
