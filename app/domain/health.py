@@ -23,7 +23,9 @@ class Sign(Enum):
     """What the end of a call says of its server."""
 
     ANSWERED = "answered"
-    # It may be failing, or have had no room for this call.
+    # It answered that it can't: it may be failing, have had no room for this call, or lack this call's model.
+    REFUSING = "refusing"
+    # It may be failing, or have had no room for this call, and did not say.
     FAILING = "failing"
     # Nobody is there.
     GONE = "gone"
@@ -31,13 +33,28 @@ class Sign(Enum):
     NOTHING = "nothing"
 
 
+_ANSWERS = (Sign.ANSWERED, Sign.REFUSING)
+
+
 class Health:
     """The health of one server, as one process sees it; instants are seconds of any one clock."""
 
-    __slots__ = ("_left_at", "_pause_s", "due_at", "failures", "is_left_alone", "is_probing", "last_error", "term")
+    __slots__ = (
+        "_left_at",
+        "_pause_s",
+        "due_at",
+        "failures",
+        "is_left_alone",
+        "is_probing",
+        "is_there",
+        "last_error",
+        "term",
+    )
 
     def __init__(self) -> None:
         self.is_left_alone = False
+        # While it is left alone: whether what it said last is an answer, be it a refusal.
+        self.is_there = True
         # Whether the one call is out that a server that is left alone gets.
         self.is_probing = False
         # From when on that call may go.
@@ -46,7 +63,7 @@ class Health:
         self.failures = 0
         # None while there is nothing to complain of.
         self.last_error: str | None = None
-        # How often it was left alone: what a call of an earlier term ran into is over.
+        # Ends when it is left alone and when it is back: what a call of an earlier term ran into is over.
         self.term = 0
         self._pause_s = 0.0
         self._left_at = 0.0
@@ -59,10 +76,11 @@ class Health:
         """Return how long it is to the next probe; a short while where one is out, which may end at any moment."""
         return FIRST_PAUSE_S if self.is_probing else max(self.due_at - now, 0.0)
 
-    def call_ended(self, sign: Sign, term: int, error: str | None) -> bool:
-        """Learn from a call that was no probe and began in this term; return whether the server is to be left alone."""
-        if self.is_left_alone or term != self.term:
-            # The probe alone says when it is back: a server that goes away may answer what it has begun.
+    def call_ended(self, sign: Sign, error: str | None) -> bool:
+        """Learn from a call that was no probe, of this term; return whether the server is to be left alone now."""
+        if self.is_left_alone:
+            # The probe alone says when it is back. What is silent now may be away for all calls.
+            self.is_there = sign in _ANSWERS
             return False
         if sign is Sign.ANSWERED:
             self.failures = 0
@@ -73,10 +91,11 @@ class Health:
             return sign is Sign.GONE or self.failures >= FAILURES_IN_A_ROW
         return False
 
-    def leave_alone(self, now: float, random: float, asked_s: float = 0.0) -> float:
+    def leave_alone(self, sign: Sign, now: float, random: float, asked_s: float = 0.0) -> float:
         """Begin a pause, twice as long as the last one of this outage, and return its length.
 
         Args:
+            sign: what the call said that it is left alone for.
             now: the present.
             random: uniform in [0, 1).
             asked_s: how long the server asks to be left alone; it is asked again sooner than after the longest pause.
@@ -88,6 +107,7 @@ class Health:
             self._pause_s = FIRST_PAUSE_S
         else:
             self._pause_s = min(2 * self._pause_s, LAST_PAUSE_S)
+        self.is_there = sign in _ANSWERS
         self.is_probing = False
         pause_s = max(self._pause_s * (1 - _JITTER * random), min(asked_s, LAST_PAUSE_S))
         self.due_at = now + pause_s
@@ -102,6 +122,7 @@ class Health:
     def come_back(self, now: float) -> float:
         """Take the server as healthy; return how long it was left alone."""
         self.is_left_alone = self.is_probing = False
+        self.term += 1
         self.failures = 0
         self.last_error = None
         return now - self._left_at

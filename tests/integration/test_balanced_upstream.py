@@ -1,4 +1,4 @@
-"""Three servers as one upstream, of which one is killed and comes back while calls go on."""
+"""Three servers as one upstream: one is killed and comes back while calls go on; all lack a model that some ask for."""
 
 import asyncio
 from collections import Counter
@@ -68,10 +68,18 @@ class Servers:
 
 
 class Calls:
-    """Callers that each make one call after the other, and each call again until it is answered."""
+    """Callers that each make one call after the other.
 
-    def __init__(self, upstream: BalancedUpstream) -> None:
+    Args:
+        upstream: what they call.
+        directive: what the stand-in is to do with each call.
+        rest_s: how long each rests after a call that was not answered.
+    """
+
+    def __init__(self, upstream: BalancedUpstream, directive: str = "[[sleep:10]]", rest_s: float = 0.0) -> None:
         self._upstream = upstream
+        self._body = b'{"model":"small","messages":[{"role":"user","content":"%b"}]}' % directive.encode()
+        self._rest_s = rest_s
         self.answered = 0
         self.troubles: Counter[Trouble] = Counter()
 
@@ -86,11 +94,13 @@ class Calls:
             await asyncio.gather(*callers)
 
     async def _call_until(self, is_over: asyncio.Event) -> None:
-        body = b'{"model":"small","messages":[{"role":"user","content":"[[sleep:10]]"}]}'
         while not is_over.is_set():
-            while (answer := await self._upstream.call(CHAT, body, 30.0)).trouble is not Trouble.NONE:
+            answer = await self._upstream.call(CHAT, self._body, 30.0)
+            if answer.trouble is Trouble.NONE:
+                self.answered += 1
+            else:
                 self.troubles[answer.trouble] += 1
-            self.answered += 1
+                await asyncio.sleep(self._rest_s)
 
 
 async def until(look: Callable[[], bool], what: str) -> None:
@@ -147,3 +157,23 @@ def test_a_server_that_is_killed_gets_probes_alone_and_its_share_once_it_is_back
     assert sum(client.count for client in clients) == calls.answered + calls.troubles.total()
     # The probe that found it, and all that came after.
     assert servers.stats(0)["answered"] > 100
+
+
+@pytest.mark.timeout(SERVERS * START_WITHIN_S + 2 * WITHIN_S)
+def test_a_model_that_no_server_has_leaves_the_others_served(servers: Servers) -> None:
+    clients = [CountedUpstream(url) for url in servers.urls]
+    upstream = BalancedUpstream(dict(zip(servers.urls, clients, strict=True)))
+    # Each a tenth of a second, so that between two answers of a server it refuses many times in a row.
+    served, away = Calls(upstream, "[[sleep:100]]"), Calls(upstream, "[[fail:503]]", rest_s=0.05)
+
+    async def run() -> None:
+        async with away.going_on():
+            await until(lambda: all(status.is_left_alone for status in upstream.status()), "all are left alone")
+            async with served.going_on():
+                await until(lambda: served.answered >= 20 * CALLERS, "the model that is there answers")
+        await upstream.close()
+
+    on_uvloop(run())
+
+    assert not served.troubles
+    assert not away.answered

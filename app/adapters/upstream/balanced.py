@@ -66,7 +66,8 @@ class BalancedUpstream:
     """Several servers that serve the same models. Belongs to the event loop that makes its first call.
 
     A server that can't be reached or fails several times in a row is left alone for a pause that doubles, then gets one
-    call as a probe. Where all are left alone a call comes back at once, as from an upstream that is away.
+    call as a probe. Where all are left alone a call goes to one that refuses, for it may be the models of other calls
+    that are away. Where nobody is there it comes back at once, as from an upstream that is away.
 
     Args:
         upstreams: each server by its URL.
@@ -82,7 +83,7 @@ class BalancedUpstream:
         draw: Callable[[], float] = random.random,
     ) -> None:
         self._servers = tuple(_Server(url, upstream) for url, upstream in upstreams.items())
-        # The first one is the one chosen longest ago, so that equals take turns.
+        # Of each list the first one is the one chosen longest ago, so that equals take turns.
         self._healthy = list(self._servers)
         self._left_alone: list[_Server] = []
         # When each call that ended badly stops counting as load; in that order.
@@ -97,8 +98,8 @@ class BalancedUpstream:
             await asyncio.sleep(0)
             return self._away()
         health = server.health
-        is_probe, term = health.is_left_alone, health.term
-        health.is_probing = is_probe
+        is_probe, term = health.is_left_alone and health.may_probe(self._now()), health.term
+        health.is_probing = health.is_probing or is_probe
         server.in_flight += 1
         server.load += 1
         try:
@@ -118,7 +119,9 @@ class BalancedUpstream:
                 return answer
         else:
             self._aftermath.append((self._now() + _AFTERMATH_S, server))
-        self._learn(server, answer, term, is_probe=is_probe)
+        # A probe's term is never over before it: nothing else brings its server back.
+        if term == health.term:
+            self._learn(server, answer, is_probe=is_probe)
         return answer
 
     async def close(self) -> None:
@@ -131,7 +134,7 @@ class BalancedUpstream:
         return [_status_of(server, now) for server in self._servers]
 
     def _choose(self) -> _Server | None:
-        """Return the server for a call that begins now; one that is left alone only where the call is its probe."""
+        """Return the server for a call that begins now; None where none can be asked."""
         if self._left_alone or self._aftermath:
             now = self._now()
             while self._aftermath and self._aftermath[0][0] <= now:
@@ -139,20 +142,24 @@ class BalancedUpstream:
             due = [server for server in self._left_alone if server.health.may_probe(now)]
             if due:
                 return min(due, key=lambda server: server.health.due_at)
-        healthy = self._healthy
-        if not healthy:
-            return None
-        server = min(healthy, key=_load)
-        healthy.remove(server)
-        healthy.append(server)
+        servers = choice = self._healthy
+        if not servers:
+            # With nowhere else to go, to leave those alone that do answer would only keep the models that they have.
+            servers = self._left_alone
+            choice = [server for server in servers if server.health.is_there]
+            if not choice:
+                return None
+        server = min(choice, key=_load)
+        servers.remove(server)
+        servers.append(server)
         return server
 
-    def _learn(self, server: _Server, answer: Answer, term: int, *, is_probe: bool) -> None:
+    def _learn(self, server: _Server, answer: Answer, *, is_probe: bool) -> None:
         health = server.health
         sign = _sign_of(answer)
         if not is_probe:
-            if health.call_ended(sign, term, _error_of(answer)):
-                pause_s = health.leave_alone(self._now(), self._draw(), answer.retry_after_s or 0.0)
+            if health.call_ended(sign, _error_of(answer)):
+                pause_s = health.leave_alone(sign, self._now(), self._draw(), answer.retry_after_s or 0.0)
                 self._healthy.remove(server)
                 self._left_alone.append(server)
                 log.warning("upstream.left_alone", url=server.url, error=health.last_error, pause_s=round(pause_s, 3))
@@ -165,7 +172,7 @@ class BalancedUpstream:
             health.probe_again(self._now())
         else:
             health.last_error = _error_of(answer)
-            health.leave_alone(self._now(), self._draw(), answer.retry_after_s or 0.0)
+            health.leave_alone(sign, self._now(), self._draw(), answer.retry_after_s or 0.0)
 
     def _away(self) -> Answer:
         now = self._now()
@@ -210,8 +217,8 @@ def open_upstream(
 def _sign_of(answer: Answer) -> Sign:
     if answer.error is None:
         # A server that limits its callers is well.
-        is_failing = answer.trouble is Trouble.AWAY and answer.status != _TOO_MANY_REQUESTS
-        return Sign.FAILING if is_failing else Sign.ANSWERED
+        is_refusing = answer.trouble is Trouble.AWAY and answer.status != _TOO_MANY_REQUESTS
+        return Sign.REFUSING if is_refusing else Sign.ANSWERED
     code = answer.error[0]
     if answer.trouble is Trouble.AWAY:
         # A server whose queue of connections is full for a moment lets them time out.
