@@ -56,6 +56,30 @@ def test_a_folder_that_may_not_be_written_says_so(tmp_path: Path, monkeypatch: p
         LocalBlobs(tmp_path).create("files/a")
 
 
+@pytest.mark.parametrize("is_place_left", [True, False], ids=["a file in its place", "nothing in its place"])
+def test_a_folder_that_went_away_says_so_and_takes_blobs_again_when_it_is_back(
+    tmp_path: Path, is_place_left: bool
+) -> None:
+    folder, aside = tmp_path / "blobs", tmp_path / "aside"
+    blobs = LocalBlobs(folder)
+    writer = blobs.create("files/a")
+    folder.rename(aside)
+    if is_place_left:
+        folder.touch()
+        with pytest.raises(Unavailable, match="can't be written to"):
+            blobs.create("files/b")
+
+    with pytest.raises(Unavailable, match="can't be written to"):
+        finish(writer, b"x")
+    writer.discard()
+    blobs.delete("files/a")
+
+    folder.unlink(missing_ok=True)
+    aside.rename(folder)
+    put(blobs, "files/b", b"x")
+    assert blobs.read("files/b", 0, 1) == b"x"
+
+
 def test_a_commit_syncs_the_bytes_before_the_name_and_the_name_before_it_returns(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:

@@ -21,6 +21,10 @@ _SYNC_BYTES = 64 * MIB
 # A worker reads few inputs at a time. An open file that was deleted still takes room on the disk, so few are kept.
 _MAX_OPEN_FILES = 8
 _PART_FOLDER = ".part"
+# Of a folder that is read-only, of others, or not there: a share that went away leaves its mount point, or nothing.
+_AWAY = frozenset(
+    {errno.EROFS, errno.EACCES, errno.EPERM, errno.ENOENT, errno.ENOTDIR, errno.EIO, errno.ESTALE, errno.ENOTCONN}
+)
 _KEY = re.compile(r"[A-Za-z0-9_][A-Za-z0-9_.-]{0,199}/[A-Za-z0-9_][A-Za-z0-9_.-]{0,199}")
 _PART_KEY = re.compile(r"\.part/[0-9a-f]+")
 
@@ -122,7 +126,7 @@ class LocalBlobWriter:
 
     def discard(self) -> None:
         self._close()
-        with suppress(FileNotFoundError):
+        with suppress(FileNotFoundError, NotADirectoryError):
             self._part.unlink()
 
     def _flush(self) -> None:
@@ -198,7 +202,7 @@ def _storage_errors() -> Iterator[None]:
             raise StorageFull(
                 "No room is left where files are kept: free some, then send the request again."
             ) from fault
-        if fault.errno in (errno.EROFS, errno.EACCES, errno.EPERM):
+        if fault.errno in _AWAY:
             raise Unavailable(
                 f"The folder for files can't be written to ({os.strerror(fault.errno)}): {fault.filename}"
             ) from fault
