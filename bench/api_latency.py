@@ -1,4 +1,4 @@
-"""Row h: how long `GET /v1/batches/{id}` takes, idle and while a batch runs as fast as it can."""
+"""Row h: how long `GET /v1/batches/{id}` takes, idle and while batches run as fast as they can."""
 
 import statistics
 import threading
@@ -15,11 +15,13 @@ from bench.requests_file import write_requests
 MAX_P99_MS = 50.0
 _ASK_EVERY_S = 0.01
 _IDLE_ASKS = 500
+# One after another: one alone answers some 200 requests, of which the second slowest would be the figure.
+_BATCHES = 3
 _BATCH_WITHIN_S = 300.0
 
 
 def measure(key: str, folder: Path, *, lines: int) -> Row:
-    """Ask for a batch that ended, then for one that runs, over one connection that is kept open."""
+    """Ask for a batch that ended, then for three that run in turn, each over one connection that is kept open."""
     path = folder / "requests.jsonl"
     write_requests(path, lines)
     with upstream(folder) as url, deployment(folder / "data", url) as deployed:
@@ -27,17 +29,7 @@ def measure(key: str, folder: Path, *, lines: int) -> Row:
             run.create()
             require_completed(run.wait(_BATCH_WITHIN_S), lines)
             idle = _asked(deployed, run.id, threading.Event(), _IDLE_ASKS)
-        with BatchRun(deployed, path) as run:
-            run.create()
-            has_ended = threading.Event()
-            busy: list[float] = []
-            asking = threading.Thread(target=lambda: busy.extend(_asked(deployed, run.id, has_ended)))
-            asking.start()
-            try:
-                require_completed(run.wait(_BATCH_WITHIN_S), lines)
-            finally:
-                has_ended.set()
-                asking.join()
+        busy = [taken for _ in range(_BATCHES) for taken in _asked_while_one_runs(deployed, path, lines)]
     p99_ms = _percentile(busy, 99)
     return Row(
         key,
@@ -52,6 +44,21 @@ def measure(key: str, folder: Path, *, lines: int) -> Row:
         {"busy_ms": busy, "idle_ms": idle},
         [Mark("the API under load, p99", p99_ms, MAX_P99_MS, is_most=True, unit="ms")],
     )
+
+
+def _asked_while_one_runs(deployed: Deployment, path: Path, lines: int) -> list[float]:
+    taken: list[float] = []
+    with BatchRun(deployed, path) as run:
+        run.create()
+        has_ended = threading.Event()
+        asking = threading.Thread(target=lambda: taken.extend(_asked(deployed, run.id, has_ended)))
+        asking.start()
+        try:
+            require_completed(run.wait(_BATCH_WITHIN_S), lines)
+        finally:
+            has_ended.set()
+            asking.join()
+    return taken
 
 
 def _asked(deployed: Deployment, batch_id: str, has_ended: threading.Event, asks: int | None = None) -> list[float]:

@@ -2,6 +2,7 @@
 
 import os
 import signal
+import sys
 import time
 from collections.abc import Iterator
 
@@ -41,6 +42,21 @@ def assert_completes(deployed: Deployed, batch_id: str, lines: int) -> None:
     assert batch.request_counts.to_dict() == {"total": lines, "completed": lines, "failed": 0}
     output = content_lines(client, batch.output_file_id)
     assert custom_ids(output) == [f"id-{number}" for number in range(lines)]
+
+
+@pytest.mark.skipif(sys.platform != "linux", reason="the turns of other schedulers are not known")
+def test_the_workers_alone_wait_for_the_turns_of_others_to_end(running: Deployed) -> None:
+    pids = running.pids()
+
+    until(
+        lambda: (
+            {os.sched_getscheduler(thread.id) for thread in psutil.Process(pids["worker-1"]).threads()}
+            == {os.SCHED_BATCH}
+        ),
+        BACK_WITHIN_S,
+        "each thread of the worker waits for others' turns to end",
+    )
+    assert {os.sched_getscheduler(pids[name]) for name in pids if name != "worker-1"} == {os.sched_getscheduler(0)}
 
 
 def test_every_process_that_is_killed_comes_back_and_the_batch_completes(running: Deployed) -> None:
