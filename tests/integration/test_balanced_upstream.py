@@ -100,6 +100,7 @@ class Calls:
                 self.answered += 1
             else:
                 self.troubles[answer.trouble] += 1
+                # The pause that a line makes after a refusal: part of the load, nothing is waited for.
                 await asyncio.sleep(self._rest_s)
 
 

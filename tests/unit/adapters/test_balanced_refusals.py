@@ -6,15 +6,7 @@ import pytest
 
 from app.domain.retry import Trouble
 from app.services.ports import Answer
-from tests.unit.adapters.balanced_house import (
-    GOOD,
-    REFUSED,
-    SILENT,
-    TIMED_OUT,
-    House,
-    http,
-    settle,
-)
+from tests.unit.adapters.balanced_house import GOOD, REFUSED, SILENT, TIMED_OUT, House, http, settle
 
 
 async def where_all_refuse(count: int) -> House:
