@@ -19,6 +19,13 @@ _REFUSALS = frozenset({429, 503, 529})
 _IDLE_S = 0.2
 # What a rate lets begin in this span is taken ahead; more would only be kept from workers that are as far.
 _AHEAD_S = 1.0
+# The wall clock when this process began, less the monotonic one.
+_EPOCH_S = time.time() - time.monotonic()
+
+
+def steady_time() -> float:
+    """Return seconds since the epoch that never step back: workers compare when each began to call."""
+    return _EPOCH_S + time.monotonic()
 
 
 class Lane:
@@ -48,7 +55,7 @@ class Lane:
         max_in_flight: int | None,
         call_timeout_s: float,
         execution: Callable[[Upstream], ExecutionService],
-        clock: Callable[[], float] = time.monotonic,
+        clock: Callable[[], float] = steady_time,
     ) -> None:
         self.name = name
         self.execution = execution(self)
@@ -141,8 +148,8 @@ class Lane:
             elsewhere = sum(max(state.in_flight, state.slots) for number, state in enumerate(states) if number != place)
             self.slots = min(share, self._next_slots, max(self._max_in_flight - elsewhere, 0))
             self._next_slots = share
-        reports = [Report(state.in_flight, state.bound) for state in states]
-        self.limit.set_workers(place, reports, self._next_slots)
+        reports = [Report(state.in_flight, state.bound, state.leads_since) for state in states]
+        self.limit.set_workers(place, reports, self._next_slots, self._clock())
         self._make_room()
 
     @property

@@ -102,19 +102,21 @@ class ConcurrencyLimit:
     @property
     def report(self) -> Report:
         """What the other workers of this upstream are to be told."""
-        return Report(self.in_flight, self._said)
+        since = self._fellows.leads_since
+        return Report(self.in_flight, self._said, since if since < math.inf else 0.0)
 
-    def set_workers(self, place: int, reports: Sequence[Report], ceiling: int) -> None:
+    def set_workers(self, place: int, reports: Sequence[Report], ceiling: int, now: float) -> None:
         """Take in what the workers of this upstream said last; called once a second, also where there is but this one.
 
         Args:
             place: where among them this one is, 0-based; the order is the same for all of them.
             reports: of each worker; what this one's says is not looked at.
             ceiling: this worker's limit never passes it from now on.
+            now: by the same clock as that of all others; the one that is off by some seconds may lead before its turn.
         """
         fellows, were_settling, was_told = self._fellows, self._fellows.are_settling, self._fellows.bound is not None
         elsewhere = fellows.in_flight
-        fellows.hear(place, reports, self.in_flight, is_starting=self.reason == "starting")
+        fellows.hear(place, reports, self.in_flight, now, is_starting=self.reason == "starting")
         if abs(fellows.in_flight - elsewhere) > _MOVED * (fellows.in_flight + self.in_flight):
             self._latency.doubt(self._report)
         self._report += 1
@@ -137,6 +139,8 @@ class ConcurrencyLimit:
 
     def begin(self, now: float) -> Call:
         """Count a call that begins; what is returned is to be handed to `end`."""
+        if not self.in_flight:
+            self._fellows.begin(now)
         self.in_flight += 1
         cohort = self._cohort
         beside = self._fellows.held(self.in_flight)

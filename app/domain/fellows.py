@@ -1,10 +1,11 @@
 """What the other workers of an upstream said of themselves last, a second ago or two, and what one's own part is then.
 
-The first by place that has calls in flight leads: it alone looks for what the upstream has room for, by its own calls,
-and the others take an even part of what it says. If each looked for itself, each would take the wait that the others
-cause for how the upstream is.
+The one that began to call first leads, for as long as it calls: it alone looks for what the upstream has room for, by
+its own calls, and the others take an even part of what it says. If each looked for itself, each would take the wait
+that the others cause for how the upstream is. And only the first has seen how long a call takes with few beside it.
 """
 
+import math
 from collections import deque
 from collections.abc import Sequence
 from typing import NamedTuple
@@ -27,10 +28,12 @@ class Report(NamedTuple):
     Args:
         in_flight: its calls in flight.
         bound: how many calls all workers should have in flight together; 0 where it knows of no bound.
+        leads_since: the instant from which it leads, as far as it knows; 0 where it does not.
     """
 
     in_flight: int
     bound: int
+    leads_since: float = 0.0
 
 
 class Fellows:
@@ -40,6 +43,8 @@ class Fellows:
         self.workers = 1
         self.in_flight = 0
         self.leads = True
+        # Infinite where this worker does not lead, or nobody calls.
+        self.leads_since = math.inf
         # What the leader says, if that is another one; the least that any other says. None where nobody says any.
         self.bound: int | None = None
         self.least: int | None = None
@@ -59,14 +64,23 @@ class Fellows:
         """Whether this worker begins, and leaves it to others to go first."""
         return self._waiting > 0
 
-    def hear(self, place: int, reports: Sequence[Report], own: int, *, is_starting: bool) -> None:
+    def begin(self, now: float) -> None:
+        """Note that this worker begins to call."""
+        if self.leads and not self._waiting:
+            self.leads_since = min(self.leads_since, now)
+
+    def hear(self, place: int, reports: Sequence[Report], own: int, now: float, *, is_starting: bool) -> None:
         """Take in what all said last, with this worker's at `place`, whose calls in flight by now are `own`."""
         others = [report for number, report in enumerate(reports) if number != place]
-        in_flight = sum(report.in_flight for report in others)
         if len(reports) != self.workers:
             self._recent.clear()
         self._recent.append([report.in_flight for report in reports])
-        if is_starting and not own and others and (place or in_flight > START * len(others)):
+        self._most = max(sum(recent) - recent[place] for recent in list(self._recent)[-_DIPS:])
+        has_called = own > 0 or any(recent[place] for recent in self._recent)
+        if not has_called:
+            self.leads_since = math.inf
+        leader, since = self._leader(place, reports)
+        if is_starting and not own and others and (place or since < math.inf):
             self._waiting = _WAITING
         elif self._waiting:
             self._waiting -= 1
@@ -74,15 +88,24 @@ class Fellows:
             self._settling = _SETTLING
         elif self._settling:
             self._settling -= 1
-        self.workers, self.in_flight = len(reports), in_flight
-        calling = [
-            number for number, recent in enumerate(zip(*self._recent, strict=True)) if number != place and any(recent)
-        ]
-        self._most = max(sum(recent) - recent[place] for recent in list(self._recent)[-_DIPS:])
-        has_called = own > 0 or any(recent[place] for recent in self._recent)
-        self.leads = not calling or (has_called and place < calling[0])
-        self.bound = None if self.leads else reports[calling[0]].bound or None
+        self.workers, self.in_flight = len(reports), sum(report.in_flight for report in others)
+        self.leads = leader == place
+        if not self.leads:
+            self.leads_since = math.inf
+        elif has_called and not self._waiting:
+            self.leads_since = min(self.leads_since, now)
+        self.bound = None if self.leads else reports[leader].bound or None
         self.least = min((report.bound for report in others if report.bound), default=None)
+
+    def _leader(self, place: int, reports: Sequence[Report]) -> tuple[int, float]:
+        """Return the place of the one that leads, and since when; infinite where none of those who call says so."""
+        since = {
+            number: reports[number].leads_since or math.inf
+            for number, recent in enumerate(zip(*self._recent, strict=True))
+            if any(recent)
+        }
+        since[place] = self.leads_since
+        return min(since.items(), key=lambda each: (each[1], each[0]))
 
     def held(self, own: int) -> int:
         """Return the calls in flight of all; those who begin with this one have some, though they haven't said so."""

@@ -97,6 +97,8 @@ class LaneState(NamedTuple):
     in_flight: int = 0
     # Calls in flight that all workers should have together, as far as this one found; 0 for no bound.
     bound: int = 0
+    # The instant, in seconds since the epoch, from which it looks for that bound for all; 0 where another does.
+    leads_since: float = 0.0
 
 
 class WorkerState(NamedTuple):

@@ -170,7 +170,7 @@ class Simulation:
         self._reports[place] = caller.limit.report
         places = sorted(self._reports)
         ceiling = self._allowed // len(places) if self._allowed else caller.limit.ceiling
-        caller.limit.set_workers(places.index(place), [self._reports[each] for each in places], ceiling)
+        caller.limit.set_workers(places.index(place), [self._reports[each] for each in places], ceiling, self.now)
 
     def _call(self, caller: Caller) -> None:
         limit = caller.limit
