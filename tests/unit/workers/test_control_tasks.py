@@ -1,0 +1,72 @@
+"""The tasks of a control process, with services that record."""
+
+import threading
+from collections.abc import Iterator
+from concurrent.futures import ThreadPoolExecutor
+from types import SimpleNamespace
+
+import pytest
+
+from tests.unit.workers.waiting import WITHIN_S, until
+from workers import control_tasks
+
+AT_ONCE = 4
+
+
+class Services:
+    """Validations that last until they are let go, of batches that all pass, and refills that are counted."""
+
+    def __init__(self) -> None:
+        self.begun: list[str] = []
+        self.refills = 0
+        self.let_go = threading.Event()
+        self.validation = SimpleNamespace(validate=self._validate)
+        self.dispatch = SimpleNamespace(refill=self._refill)
+
+    def _validate(self, batch_id: str) -> bool:
+        self.begun.append(batch_id)
+        return self.let_go.wait(WITHIN_S)
+
+    def _refill(self) -> None:
+        self.refills += 1
+
+
+@pytest.fixture
+def services(monkeypatch: pytest.MonkeyPatch) -> Iterator[Services]:
+    services = Services()
+    monkeypatch.setattr(control_tasks, "control", lambda: services)
+    # As a worker does before it starts: the first calls of an unbound task are not for several threads at once.
+    control_tasks.app.finalize()
+    yield services
+    services.let_go.set()
+
+
+@pytest.fixture
+def threads(services: Services) -> Iterator[ThreadPoolExecutor]:
+    with ThreadPoolExecutor(8) as threads:
+        yield threads
+        # Before the threads are waited for.
+        services.let_go.set()
+
+
+def test_a_batch_above_those_that_are_validated_at_once_waits_without_a_thread(
+    services: Services, threads: ThreadPoolExecutor
+) -> None:
+    early = [threads.submit(control_tasks.validate, f"early-{number}") for number in range(AT_ONCE)]
+    until(lambda: len(services.begun) == AT_ONCE)
+
+    threads.submit(control_tasks.validate, "late").result(WITHIN_S)
+
+    assert "late" not in services.begun
+    services.let_go.set()
+    for each in early:
+        each.result(WITHIN_S)
+    assert services.begun[-1] == "late"
+
+
+def test_a_batch_that_passes_is_dispatched_at_once(services: Services) -> None:
+    services.let_go.set()
+
+    control_tasks.validate("batch_1")
+
+    assert (services.begun, services.refills) == (["batch_1"], 1)
