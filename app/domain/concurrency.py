@@ -57,7 +57,7 @@ class Call(NamedTuple):
 
 
 class ConcurrencyLimit:
-    """The limit of one worker process for one upstream; instants are seconds of any one clock.
+    """The limit of one worker process for one upstream; instants are seconds of one clock, about that of other workers.
 
     Args:
         ceiling: the limit never passes it.
@@ -112,7 +112,7 @@ class ConcurrencyLimit:
             place: where among them this one is, 0-based; the order is the same for all of them.
             reports: of each worker; what this one's says is not looked at.
             ceiling: this worker's limit never passes it from now on.
-            now: by the same clock as that of all others; the one that is off by some seconds may lead before its turn.
+            now: this instant. Where clocks differ, of two that begin together the later one may come to lead.
         """
         fellows, were_settling, was_told = self._fellows, self._fellows.are_settling, self._fellows.bound is not None
         elsewhere = fellows.in_flight

@@ -3,6 +3,7 @@
 The one that began to call first leads, for as long as it calls: it alone looks for what the upstream has room for, by
 its own calls, and the others take an even part of what it says. If each looked for itself, each would take the wait
 that the others cause for how the upstream is. And only the first has seen how long a call takes with few beside it.
+Of those that begin within a second it is the first by place, which the others wait for.
 """
 
 import math
@@ -28,7 +29,7 @@ class Report(NamedTuple):
     Args:
         in_flight: its calls in flight.
         bound: how many calls all workers should have in flight together; 0 where it knows of no bound.
-        leads_since: the instant from which it leads, as far as it knows; 0 where it does not.
+        leads_since: the instant from which it leads, as far as it knows, above 0; 0 where it does not.
     """
 
     in_flight: int
@@ -42,8 +43,9 @@ class Fellows:
     def __init__(self) -> None:
         self.workers = 1
         self.in_flight = 0
+        # Also where nobody calls: then this worker leads once it does.
         self.leads = True
-        # Infinite where this worker does not lead, or nobody calls.
+        # Infinite where another one leads, and until this one has called and waits for none.
         self.leads_since = math.inf
         # What the leader says, if that is another one; the least that any other says. None where nobody says any.
         self.bound: int | None = None
@@ -80,7 +82,7 @@ class Fellows:
         if not has_called:
             self.leads_since = math.inf
         leader, since = self._leader(place, reports)
-        if is_starting and not own and others and (place or since < math.inf):
+        if is_starting and not own and others and (place or (leader != place and since < math.inf)):
             self._waiting = _WAITING
         elif self._waiting:
             self._waiting -= 1

@@ -69,3 +69,18 @@ def test_a_leader_that_has_had_no_calls_for_some_reports_leads_no_more() -> None
         limit.set_workers(0, [limit.report, IDLE], 64, second)
 
     assert not leads(limit)
+
+
+def test_a_leader_without_a_call_for_a_moment_does_not_wait_for_itself() -> None:
+    limit = ConcurrencyLimit(64)
+    limit.set_workers(0, [IDLE, IDLE], 64, 0.5)
+    call = limit.begin(1.0)
+    limit.set_workers(0, [limit.report, IDLE], 64, 1.5)
+    limit.end(call, 1.8, Outcome.ANSWERED)
+    limit.set_workers(0, [limit.report, IDLE], 64, 2.5)
+
+    limit.begin(2.6)
+    limit.tick(2.6)
+    limit.tick(2.65)
+
+    assert limit.limit > 16

@@ -192,7 +192,7 @@ def test_the_limits_follow_a_capacity_that_halves_and_comes_back(seed: int) -> N
 
 def test_a_leader_takes_back_what_it_took_for_held_of_a_burst_that_is_refused() -> None:
     limit = ConcurrencyLimit(256)
-    limit.set_workers(0, [limit.report, Report(0, 0)], 256, 0.0)
+    limit.set_workers(0, [limit.report, Report(0, 0)], 256, 1.0)
     calls = [limit.begin(0.0) for _ in range(80)]
 
     for call in calls[48:]:
@@ -204,7 +204,7 @@ def test_a_leader_takes_back_what_it_took_for_held_of_a_burst_that_is_refused() 
 
 def test_a_first_call_that_is_refused_beside_others_opens_nothing() -> None:
     limit = ConcurrencyLimit(64)
-    limit.set_workers(1, [Report(0, 0), Report(0, 0)], 64, 0.0)
+    limit.set_workers(1, [Report(0, 0), Report(0, 0)], 64, 1.0)
 
     limit.end(limit.begin(0.0), 0.1, Outcome.REFUSED)
 
@@ -214,11 +214,11 @@ def test_a_first_call_that_is_refused_beside_others_opens_nothing() -> None:
 def test_the_only_call_of_all_workers_that_is_refused_says_nothing_of_their_number() -> None:
     limit = ConcurrencyLimit(16)
     for _ in range(10):
-        limit.set_workers(0, [limit.report, Report(0, 0)], 16, 0.0)
+        limit.set_workers(0, [limit.report, Report(0, 0)], 16, 1.0)
         limit.tick(0.0)
         limit.end(limit.begin(0.0), 0.1, Outcome.REFUSED)
 
-    limit.set_workers(0, [limit.report, Report(0, 0)], 16, 0.0)
+    limit.set_workers(0, [limit.report, Report(0, 0)], 16, 1.0)
 
     assert limit.limit == 16
 
@@ -227,7 +227,7 @@ def test_a_worker_takes_an_even_part_of_what_the_first_one_with_calls_says() -> 
     limit = ConcurrencyLimit(64)
     reports = [Report(0, 12), Report(40, 60), limit.report]
     for _ in range(4):
-        limit.set_workers(2, reports, 64, 0.0)
+        limit.set_workers(2, reports, 64, 1.0)
 
     assert (limit.limit, limit.reason) == (20, "others")
 
@@ -235,6 +235,6 @@ def test_a_worker_takes_an_even_part_of_what_the_first_one_with_calls_says() -> 
 def test_a_limit_that_does_not_adapt_follows_only_its_ceiling() -> None:
     limit = ConcurrencyLimit(64, is_adaptive=False)
 
-    limit.set_workers(1, [Report(40, 60), Report(0, 0)], 32, 0.0)
+    limit.set_workers(1, [Report(40, 60), Report(0, 0)], 32, 1.0)
 
     assert limit.limit == 32
