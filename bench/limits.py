@@ -12,7 +12,6 @@ from typing import NamedTuple
 from app.domain.concurrency import ConcurrencyLimit
 from tests.unit.domain.simulated_upstream import Caller, Simulation, always, log_normal
 
-ALLOWED = 512
 _FIRST_SEED = 7_000
 _JOINS_AT_S = 20.0
 
@@ -20,7 +19,8 @@ _JOINS_AT_S = 20.0
 class Case(NamedTuple):
     """Workers at an upstream: 0 are one that another joins; it is counted from `from_s` on, up to `to_s`.
 
-    The first by name begins up to `late_s` after the others, by the seed.
+    `allowed` are the calls in flight that all workers may have together, `capacity` those that are served at once. The
+    first by name begins up to `late_s` after the others, by the seed. `least` is the bar of the capacity used.
     """
 
     mode: str
@@ -30,6 +30,9 @@ class Case(NamedTuple):
     from_s: float = 6.0
     to_s: float = 46.0
     late_s: float = 0.0
+    allowed: int = 512
+    capacity: int = 96
+    least: float = 0.95
     seeds: int = 40
     first_seed: int = _FIRST_SEED
 
@@ -46,9 +49,12 @@ SHORT = (
     *(Case("queue", workers, sigma) for workers, sigma in ((1, 0), (2, 0), (2, 0.2), (2, 0.6), (4, 0), (4, 0.2))),
     *(Case("queue", workers, sigma, late_s=2) for workers, sigma in ((2, 0), (2, 0.2), (4, 0), (4, 0.2))),
     Case("queue", 0, 0, from_s=_JOINS_AT_S, to_s=60),
-    *(Case("refuse", workers, 0) for workers in (1, 2, 4)),
-    Case("refuse", 2, 0, late_s=2),
-    Case("refuse", 0, 0, from_s=_JOINS_AT_S, to_s=60),
+    # From the first call on, as rows d and e of the benchmarks.
+    Case("queue", 2, 0, from_s=1, to_s=31, allowed=128, least=0.97),
+    Case("queue", 2, 0, 2.0, from_s=1, to_s=61, allowed=576, capacity=512, least=0.97),
+    *(Case("refuse", workers, 0, capacity=64, least=0.9) for workers in (1, 2, 4)),
+    Case("refuse", 2, 0, late_s=2, capacity=64, least=0.9),
+    Case("refuse", 0, 0, from_s=_JOINS_AT_S, to_s=60, capacity=64, least=0.9),
 )
 LONG = tuple(
     Case("queue", workers, 0.6, answer_s, 20 * answer_s, 80 * answer_s, seeds=12, first_seed=100)
@@ -61,15 +67,15 @@ def simulate(case: Case, seed: int) -> Outcome:
     """Run one seed."""
     starts = [1 + 0.03 * place for place in range(case.workers or 1)]
     starts[0] += random.Random(seed).uniform(0, case.late_s)
-    callers = [Caller(ConcurrencyLimit(ALLOWED), starts_at=at) for at in starts]
+    callers = [Caller(ConcurrencyLimit(case.allowed), starts_at=at) for at in starts]
     if not case.workers:
-        callers.append(Caller(ConcurrencyLimit(ALLOWED), joins_at=_JOINS_AT_S, starts_at=_JOINS_AT_S + 1))
+        callers.append(Caller(ConcurrencyLimit(case.allowed), joins_at=_JOINS_AT_S, starts_at=_JOINS_AT_S + 1))
     simulation = Simulation(
         callers,
-        capacity=lambda _: 96 if case.mode == "queue" else 64,
+        capacity=lambda _: case.capacity,
         service_s=log_normal(case.answer_s, case.sigma) if case.sigma else always(case.answer_s),
         mode=case.mode,
-        allowed=ALLOWED,
+        allowed=case.allowed,
         seed=seed,
     )
     simulation.run(case.from_s)
@@ -81,15 +87,17 @@ def simulate(case: Case, seed: int) -> Outcome:
 def described(case: Case, outcomes: Sequence[Outcome]) -> str:
     """Return one line of the medians, and of the seeds that are past a bar."""
     is_queue = case.mode == "queue"
-    least, most = (0.95, 1.5) if is_queue else (0.9, 0.02)
+    most = 1.5 if is_queue else 0.02
     values = [each.latency if is_queue else each.refused for each in outcomes]
     used = [each.used for each in outcomes]
+    workers = f"{case.workers} workers" if case.workers else "one joins one"
+    late = f"the first up to {case.late_s:g} s late, " if case.late_s else ""
+    past = sum(value > most for value in values) / len(values)
+    below = sum(value < case.least for value in used) / len(used)
     return (
-        f"{case.mode}, {f'{case.workers} workers' if case.workers else 'one joins one'}, "
-        f"{f'the first up to {case.late_s:g} s late, ' if case.late_s else ''}sigma {case.sigma:g}, "
-        f"answers of {case.answer_s:g} s: {'latency' if is_queue else 'refused'} {statistics.median(values):.4g}, "
-        f"{sum(value > most for value in values) / len(values):.0%} past {most:g}; "
-        f"used {statistics.median(used):.3f}, {sum(value < least for value in used) / len(used):.0%} below {least:g}"
+        f"{case.mode}, {workers}, {late}sigma {case.sigma:g}, answers of {case.answer_s:g} s, {case.allowed} allowed: "
+        f"{'latency' if is_queue else 'refused'} {statistics.median(values):.4g}, {past:.0%} past {most:g}; "
+        f"used {statistics.median(used):.3f}, {below:.0%} below {case.least:g}"
     )
 
 

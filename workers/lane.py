@@ -148,7 +148,7 @@ class Lane:
             elsewhere = sum(max(state.in_flight, state.slots) for number, state in enumerate(states) if number != place)
             self.slots = min(share, self._next_slots, max(self._max_in_flight - elsewhere, 0))
             self._next_slots = share
-        reports = [Report(state.in_flight, state.bound, state.leads_since) for state in states]
+        reports = [Report(state.in_flight, state.bound, state.leads_since, state.at) for state in states]
         self.limit.set_workers(place, reports, self._next_slots, self._clock())
         self._make_room()
 
@@ -169,7 +169,7 @@ class Lane:
         bound_by = self.limit.reason if self.limit.limit < self.slots else "ceiling"
         if slots < min(self.slots, self.limit.prospect):
             bound_by = "rate"
-        return LaneState(slots, self.lines_per_s, self.paused, bound_by, *self.limit.report)
+        return LaneState(slots, self.lines_per_s, self.paused, bound_by, *self.limit.report(now))
 
     def has_sped_up(self, after_s: float, times: float) -> bool:
         """Return whether lines have become so many times as fast as was measured last, at least so long ago."""

@@ -29,7 +29,7 @@ _MATERIAL = 0.03
 # answers longer? Fewer calls tell.
 _SURPRISE = 4.0
 _TEST = 0.8
-# Reports that were wrong are remembered for as long as their calls may last: there is one a second.
+# Times that are in doubt are remembered for as long as calls may last: at most one comes each second.
 _DOUBTS = 1_000
 # Calls in flight from this part of the limit on show that it holds; fewer show nothing of what is above them.
 _FULL = 0.85
@@ -60,17 +60,19 @@ class ByLatency:
         self.settled = math.inf
         self.reason = "latency"
         self._estimate = KneeEstimate()
-        # Reports of others that were wrong by the time of the next.
-        self._doubted: deque[int] = deque(maxlen=_DOUBTS)
+        # From when to when others may have had other calls in flight than was known.
+        self._doubted: deque[tuple[float, float]] = deque(maxlen=_DOUBTS)
         self._changed_at = -math.inf
         self._settled = 0
         # Whether the bound is off the knee for one cohort.
         self._looks_aside = False
+        # When it was last lowered because of a surprise, and what it was before; None where it has moved since.
+        self._lowered: tuple[float, float, float, str] | None = None
 
     def follow(self, bound: float) -> None:
         """Take over what another worker found."""
         self.bound = self.settled = bound
-        self._looks_aside, self._settled = False, 0
+        self._looks_aside, self._settled, self._lowered = False, 0, None
         self.reason = "others"
 
     def heed(self, bound: float, held: int) -> None:
@@ -78,14 +80,17 @@ class ByLatency:
         if self.bound == math.inf:
             self.follow(max(bound, _TEST * held))
 
-    def doubt(self, report: int) -> None:
-        """Leave out what was learned since this report of others, and of cohorts that began with it."""
-        self._doubted.append(report)
-        self._estimate.drop_from(report)
+    def doubt(self, since: float, now: float) -> None:
+        """Leave out what cohorts told that began from then to now, or are still to tell, and what surprised in them."""
+        self._doubted.append((since, now))
+        self._estimate.drop_from(since)
+        if self._lowered is not None and self._lowered[0] >= since:
+            _, self.bound, self.settled, self.reason = self._lowered
+            self._lowered, self._changed_at = None, now
 
     def learn(self, cohort: Cohort, now: float, *, may_move: bool) -> bool:
         """Take in a cohort of which most has ended; return whether the bound has moved."""
-        if cohort.report in self._doubted:
+        if any(since <= cohort.began_at <= until for since, until in self._doubted):
             return False
         point = cohort.point(_FLOOR_S)
         surprise = self._estimate.add(point)
@@ -97,7 +102,9 @@ class ByLatency:
         if abs(surprise) > _SURPRISE and is_tested:
             self._estimate.forget(1)
             if surprise > 0:
+                lowered = (now, self.bound, self.settled, self.reason)
                 self._move(_TEST * min(in_flight, self.bound), "probing", now)
+                self._lowered = lowered
         elif self._estimate.knee.free > 0.5:
             if is_tested and in_flight > _FULL * self.bound:
                 growth = _GROWTH if self._estimate.knee.free < _CERTAIN else _FAST_GROWTH
@@ -125,7 +132,7 @@ class ByLatency:
 
     def _move(self, bound: float, reason: str, now: float) -> None:
         self.bound, self.reason = max(bound, 1.0), reason
-        self._changed_at = now
+        self._changed_at, self._lowered = now, None
         if not self._looks_aside:
             self.settled = self.bound
 

@@ -27,9 +27,6 @@ _RISE_PER_S = 1_000.0
 # but so many at least, and not of a shorter time.
 _MIN_COHORT = 16
 _MIN_COHORT_S = 0.05
-# Where the calls in flight of others moved by so much from one report to the next, as a part of those of all, what was
-# learned in between is wrong: it is not known when they did.
-_MOVED = 0.2
 # What is said to others changes by this part or more: where their calls in flight stay as they are, what this worker's
 # own do to latency is seen the better.
 _SAID_ANEW = 0.1
@@ -75,8 +72,6 @@ class ConcurrencyLimit:
         self._risen_at: float | None = None
         self._cohort = Cohort(-math.inf)
         self._cohort_calls = _MIN_COHORT
-        # How many reports of others there have been.
-        self._report = 0
         # What all workers together may have in flight.
         self._total: float = self.limit
         self._fellows = Fellows()
@@ -99,11 +94,10 @@ class ConcurrencyLimit:
         """Return whether one more call may begin."""
         return self.in_flight < self.limit
 
-    @property
-    def report(self) -> Report:
-        """What the other workers of this upstream are to be told."""
+    def report(self, now: float) -> Report:
+        """Return what the other workers of this upstream are to be told."""
         since = self._fellows.leads_since
-        return Report(self.in_flight, self._said, since if since < math.inf else 0.0)
+        return Report(self.in_flight, self._said, since if since < math.inf else 0.0, now)
 
     def set_workers(self, place: int, reports: Sequence[Report], ceiling: int, now: float) -> None:
         """Take in what the workers of this upstream said last; called once a second, also where there is but this one.
@@ -115,11 +109,12 @@ class ConcurrencyLimit:
             now: this instant. Where clocks differ, of two that begin together the later one may come to lead.
         """
         fellows, were_settling, was_told = self._fellows, self._fellows.are_settling, self._fellows.bound is not None
-        elsewhere = fellows.in_flight
         fellows.hear(place, reports, self.in_flight, now, is_starting=self.reason == "starting")
-        if abs(fellows.in_flight - elsewhere) > _MOVED * (fellows.in_flight + self.in_flight):
-            self._latency.doubt(self._report)
-        self._report += 1
+        if fellows.wrong_since is not None:
+            self._latency.doubt(fellows.wrong_since, now)
+            if self._cohort.began_at >= fellows.wrong_since:
+                # The next one is left out too: what waits in the upstream is still of the calls there were before.
+                self._cohort = Cohort(now)
         self.ceiling, self._cap = max(ceiling, 1), math.inf
         if not self._is_adaptive:
             self.limit = self.ceiling
@@ -148,7 +143,7 @@ class ConcurrencyLimit:
         cohort.in_flight_sum += beside
         if cohort.calls >= self._cohort_calls and now - cohort.began_at >= _MIN_COHORT_S:
             cohort.is_closed = True
-            self._cohort = Cohort(now, self._report)
+            self._cohort = Cohort(now)
         return Call(cohort, now, beside)
 
     def end(self, call: Call, now: float, outcome: Outcome) -> None:

@@ -21,6 +21,11 @@ _WAITING = 1
 # leaves in one of these is not taken at once, or it would be missing when it goes on.
 _REMEMBERED = 3
 _DIPS = 2
+# Where the calls in flight of others moved by so much from one report to the next, as a part of those of all, what was
+# learned in between is wrong: it is not known when they did.
+_MOVED = 0.2
+# A report is not older than this when it is heard, whatever the clock of its worker says.
+_OLDEST_S = 1.1
 
 
 class Report(NamedTuple):
@@ -30,11 +35,13 @@ class Report(NamedTuple):
         in_flight: its calls in flight.
         bound: how many calls all workers should have in flight together; 0 where it knows of no bound.
         leads_since: the instant from which it leads, as far as it knows, above 0; 0 where it does not.
+        at: when it says so.
     """
 
     in_flight: int
     bound: int
     leads_since: float = 0.0
+    at: float = 0.0
 
 
 class Fellows:
@@ -50,10 +57,13 @@ class Fellows:
         # What the leader says, if that is another one; the least that any other says. None where nobody says any.
         self.bound: int | None = None
         self.least: int | None = None
+        # From when on they may have had other calls in flight than was known until now; None where it was about that.
+        self.wrong_since: float | None = None
         self._settling = 0
         self._waiting = 0
-        # The calls in flight of each, by place, as reported lately; the most that others had together.
-        self._recent: deque[list[int]] = deque(maxlen=_REMEMBERED)
+        # What each said lately, by place, and when that was heard; the most calls in flight that others had together.
+        self._recent: deque[Sequence[Report]] = deque(maxlen=_REMEMBERED)
+        self._heard_at = -math.inf
         self._most = 0
 
     @property
@@ -76,9 +86,11 @@ class Fellows:
         others = [report for number, report in enumerate(reports) if number != place]
         if len(reports) != self.workers:
             self._recent.clear()
-        self._recent.append([report.in_flight for report in reports])
-        self._most = max(sum(recent) - recent[place] for recent in list(self._recent)[-_DIPS:])
-        has_called = own > 0 or any(recent[place] for recent in self._recent)
+        self.wrong_since = self._find_wrong(place, reports, own)
+        self._recent.append(reports)
+        self._heard_at = now
+        self._most = max(_elsewhere(recent, place) for recent in list(self._recent)[-_DIPS:])
+        has_called = own > 0 or any(recent[place].in_flight for recent in self._recent)
         if not has_called:
             self.leads_since = math.inf
         leader, since = self._leader(place, reports)
@@ -90,7 +102,7 @@ class Fellows:
             self._settling = _SETTLING
         elif self._settling:
             self._settling -= 1
-        self.workers, self.in_flight = len(reports), sum(report.in_flight for report in others)
+        self.workers, self.in_flight = len(reports), _elsewhere(reports, place)
         self.leads = leader == place
         if not self.leads:
             self.leads_since = math.inf
@@ -104,10 +116,25 @@ class Fellows:
         since = {
             number: reports[number].leads_since or math.inf
             for number, recent in enumerate(zip(*self._recent, strict=True))
-            if any(recent)
+            if any(report.in_flight for report in recent)
         }
         since[place] = self.leads_since
         return min(since.items(), key=lambda each: (each[1], each[0]))
+
+    def _find_wrong(self, place: int, reports: Sequence[Report], own: int) -> float | None:
+        elsewhere = _elsewhere(reports, place)
+        most = _MOVED * (elsewhere + own)
+        if abs(elsewhere - self.in_flight) <= most:
+            return None
+        if self._recent:
+            # Each moved at some time after it had said what it had before.
+            pairs = [pair for number, pair in enumerate(zip(self._recent[-1], reports, strict=True)) if number != place]
+            off = 0
+            for before, after in sorted(pairs, key=lambda pair: pair[0].at):
+                off += after.in_flight - before.in_flight
+                if abs(off) > most:
+                    return min(max(before.at, self._heard_at - _OLDEST_S), self._heard_at)
+        return self._heard_at
 
     def held(self, own: int) -> int:
         """Return the calls in flight of all; those who begin with this one have some, though they haven't said so."""
@@ -123,3 +150,7 @@ class Fellows:
             return part
         # Between bounds, for what the others said may be wrong by now.
         return min(max(bound - self._most, part / 2), part * 2)
+
+
+def _elsewhere(reports: Sequence[Report], place: int) -> int:
+    return sum(report.in_flight for number, report in enumerate(reports) if number != place)

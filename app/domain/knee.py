@@ -45,12 +45,10 @@ _SLOPES = (0.5, 1.0, 2.0)
 class Cohort:
     """Calls that began one after the other; `latencies` are seconds, of those that were answered so far."""
 
-    __slots__ = ("began_at", "calls", "in_flight_sum", "is_closed", "is_scored", "latencies", "report")
+    __slots__ = ("began_at", "calls", "in_flight_sum", "is_closed", "is_scored", "latencies")
 
-    def __init__(self, began_at: float, report: int = 0) -> None:
+    def __init__(self, began_at: float) -> None:
         self.began_at = began_at
-        # The number of the report of others that counted when it began.
-        self.report = report
         self.calls = 0
         self.in_flight_sum = 0
         self.latencies: list[float] = []
@@ -67,16 +65,16 @@ class Cohort:
         logs = [math.log(max(latency, floor_s)) for latency in fastest]
         mean = sum(logs) / len(logs)
         variance = _NOISE**2 + sum((each - mean) ** 2 for each in logs) / len(logs) / self.calls
-        return Point(math.log(max(self.mean_in_flight, 1.0)), mean, variance, self.report)
+        return Point(math.log(max(self.mean_in_flight, 1.0)), mean, variance, self.began_at)
 
 
 class Point(NamedTuple):
-    """Logarithms of calls in flight and of latency in seconds, the variance of the second, and the cohort's report."""
+    """Logarithms of calls in flight and of latency in seconds, the variance of the second, when the cohort began."""
 
     in_flight: float
     latency: float
     variance: float
-    report: int = 0
+    began_at: float = 0.0
 
 
 class Knee(NamedTuple):
@@ -114,9 +112,9 @@ class KneeEstimate:
         """Drop all but the last cohorts."""
         self._points = deque(list(self._points)[-kept:] if kept else [], maxlen=_REMEMBERED)
 
-    def drop_from(self, report: int) -> None:
-        """Drop the cohorts that began with this report of others or a later one."""
-        self._points = deque((point for point in self._points if point.report < report), maxlen=_REMEMBERED)
+    def drop_from(self, at: float) -> None:
+        """Drop the cohorts that began at this instant or later."""
+        self._points = deque((point for point in self._points if point.began_at < at), maxlen=_REMEMBERED)
         self.knee = _fit(list(self._points)) if self._points else _UNKNOWN
 
     def _surprise(self, point: Point) -> float:

@@ -99,6 +99,8 @@ class LaneState(NamedTuple):
     bound: int = 0
     # The instant, in seconds since the epoch, from which it looks for that bound for all; 0 where another does.
     leads_since: float = 0.0
+    # When it says so, in seconds since the epoch.
+    at: float = 0.0
 
 
 class WorkerState(NamedTuple):

@@ -167,7 +167,7 @@ class Simulation:
         if self.now >= caller.ends_at:
             self._reports.pop(place, None)
             return
-        self._reports[place] = caller.limit.report
+        self._reports[place] = caller.limit.report(self.now)
         places = sorted(self._reports)
         ceiling = self._allowed // len(places) if self._allowed else caller.limit.ceiling
         caller.limit.set_workers(places.index(place), [self._reports[each] for each in places], ceiling, self.now)

@@ -10,17 +10,17 @@ def cohort(latencies: list[float], in_flight: int) -> Cohort:
     return found
 
 
-def point(in_flight: float, latency_s: float, report: int) -> Point:
-    return Point(math.log(in_flight), math.log(latency_s), 0.001, report)
+def point(in_flight: float, latency_s: float, began_at: float) -> Point:
+    return Point(math.log(in_flight), math.log(latency_s), 0.001, began_at)
 
 
-def test_what_was_learned_from_a_report_that_was_wrong_and_since_is_dropped() -> None:
+def test_what_was_learned_of_cohorts_that_began_at_an_instant_or_later_is_dropped() -> None:
     estimate = KneeEstimate()
     for in_flight in (20, 40, 60):
-        estimate.add(point(in_flight, 0.25, report=0))
+        estimate.add(point(in_flight, 0.25, began_at=0))
     before = estimate.knee
     for in_flight in (80, 100, 120):
-        estimate.add(point(in_flight, 0.25 * in_flight / 60, report=1))
+        estimate.add(point(in_flight, 0.25 * in_flight / 60, began_at=1))
     misled = estimate.knee
 
     estimate.drop_from(1)
@@ -32,7 +32,7 @@ def test_what_was_learned_from_a_report_that_was_wrong_and_since_is_dropped() ->
 def test_without_any_cohort_nothing_is_known() -> None:
     estimate = KneeEstimate()
     unknown = estimate.knee
-    estimate.add(point(20, 0.25, report=0))
+    estimate.add(point(20, 0.25, began_at=0))
 
     estimate.drop_from(0)
 
