@@ -81,7 +81,7 @@ class ByLatency:
             self.follow(max(bound, _TEST * held))
 
     def doubt(self, since: float, now: float) -> None:
-        """Leave out what cohorts told that began from then to now, or are still to tell, and what surprised in them."""
+        """Leave out what cohorts that began from then to now told or will tell; undo a cut for a surprise since."""
         self._doubted.append((since, now))
         self._estimate.drop_from(since)
         if self._lowered is not None and self._lowered[0] >= since:

@@ -24,7 +24,7 @@ _DIPS = 2
 # Where the calls in flight of others moved by so much from one report to the next, as a part of those of all, what was
 # learned in between is wrong: it is not known when they did.
 _MOVED = 0.2
-# A report is not older than this when it is heard, whatever the clock of its worker says.
+# A report is taken to be no older than this when it is heard, whatever the clock of its worker says.
 _OLDEST_S = 1.1
 
 

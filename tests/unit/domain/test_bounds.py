@@ -45,12 +45,21 @@ def test_a_surprise_from_before_a_time_in_doubt_stays(surprised: ByLatency) -> N
     assert surprised.bound == pytest.approx(64)
 
 
-def test_a_surprise_is_not_taken_back_once_the_bound_has_moved_for_another_reason(surprised: ByLatency) -> None:
+def test_a_surprise_is_not_taken_back_once_another_worker_has_said_what_the_bound_is(surprised: ByLatency) -> None:
     surprised.follow(50)
 
     surprised.doubt(1.9, 2.6)
 
     assert surprised.bound == 50
+
+
+def test_a_surprise_is_not_taken_back_once_the_bound_has_moved_for_another_reason(surprised: ByLatency) -> None:
+    surprised.learn(cohort(2.45, 0.25, 62), 2.7, may_move=True)
+    assert 64 < surprised.bound < math.inf
+
+    surprised.doubt(1.9, 2.8)
+
+    assert 64 < surprised.bound < math.inf
 
 
 def test_a_cohort_of_a_time_in_doubt_that_ends_later_tells_nothing(surprised: ByLatency) -> None:

@@ -199,6 +199,19 @@ def test_the_limits_follow_a_capacity_that_halves_and_comes_back(seed: int) -> N
     assert mean_limit(callers, 80, 100) > 85
 
 
+def test_calls_that_begin_after_a_move_of_others_tell_nothing_together_with_those_from_before() -> None:
+    limit = ConcurrencyLimit(256)
+    limit.set_workers(0, [limit.report(1.0), Report(0, 0, at=0.9)], 256, 1.0)
+    for number in range(20):
+        limit.begin(1.1 + 0.01 * number)
+    open_before = limit.begin(1.9).cohort
+
+    limit.set_workers(0, [limit.report(2.0), Report(200, 0, at=1.9)], 256, 2.0)
+
+    assert open_before.began_at > 0.9
+    assert limit.begin(2.1).cohort.began_at == 2.0
+
+
 def test_a_leader_takes_back_what_it_took_for_held_of_a_burst_that_is_refused() -> None:
     limit = ConcurrencyLimit(256)
     limit.set_workers(0, [limit.report(1.0), Report(0, 0)], 256, 1.0)
