@@ -32,13 +32,12 @@ class Services:
 
 
 @pytest.fixture
-def services(monkeypatch: pytest.MonkeyPatch) -> Iterator[Services]:
+def services(monkeypatch: pytest.MonkeyPatch) -> Services:
     services = Services()
     monkeypatch.setattr(control_tasks, "control", lambda: services)
     # As a worker does before it starts: the first calls of an unbound task are not for several threads at once.
     control_tasks.app.finalize()
-    yield services
-    services.let_go.set()
+    return services
 
 
 @pytest.fixture
