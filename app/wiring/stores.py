@@ -8,6 +8,7 @@ from sqlalchemy import Engine
 from app.adapters.blobs.local import LocalBlobs
 from app.adapters.clock import SystemClock
 from app.adapters.db.batch_store import SqlBatchStore
+from app.adapters.db.deployment_store import SqlDeployment
 from app.adapters.db.engine import open_engine
 from app.adapters.db.file_store import SqlFileStore
 from app.adapters.db.key_store import SqlIdempotencyStore, SqlKeyStore
@@ -24,6 +25,7 @@ class Stores:
     """Everything that keeps state, opened once a process."""
 
     engine: Engine
+    deployment: SqlDeployment
     files: SqlFileStore
     batches: SqlBatchStore
     results: SqlResultStore
@@ -39,6 +41,7 @@ def open_stores(settings: Settings) -> Stores:
     engine = open_engine(settings.database_url)
     return Stores(
         engine=engine,
+        deployment=SqlDeployment(engine),
         files=SqlFileStore(engine),
         batches=SqlBatchStore(engine),
         results=SqlResultStore(engine),

@@ -1,3 +1,4 @@
+import re
 from collections.abc import Iterator
 from pathlib import Path
 
@@ -8,10 +9,12 @@ from alembic.runtime.migration import MigrationContext
 from sqlalchemy import Engine, inspect
 
 from app.adapters.db.batch_store import SqlBatchStore
+from app.adapters.db.deployment_store import SqlDeployment
 from app.adapters.db.engine import open_engine
 from app.adapters.db.migrate import migrate, unmigrate
 from app.adapters.db.result_store import SqlResultStore
 from app.adapters.db.tables import metadata
+from app.domain.errors import Unavailable
 from app.domain.result import NO_USAGE, Result
 from app.services.ports import Progress
 
@@ -109,3 +112,39 @@ def test_what_runs_survives_the_way_back_from_several_upstreams(engine: Engine) 
     with engine.connect() as connection:
         query = sa.text("SELECT id, total, tasks_dispatched FROM batches")
         assert connection.execute(query).all() == [("batch_1", 101, 2)]
+
+
+def test_a_database_has_one_deployment_id_for_as_long_as_it_lives(engine: Engine) -> None:
+    migrate(engine)
+    first = SqlDeployment(engine).id
+
+    migrate(engine)
+
+    assert re.fullmatch("[0-9a-f]{20}", first)
+    assert SqlDeployment(engine).id == first
+    with engine.connect() as connection:
+        assert connection.execute(sa.text("SELECT id, storage FROM deployment")).all() == [(first, None)]
+
+
+def test_two_databases_have_two_deployment_ids(tmp_path: Path) -> None:
+    engines = [open_engine(f"sqlite:///{tmp_path / name}") for name in ("one.db", "two.db")]
+    for each in engines:
+        migrate(each)
+
+    found = {SqlDeployment(each).id for each in engines}
+
+    for each in engines:
+        each.dispose()
+    assert len(found) == 2
+
+
+def test_a_database_without_a_deployment_id_is_unavailable(engine: Engine) -> None:
+    migrate(engine, "0003")
+    with pytest.raises(Unavailable):
+        _ = SqlDeployment(engine).id
+    migrate(engine)
+    with engine.begin() as connection:
+        connection.execute(sa.text("DELETE FROM deployment"))
+
+    with pytest.raises(Unavailable, match="wylon migrate"):
+        _ = SqlDeployment(engine).id

@@ -21,6 +21,15 @@ metadata = MetaData()
 # SQLite counts up by itself only in a column that is INTEGER to the letter.
 _Sequence = BigInteger().with_variant(Integer, "sqlite")
 
+deployment = Table(
+    "deployment",
+    metadata,
+    # Made by the migration: the table has this one row for as long as the database lives.
+    Column("id", String(32), primary_key=True),
+    # The id in the marker of the storage; null until `migrate` has marked one.
+    Column("storage", String(32)),
+)
+
 batches = Table(
     "batches",
     metadata,
@@ -40,6 +49,7 @@ batches = Table(
     Column("errors", JSON),
     Column("input_blob", String(255)),
     Column("plan_blob", String(255)),
+    Column("plan_digest", String(32)),
     Column("lines_per_task", Integer, nullable=False, server_default="1"),
     Column("tasks", Integer, nullable=False, server_default="0"),
     Column("tasks_dispatched", Integer, nullable=False, server_default="0"),

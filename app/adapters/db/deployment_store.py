@@ -1,0 +1,30 @@
+"""The identity of the deployment: a random id that the first migration of its database makes."""
+
+from functools import cached_property
+
+from sqlalchemy import Engine, select
+from sqlalchemy.exc import ProgrammingError
+
+from app.adapters.db.engine import reading
+from app.adapters.db.tables import deployment
+from app.domain.errors import Unavailable
+
+
+class SqlDeployment:
+    """The one row of the table `deployment`."""
+
+    def __init__(self, engine: Engine) -> None:
+        self._engine = engine
+
+    @cached_property
+    def id(self) -> str:
+        """The deployment's id, read once a process; Unavailable where the database does not answer or has none."""
+        try:
+            with reading(self._engine) as connection:
+                found = connection.scalar(select(deployment.c.id))
+        except ProgrammingError:
+            # PostgreSQL says so of a table that is not there.
+            found = None
+        if found is None:
+            raise Unavailable("The database has no deployment id: run `wylon migrate`.")
+        return found
