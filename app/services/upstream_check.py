@@ -1,4 +1,4 @@
-"""Whether each server of each upstream answers, found out by one call to each."""
+"""Whether each server of each upstream answers, found out by its list of models and by one call."""
 
 import asyncio
 import re
@@ -75,6 +75,7 @@ class UpstreamCheckService:
         endpoints: those that a batch may be for.
         open_server: returns the server of an upstream at one of its URLs.
         patience_s: how long a server has for its list of models, and again for the call.
+        may_stop_at_list: a server that lists a model for its lines is fine; it is not called, as a call may cost money.
     """
 
     def __init__(
@@ -83,11 +84,14 @@ class UpstreamCheckService:
         endpoints: Sequence[str],
         open_server: Callable[[UpstreamSpec, str], Server],
         patience_s: float,
+        *,
+        may_stop_at_list: bool = False,
     ) -> None:
         self._routes = routes
         self._endpoints = endpoints
         self._open_server = open_server
         self._patience_s = patience_s
+        self._may_stop_at_list = may_stop_at_list
 
     async def check(self, specs: Sequence[UpstreamSpec]) -> list[ServerCheck]:
         """Return what each server does, in the order of the specs and their URLs."""
@@ -102,7 +106,11 @@ class UpstreamCheckService:
             except TimeoutError:
                 listed = None
             question = self._question(spec, listed)
-            if question is None:
+            if question is not None and self._may_stop_at_list and listed is not None:
+                unlisted = _unlisted(spec, listed)
+                is_fine = not unlisted
+                outcome = f"does not list {', '.join(unlisted)}" if unlisted else f"lists {question.model}"
+            elif question is None:
                 is_fine, outcome = await self._without_model(spec, server, listed)
             else:
                 is_fine, outcome = await self._with_model(spec, server, question)
@@ -126,9 +134,13 @@ class UpstreamCheckService:
             if not any(endpoint in _SMALLEST for endpoint in self._endpoints_of(spec)):
                 return True, "lists its models; there is no call to try its endpoints by"
             return False, "lists no model that lines for this upstream may name"
-        answer = await self._ask(server, _Question(_CHAT, "none"))
+        question = _Question(_CHAT, "none")
+        answer = await self._ask(server, question)
         if answer.status in _KEY_REFUSED or answer.error is not None:
             return False, self._trouble(spec, answer, None)
+        is_model_missing = _lacks_model(answer.status, _message_in(answer.body), question.model)
+        if answer.status in _ENDPOINT_MISSING and not is_model_missing:
+            return False, f"{answer.status} at {_CHAT.removeprefix('/v1')} below this URL: does the URL lack /v1?"
         return False, "lists no models: name one in full in models, so that it can be tried"
 
     async def _ask(self, server: Server, question: _Question) -> Answer:

@@ -15,6 +15,10 @@ def build_catalog(settings: Settings) -> UnitedCatalog:
     return UnitedCatalog(catalogs, settings.routes, settings.endpoints)
 
 
-def build_upstream_check(settings: Settings, patience_s: float) -> UpstreamCheckService:
-    """Build what tries each server once."""
-    return UpstreamCheckService(settings.routes, settings.endpoints, ProbedServer, patience_s)
+def build_upstream_check(
+    settings: Settings, patience_s: float, *, may_stop_at_list: bool = False
+) -> UpstreamCheckService:
+    """Build the check that tries each server once."""
+    return UpstreamCheckService(
+        settings.routes, settings.endpoints, ProbedServer, patience_s, may_stop_at_list=may_stop_at_list
+    )

@@ -131,3 +131,23 @@ def test_the_command_line_submits_waits_and_fetches(deployed: Deployed, tmp_path
     found = custom_ids(json.loads(line) for line in output.read_text().splitlines())
     assert found == ["bad", *(f"id-{number}" for number in range(1, 10))]
     assert custom_ids(json.loads(line) for line in errors.read_text().splitlines()) == ["id-0"]
+
+
+def test_a_batch_without_a_successful_line_ends_the_command_with_1_and_the_most_frequent_error(
+    deployed: Deployed, tmp_path: Path
+) -> None:
+    source = tmp_path / "in.jsonl"
+    source.write_bytes(b"\n".join(request_lines(3, "[[fail:400]]")))
+
+    done = subprocess.run(
+        [WYLON, "submit", source, "--wait", "--base-url", deployed.base_url],
+        env=environ_of({"API_KEY": API_KEY}),
+        cwd=tmp_path,
+        capture_output=True,
+        text=True,
+        timeout=60,
+    )
+
+    assert done.returncode == 1
+    assert "All 3 lines failed; the most frequent error, 3 times:" in done.stderr
+    assert "HTTP 400: " in done.stderr

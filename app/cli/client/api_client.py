@@ -1,6 +1,6 @@
 """Calls to the API, with its errors as one readable line."""
 
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
 from pathlib import Path
 from typing import Any, BinaryIO, NamedTuple, Self
 
@@ -77,6 +77,17 @@ class ApiClient:
                 with path.open("wb") as file:
                     for piece in answer.iter_bytes():
                         file.write(piece)
+        except httpx.HTTPError as fault:
+            raise self._away(fault) from None
+
+    def lines(self, file_id: str) -> Iterator[str]:
+        """Yield the lines of a file's content, one in memory at a time."""
+        try:
+            with self._http.stream("GET", f"{self._base_url}/files/{file_id}/content") as answer:
+                if answer.is_error:
+                    answer.read()
+                _check(answer)
+                yield from answer.iter_lines()
         except httpx.HTTPError as fault:
             raise self._away(fault) from None
 

@@ -38,7 +38,7 @@ def list_batches(client: ApiClient, limit: int) -> None:
 
 @click.command(short_help="Show a batch.")
 @click.argument("batch_id")
-@click.option("--wait", is_flag=True, help="Show progress until it has ended; exit 0 only if it completed.")
+@click.option("--wait", is_flag=True, help="Show progress until it has ended; exit 0 only if a line succeeded.")
 @click.option("-o", "--output", type=_FILE, help="Wait, then write the results here.")
 @click.option("--errors", type=_FILE, help="Wait, then write the lines that failed here.")
 @talks_to_api

@@ -8,7 +8,8 @@ import click
 from rich.console import Console
 from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeElapsedColumn
 
-from app.cli.client.api_client import ApiAway, ApiClient
+from app.cli.client.api_client import ApiAway, ApiClient, ApiError
+from app.cli.client.failures import most_frequent_error
 
 FINAL_STATUSES = frozenset({"completed", "failed", "expired", "cancelled"})
 # Often enough to look live, seldom enough that a thousand watchers cost nothing.
@@ -49,7 +50,7 @@ def follow(client: ApiClient, batch: dict[str, Any], console: Console) -> dict[s
 def follow_to_end(
     client: ApiClient, batch: dict[str, Any], console: Console, output: Path | None, errors: Path | None
 ) -> None:
-    """Follow a batch, fetch its files, and exit with 1 unless it completed."""
+    """Follow a batch, fetch its files, and exit with 1 unless it completed and a line of it succeeded."""
     try:
         batch = follow(client, batch, console)
     except KeyboardInterrupt:
@@ -63,9 +64,30 @@ def follow_to_end(
     for error in ((batch.get("errors") or {}).get("data") or [])[:10]:
         where = f"line {error['line']}: " if error.get("line") else ""
         console.print(f"{where}{error['message']}", markup=False, soft_wrap=True)
+    _tell_failures(client, batch, console)
     if batch["status"] != "completed":
         console.print(f"{batch['id']} {batch['status']}", markup=False)
         raise click.exceptions.Exit(1)
+    if not batch["request_counts"]["completed"]:
+        raise click.exceptions.Exit(1)
+
+
+def _tell_failures(client: ApiClient, batch: dict[str, Any], console: Console) -> None:
+    """Say how many lines failed, and the most frequent reason."""
+    counts, error_file_id = batch["request_counts"], batch.get("error_file_id")
+    if not counts["failed"] or error_file_id is None:
+        return
+    failed, total = counts["failed"], counts["total"]
+    lines = f"All {total:,} lines" if failed == total else f"{failed:,} of {total:,} lines"
+    try:
+        found = most_frequent_error(client.lines(error_file_id))
+    except ApiError as fault:
+        console.print(f"{lines} failed; the error file can't be read: {fault.message}", markup=False, soft_wrap=True)
+        return
+    if found is not None:
+        reason, count = found
+        console.print(f"{lines} failed; the most frequent error, {count:,} times:", markup=False, soft_wrap=True)
+        console.print(f"  {reason}", markup=False, highlight=False, soft_wrap=True)
 
 
 def _fetch(client: ApiClient, file_id: str | None, path: Path | None, name: str, console: Console) -> None:

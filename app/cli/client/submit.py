@@ -17,7 +17,7 @@ _FILE = click.Path(path_type=Path, dir_okay=False)
 @click.argument("file", type=click.Path(path_type=Path, exists=True, dir_okay=False, readable=True))
 @click.option("--endpoint", default="/v1/chat/completions", show_default=True, help="What the lines ask.")
 @click.option("--window", default="24h", show_default=True, help="How long the batch may take.")
-@click.option("--wait", is_flag=True, help="Show progress until it has ended; exit 0 only if it completed.")
+@click.option("--wait", is_flag=True, help="Show progress until it has ended; exit 0 only if a line succeeded.")
 @click.option("-o", "--output", type=_FILE, help="Wait, then write the results here.")
 @click.option("--errors", type=_FILE, help="Wait, then write the lines that failed here.")
 @talks_to_api

@@ -15,6 +15,7 @@ from app.cli.up.options import child_environ
 from app.cli.up.run_folder import RunFolder, keep_key
 from app.cli.up.signals import SignalWatch
 from app.cli.up.supervisor import Supervisor
+from app.cli.up.upstream_watch import UpstreamWatch
 from app.config import Settings
 from app.wiring.setup import ensure_key, make_data_folder, prepare
 
@@ -49,6 +50,7 @@ class Deployment:
     def run(self, say: Callable[[str], None]) -> None:
         """Run until a signal asks to stop; FolderTaken, BrokerMissing, StartFailed."""
         signals = SignalWatch()
+        upstreams = UpstreamWatch(self._settings)
         with ExitStack() as stack:
             make_data_folder(self._settings)
             self._folder.acquire()
@@ -58,10 +60,12 @@ class Deployment:
             broker = self._embed_broker(stack)
             prepare(self._settings)
             self._admit_key(say)
+            upstreams.start()
             supervisor = Supervisor(self._specs(listener, broker), self._folder)
             stack.callback(supervisor.stop, lambda seconds: _wait_impatiently(signals, seconds))
             self._await_ready(supervisor, signals, say)
             while not signals.is_stopping:
+                upstreams.tell(say)
                 supervisor.tick()
                 signals.wait(_IDLE_LOOK_S if supervisor.is_whole else _LOOK_EVERY_S)
 

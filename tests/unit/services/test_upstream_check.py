@@ -38,9 +38,16 @@ def failure(message: str) -> Answer:
     return Answer(Trouble.AWAY, error=("connection_failed", message))
 
 
-def check(server: Server, *specs: UpstreamSpec, endpoints: tuple[str, ...] = (CHAT, EMBEDDINGS)) -> ServerCheck:
+def check(
+    server: Server,
+    *specs: UpstreamSpec,
+    endpoints: tuple[str, ...] = (CHAT, EMBEDDINGS),
+    may_stop_at_list: bool = False,
+) -> ServerCheck:
     """Return what is found of the last of these upstreams."""
-    service = UpstreamCheckService(Routes(specs), endpoints, lambda spec, url: server, PATIENCE_S)
+    service = UpstreamCheckService(
+        Routes(specs), endpoints, lambda spec, url: server, PATIENCE_S, may_stop_at_list=may_stop_at_list
+    )
     return asyncio.run(service.check(specs[-1:]))[0]
 
 
@@ -167,6 +174,7 @@ def test_a_server_that_wants_a_key_where_none_is_given_says_where_it_goes() -> N
         (failure("No connection to the upstream: ConnectionRefusedError: x (gpu:80)"), "refuses connections"),
         (refusal(401), "401: it wants a key: name the variable that holds it by api_key_env"),
         (refusal(404, "The model `none` does not exist."), "lists no models: name one in full in models, so that it"),
+        (refusal(404, "Not Found"), "404 at /chat/completions below this URL: does the URL lack /v1?"),
     ],
 )
 def test_without_a_model_to_ask_for_it_is_seen_whether_the_server_is_there(answer: Answer, outcome: str) -> None:
@@ -211,3 +219,26 @@ def test_servers_come_in_the_order_of_the_file_and_are_asked_side_by_side() -> N
         ("b", "http://b2/v1"),
         ("a", "http://a/v1"),
     ]
+
+
+def test_at_a_start_a_server_that_lists_its_models_is_not_called() -> None:
+    server = Server(listed=["m", "n"])
+
+    found = check(server, spec("gpu", "*"), may_stop_at_list=True)
+
+    assert (found.is_fine, found.models, server.calls) == (True, ("m", "n"), [])
+
+
+def test_at_a_start_a_named_model_that_is_not_listed_is_told_without_a_call() -> None:
+    server = Server(listed=["other"])
+
+    found = check(server, spec("gpu", "m"), may_stop_at_list=True)
+
+    assert (found.is_fine, found.outcome, server.calls) == (False, "does not list m", [])
+
+
+def test_at_a_start_a_server_that_lists_no_models_is_called() -> None:
+    found = check(Server(refusal(401)), spec("gpu", "m"), may_stop_at_list=True)
+
+    assert not found.is_fine
+    assert found.outcome.startswith("401")

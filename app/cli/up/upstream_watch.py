@@ -1,0 +1,63 @@
+"""Says at the start whether the model servers answer, without holding up the start."""
+
+import asyncio
+import threading
+from collections.abc import Callable, Iterator, Sequence
+
+from app.config import Settings
+from app.services.upstream_check import ServerCheck
+from app.wiring.catalog import build_upstream_check
+
+# A server that takes longer is told as one that does not answer; its lines wait for it all the same.
+_PATIENCE_S = 5.0
+_MAX_SHOWN_MODELS = 4
+
+
+class UpstreamWatch:
+    """Asks each model server once, in a thread of its own."""
+
+    def __init__(self, settings: Settings) -> None:
+        self._settings = settings
+        self._lines: list[str] | None = None
+        self._thread = threading.Thread(target=self._ask, name="upstream-watch", daemon=True)
+        self._is_told = False
+
+    def start(self) -> None:
+        """Begin to ask."""
+        self._thread.start()
+
+    def tell(self, say: Callable[[str], None]) -> None:
+        """Say what was found, once, as soon as it is known."""
+        if self._lines is not None and not self._is_told:
+            self._is_told = True
+            for line in self._lines:
+                say(line)
+
+    def _ask(self) -> None:
+        try:
+            check = build_upstream_check(self._settings, _PATIENCE_S, may_stop_at_list=True)
+            self._lines = list(findings(asyncio.run(check.check(self._settings.upstreams))))
+        except Exception as fault:
+            # A start must not end for want of this check.
+            self._lines = [f"Warning: the model servers could not be checked: {fault}"]
+
+
+def findings(checks: Sequence[ServerCheck]) -> Iterator[str]:
+    """Yield a line for the terminal about each server, and a cure after the last one that does not answer."""
+    for found in checks:
+        name = f"upstream {found.upstream} {found.url}"
+        if found.is_fine:
+            yield f"{name}: {_models(found)}"
+        else:
+            yield f"Warning: {name}: {found.outcome}"
+    if any(not found.is_fine for found in checks):
+        yield "  Requests wait until it answers. Is the URL right, with its /v1? Try: wylon upstreams check"
+
+
+def _models(found: ServerCheck) -> str:
+    models = found.models or ()
+    if not models:
+        return found.outcome
+    more = len(models) - _MAX_SHOWN_MODELS
+    shown = ", ".join(models[:_MAX_SHOWN_MODELS]) + (f", {more} more" if more > 0 else "")
+    return f"answers; models: {shown}"
