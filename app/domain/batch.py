@@ -41,6 +41,12 @@ class LineError:
     param: str | None = None
 
 
+def input_missing(batch: "Batch") -> LineError:
+    """Return the reason of a batch whose input's bytes are gone from the storage."""
+    message = f"The bytes of file {batch.input_file_id} are missing in the storage: upload the file again."
+    return LineError("input_missing", message, param="file_id")
+
+
 class Section(NamedTuple):
     """The part of a batch that is for one upstream: its tasks and its lines, both up to and without their end."""
 

@@ -93,7 +93,7 @@ class BatchService:
             if not once.is_first:
                 return first_answer(find, once.object_id)
             batch = self._new(tenant_id, once.object_id, request, metadata)
-            self._batches.add(batch)
+            self._batches.add(batch, input_at=batch.created_at)
         log.info("batch.created", batch_id=batch.id, tenant_id=tenant_id, input_file_id=batch.input_file_id)
         self._have_validated(batch.id)
         return batch

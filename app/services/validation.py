@@ -7,7 +7,7 @@ from typing import NamedTuple
 
 import structlog
 
-from app.domain.batch import Batch, LineError, cut_into_sections
+from app.domain.batch import Batch, LineError, cut_into_sections, input_missing
 from app.domain.errors import BlobMissing, LineInvalid, StateConflict
 from app.domain.ids import new_token
 from app.domain.lifecycle import Status
@@ -31,7 +31,7 @@ from app.domain.plan import (
 )
 from app.domain.prefix import MAX_GROUPS_AT_ONCE, model_hash
 from app.domain.source_lines import SourceLine, read_lines
-from app.services.ports import BatchStore, Blobs, Clock, FileStore, Planned
+from app.services.ports import BatchStore, Blobs, Clock, Planned
 
 log = structlog.get_logger()
 
@@ -54,7 +54,6 @@ class ValidationService:
 
     Args:
         batches: the rows of batches.
-        files: the rows of files.
         blobs: where the input is and the plan goes.
         clock: the time of day.
         route: returns where a line with this model goes for this endpoint; None where nobody has it.
@@ -65,7 +64,6 @@ class ValidationService:
     def __init__(
         self,
         batches: BatchStore,
-        files: FileStore,
         blobs: Blobs,
         clock: Clock,
         *,
@@ -74,7 +72,6 @@ class ValidationService:
         groups_at_once: int = MAX_GROUPS_AT_ONCE,
     ) -> None:
         self._batches = batches
-        self._files = files
         self._blobs = blobs
         self._clock = clock
         self._route = route
@@ -139,13 +136,12 @@ class ValidationService:
             start = end
 
     def _run(self, check: "_Check", batch: Batch, token: str) -> list[LineError]:
-        file = self._files.get(batch.tenant_id, batch.input_file_id, self._clock.now())
-        if file is not None:
+        # The batch has its bytes from its creation on, whatever becomes of the file.
+        if batch.input_blob is not None:
             with suppress(BlobMissing):
-                check.run(read_lines(self._held(self._blobs.stream(file.blob), batch.id, token)))
+                check.run(read_lines(self._held(self._blobs.stream(batch.input_blob), batch.id, token)))
                 return check.errors()
-        message = f"Cannot find file {batch.input_file_id}, or your organization does not have access to it."
-        return [LineError("invalid_request", message, param="file_id")]
+        return [input_missing(batch)]
 
     def _held(self, pieces: Iterable[bytes], batch_id: str, token: str) -> Iterator[bytes]:
         """Pass pieces on and renew the lease on the way; StateConflict where it is lost."""

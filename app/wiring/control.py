@@ -36,7 +36,6 @@ def build_control(settings: Settings, celery: Celery) -> Control:
     return Control(
         validation=ValidationService(
             stores.batches,
-            stores.files,
             stores.blobs,
             stores.clock,
             route=settings.routes.route,

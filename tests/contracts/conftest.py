@@ -51,7 +51,7 @@ class Stores:
     keys: KeyStore
     idempotency: IdempotencyStore
 
-    def add_batch(self, batch_id: str = "batch_1", **fields: object) -> Batch:
+    def add_batch(self, batch_id: str = "batch_1", input_at: float | None = None, **fields: object) -> Batch:
         values: dict[str, Any] = {
             "tenant_id": "tenant",
             "endpoint": "/v1/chat/completions",
@@ -63,7 +63,7 @@ class Stores:
             "input_blob": f"files/{batch_id}",
         }
         batch = Batch(id=batch_id, **(values | fields))
-        self.batches.add(batch)
+        self.batches.add(batch, input_at=input_at)
         return batch
 
     def add_running(self, batch_id: str = "batch_1", total: int = 3, **fields: object) -> Batch:

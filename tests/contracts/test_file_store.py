@@ -98,6 +98,32 @@ def test_a_file_that_an_unfinished_batch_reads_is_not_removable(stores: Stores) 
     assert [file.id for file in stores.files.removable(NOW, 10)] == ["file-in"]
 
 
+def test_no_batch_is_made_of_a_file_once_it_is_removable(stores: Stores) -> None:
+    stores.add_file("file-in", blob="files/in", expires_at=NOW + 1)
+    stores.add_file("file-gone")
+    stores.files.mark_deleted("tenant", "file-gone", NOW)
+
+    assert len(stores.files.removable(NOW + 1, 10)) == 2
+
+    # By a clock that is behind, the file has not expired yet.
+    for file_id in ("file-in", "file-gone", "file-unknown"):
+        with pytest.raises(NotFound) as caught:
+            stores.add_batch(input_file_id=file_id, input_at=NOW)
+        assert caught.value.param == "input_file_id"
+    assert stores.batches.find("batch_1") is None
+
+
+def test_a_batch_is_made_of_a_file_of_its_tenant_alone(stores: Stores) -> None:
+    stores.add_file("file-in", tenant_id="other")
+    with pytest.raises(NotFound):
+        stores.add_batch(input_file_id="file-in", input_at=NOW)
+
+    stores.add_file("file-own")
+    stores.add_batch(input_file_id="file-own", input_at=NOW)
+
+    assert stores.batches.find("batch_1") is not None
+
+
 def test_a_removed_file_leaves_no_row(stores: Stores) -> None:
     stores.add_file()
     stores.files.mark_deleted("tenant", "file-1", NOW)

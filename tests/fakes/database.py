@@ -7,6 +7,7 @@ from threading import RLock
 from typing import Any, TypeVar
 
 from app.domain.batch import Batch, waiting_for
+from app.domain.errors import NotFound
 from app.domain.file import File
 from app.domain.lifecycle import ACTIVE, Event, next_status, stamps
 from app.domain.result import Result
@@ -60,6 +61,20 @@ class MemoryDatabase:
         """Return the keys that a file or an unfinished batch owns; a batch's input is its file's."""
         plans = {row.batch.plan_blob for row in self.active_batches() if row.batch.plan_blob is not None}
         return {row.file.blob for row in self.files.values()} | plans
+
+    def hold_file(self, tenant_id: str, file_id: str, now: float) -> None:
+        """Raise NotFound where the file is not there."""
+        row = self.files.get(file_id)
+        if row is None or row.file.tenant_id != tenant_id or not row.is_visible(now):
+            raise NotFound(f"No such File object: {file_id}", param="input_file_id")
+
+    def hide_gone(self, now: float) -> list[File]:
+        """Hide what has expired for good; return what is hidden and no unfinished batch reads."""
+        gone = [row for row in self.files.values() if not row.is_visible(now)]
+        for row in gone:
+            row.deleted_at = row.deleted_at or now
+        in_use = self.inputs_in_use()
+        return [row.file for row in gone if row.file.blob not in in_use]
 
     def inputs_in_use(self) -> set[str]:
         return {row.batch.input_blob for row in self.active_batches() if row.batch.input_blob is not None}

@@ -53,9 +53,7 @@ class MemoryFileStore:
 
     def removable(self, now: float, limit: int) -> list[File]:
         with self._db.lock:
-            in_use = self._db.inputs_in_use()
-            gone = [row.file for row in self._db.files.values() if not row.is_visible(now)]
-            return [file for file in gone if file.blob not in in_use][:limit]
+            return self._db.hide_gone(now)[:limit]
 
     def remove(self, file_id: str) -> None:
         with self._db.lock:
@@ -72,8 +70,10 @@ class MemoryBatchStore:
     def __init__(self, database: MemoryDatabase | None = None) -> None:
         self._db = database or MemoryDatabase()
 
-    def add(self, batch: Batch) -> None:
+    def add(self, batch: Batch, *, input_at: float | None = None) -> None:
         with self._db.lock:
+            if input_at is not None:
+                self._db.hold_file(batch.tenant_id, batch.input_file_id, input_at)
             self._db.batches[batch.id] = BatchRow(batch)
 
     def get(self, tenant_id: str, batch_id: str) -> Batch | None:

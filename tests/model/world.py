@@ -67,7 +67,6 @@ class World:
         )
         self._validation = ValidationService(
             batches,
-            files,
             blobs,
             self.clock,
             route=_route,

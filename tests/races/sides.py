@@ -58,7 +58,6 @@ class Side:
     def validation(self, batches: Any = None) -> ValidationService:
         return ValidationService(
             batches or self.batches,
-            self.files,
             self.blobs,
             self.clock,
             route=lambda model, endpoint: DEFAULT_UPSTREAM,
@@ -78,12 +77,12 @@ class Side:
         assert batch is not None
         return batch
 
-    def upload(self, file_id: str = "file-1") -> File:
+    def upload(self, file_id: str = "file-1", expires_at: float | None = None) -> File:
         requests = [
             {"custom_id": f"id-{n}", "method": "POST", "url": CHAT, "body": {"model": "m"}} for n in range(LINES)
         ]
         data = b"".join(json.dumps(request | {"body": _BODY}).encode() + b"\n" for request in requests)
-        file = File(file_id, TENANT, PURPOSE_BATCH, "in.jsonl", len(data), f"files/{file_id}", NOW)
+        file = File(file_id, TENANT, PURPOSE_BATCH, "in.jsonl", len(data), f"files/{file_id}", NOW, expires_at)
         self.blobs.put(file.blob, data)
         self.files.add(file)
         return file

@@ -1,13 +1,19 @@
-"""A caller deletes the input while a batch is made of it: the batch runs with all of it, or says that it is gone."""
+"""An input is deleted, or expires, while a batch is made of it: the batch has its bytes, or is never made."""
 
+from collections.abc import Callable
 from functools import partial
 
-from app.domain.errors import NotFound, StateConflict
+import pytest
+
+from app.domain.batch import Batch
+from app.domain.errors import NotFound
+from app.domain.file import File
 from app.domain.lifecycle import Status
-from tests.races.interleaving import Stop, Stopping, at_once, while_standing
+from tests.races.interleaving import COMMIT, Stop, Stopping, at_once, meanwhile, while_standing
 from tests.races.sides import NOW, TENANT, Side, request_of
 
 ROUNDS = 5
+AHEAD_S = 60.0
 
 
 def delete_and_sweep(side: Side, file_id: str = "file-1") -> None:
@@ -18,30 +24,62 @@ def delete_and_sweep(side: Side, file_id: str = "file-1") -> None:
         side.files.remove(file.id)
 
 
-def test_an_input_deleted_before_its_batch_is_stored_is_said_to_be_gone(one: Side, other: Side) -> None:
+def expire_and_sweep(side: Side) -> None:
+    """Remove what has expired by a clock that is ahead of the one that creates."""
+    for file in side.files.removable(NOW + AHEAD_S, 10):
+        side.blobs.delete(file.blob)
+        side.files.remove(file.id)
+
+
+def create_if_there(side: Side, file: File) -> Batch | NotFound:
+    try:
+        return side.create(file)
+    except NotFound as refusal:
+        return refusal
+
+
+def assert_runs(side: Side, batch_id: str, blob: str) -> None:
+    assert blob in side.blobs.stored
+    assert side.validation().validate(batch_id) is True
+    assert side.batch(batch_id).status is Status.IN_PROGRESS
+
+
+def test_of_an_input_deleted_before_its_batch_is_stored_no_batch_is_made(one: Side, other: Side) -> None:
     file = one.upload()
     stop = Stop()
     service = one.creation()
     service._batches = Stopping(one.batches, "add", stop)
 
-    batch = while_standing(stop, lambda: service.create(TENANT, request_of(file)), lambda: delete_and_sweep(other))
+    with pytest.raises(NotFound) as caught:
+        while_standing(stop, lambda: service.create(TENANT, request_of(file)), lambda: delete_and_sweep(other))
 
-    assert one.validation().validate(batch.id) is False
-    assert one.batch(batch.id).status is Status.FAILED
-    assert "Cannot find file" in one.batch(batch.id).errors[0].message
+    assert caught.value.param == "input_file_id"
     assert file.blob not in one.blobs.stored
+    assert one.batches.page(TENANT, after=None, limit=10) == []
 
 
-def test_an_input_deleted_before_its_batch_is_validated_is_said_to_be_gone(one: Side, other: Side) -> None:
+@pytest.mark.parametrize("sweep", [delete_and_sweep, expire_and_sweep], ids=["deleted", "expired"])
+@pytest.mark.parametrize("at", ["INSERT INTO batches", COMMIT])
+def test_an_input_that_goes_while_its_batch_is_stored_waits_for_the_batch(
+    one: Side, other: Side, sweep: Callable[[Side], None], at: str
+) -> None:
+    file = one.upload(expires_at=NOW + AHEAD_S)
+
+    outcome = meanwhile(one, lambda: one.create(file), at, other, partial(sweep, other))
+
+    assert outcome.has_waited
+    assert_runs(one, outcome.first.id, file.blob)
+
+
+def test_an_input_deleted_before_its_batch_is_validated_is_kept_until_the_batch_ends(one: Side, other: Side) -> None:
     file = one.upload()
     batch = one.create(file)
 
     delete_and_sweep(other)
 
-    # A batch that has not ended reads it: the bytes are kept, though callers see the file no more.
-    assert file.blob in one.blobs.stored
-    assert one.validation().validate(batch.id) is False
-    assert one.batch(batch.id).status is Status.FAILED
+    assert_runs(one, batch.id, file.blob)
+    one.cancel(batch.id)
+    assert one.finalization().finalize(batch.id) is True
     delete_and_sweep(other)
     assert file.blob not in one.blobs.stored
 
@@ -64,25 +102,14 @@ def test_an_input_deleted_while_it_is_validated_is_kept_until_the_batch_ends(one
     assert file.blob not in one.blobs.stored
 
 
-def test_at_any_moment_the_batch_runs_or_says_why_not(one: Side, other: Side) -> None:
+def test_at_any_moment_the_batch_has_its_bytes_or_was_never_made(one: Side, other: Side) -> None:
     for number in range(ROUNDS):
         file = one.upload(f"file-{number}")
 
-        def create_and_validate(side: Side = one, request: object = request_of(file)) -> object:
-            try:
-                batch = side.creation().create(TENANT, request)
-            except NotFound as refusal:
-                return refusal
-            side.validation().validate(batch.id)
-            return side.batch(batch.id)
+        calls = [partial(create_if_there, one, file), partial(delete_and_sweep, other, file.id)]
+        outcome, _ = at_once(calls)
 
-        outcome, _ = at_once([create_and_validate, partial(delete_and_sweep, other, file.id)])
-
-        assert not isinstance(outcome, StateConflict)
-        if not isinstance(outcome, NotFound):
-            is_kept = file.blob in one.blobs.stored
-            assert (outcome.status, is_kept) in [
-                (Status.IN_PROGRESS, True),
-                (Status.FAILED, True),
-                (Status.FAILED, False),
-            ]
+        if isinstance(outcome, Batch):
+            assert_runs(one, outcome.id, file.blob)
+        else:
+            assert isinstance(outcome, NotFound)

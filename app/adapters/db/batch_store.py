@@ -7,7 +7,7 @@ from typing import Any
 from sqlalchemy import ColumnElement, Connection, Engine, Row, and_, case, func, insert, or_, select, tuple_, update
 
 from app.adapters.db.engine import reading, writing
-from app.adapters.db.file_store import add_file
+from app.adapters.db.file_store import add_file, hold_file
 from app.adapters.db.tables import batches
 from app.domain.batch import Batch, LineError, RunningTotal, Section, Usage, waiting_for
 from app.domain.errors import NotFound, StateConflict
@@ -33,10 +33,12 @@ class SqlBatchStore:
     def __init__(self, engine: Engine) -> None:
         self._engine = engine
 
-    def add(self, batch: Batch) -> None:
+    def add(self, batch: Batch, *, input_at: float | None = None) -> None:
         row = {name: getattr(batch, name) for name in _PLAIN}
         row |= asdict(batch.usage) | {"status": batch.status.value, "metadata": batch.metadata}
         with writing(self._engine) as connection:
+            if input_at is not None:
+                hold_file(connection, batch.tenant_id, batch.input_file_id, input_at)
             connection.execute(insert(batches).values(row))
 
     def get(self, tenant_id: str, batch_id: str) -> Batch | None:

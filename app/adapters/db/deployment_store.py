@@ -21,7 +21,7 @@ class SqlDeployment:
         """The deployment's id, read once a process; Unavailable where the database does not answer or has none."""
         try:
             with reading(self._engine) as connection:
-                found = connection.scalar(select(deployment.c.id))
+                found: str | None = connection.scalar(select(deployment.c.id))
         except ProgrammingError:
             # PostgreSQL says so of a table that is not there.
             found = None

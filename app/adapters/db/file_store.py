@@ -55,11 +55,23 @@ class SqlFileStore:
             return marked.rowcount == 1
 
     def removable(self, now: float, limit: int) -> list[File]:
+        self._hide_expired(now, limit)
         is_read = select(batches.c.id).where(batches.c.input_blob == files.c.blob, _is_active()).exists()
-        is_gone = or_(files.c.deleted_at.is_not(None), files.c.expires_at <= now)
-        query = select(files).where(is_gone, ~is_read).order_by(files.c.seq).limit(limit)
+        query = select(files).where(files.c.deleted_at.is_not(None), ~is_read).order_by(files.c.seq).limit(limit)
         with reading(self._engine) as connection:
             return [_file(row) for row in connection.execute(query)]
+
+    def _hide_expired(self, now: float, limit: int) -> None:
+        """Mark expired files as deleted: this waits for a batch that is being created from one by a clock behind ours.
+
+        So whatever batch reads a file that is marked is there to be seen.
+        """
+        is_expired = and_(files.c.deleted_at.is_(None), files.c.expires_at <= now)
+        with reading(self._engine) as connection:
+            found = connection.scalars(select(files.c.id).where(is_expired).limit(limit)).all()
+        if found:
+            with writing(self._engine) as connection:
+                connection.execute(update(files).where(files.c.id.in_(found), is_expired).values(deleted_at=now))
 
     def remove(self, file_id: str) -> None:
         with writing(self._engine) as connection:
@@ -75,6 +87,13 @@ class SqlFileStore:
 def add_file(connection: Connection, file: File) -> None:
     """Insert the row of a file in a transaction that does more than that."""
     connection.execute(insert(files).values(asdict(file)))
+
+
+def hold_file(connection: Connection, tenant_id: str, file_id: str, now: float) -> None:
+    """Keep a file from being deleted until the transaction ends; NotFound where it is not there."""
+    query = select(files.c.id).where(files.c.id == file_id, files.c.tenant_id == tenant_id, _is_there(now))
+    if connection.scalar(query.with_for_update(read=True)) is None:
+        raise NotFound(f"No such File object: {file_id}", param="input_file_id")
 
 
 def _is_there(now: float) -> ColumnElement[bool]:

@@ -26,7 +26,7 @@ class FileStore(Protocol):
         """Hide the file from now on; False where it was not there."""
 
     def removable(self, now: float, limit: int) -> list[File]:
-        """Return files deleted or expired whose blob no unfinished batch reads."""
+        """Return files deleted or expired whose blob no unfinished batch reads, nor any that is created from now on."""
 
     def remove(self, file_id: str) -> None:
         """Delete the row for good."""
@@ -75,7 +75,12 @@ class Written(NamedTuple):
 class BatchStore(Protocol):
     """The rows of batches. Status is moved by `advance` and what calls it, and by nothing else."""
 
-    def add(self, batch: Batch) -> None: ...
+    def add(self, batch: Batch, *, input_at: float | None = None) -> None:
+        """Store a new batch.
+
+        With `input_at` its input file must be there at that instant, or it is NotFound. It is one transaction, so the
+        file's bytes are kept from here on until the batch ends.
+        """
 
     def get(self, tenant_id: str, batch_id: str) -> Batch | None: ...
 

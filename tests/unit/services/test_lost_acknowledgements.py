@@ -45,7 +45,6 @@ def test_the_plan_of_a_batch_that_was_accepted_unheard_stays() -> None:
     database = house.batches._db
     deaf = ValidationService(
         DeafStore(database),
-        house.files,
         house.blobs,
         house.clock,
         route=lambda model, endpoint: DEFAULT_UPSTREAM,

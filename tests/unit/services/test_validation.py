@@ -1,3 +1,5 @@
+from dataclasses import replace
+
 import pytest
 
 from app.domain.lifecycle import Status
@@ -133,15 +135,23 @@ def test_embedding_inputs_are_counted_over_the_batch(house: House) -> None:
     assert "50,000" in errors[0].message
 
 
-def test_a_deleted_input_file_fails_the_batch(house: House) -> None:
+def test_an_input_file_that_was_deleted_since_the_create_is_validated_all_the_same(house: House) -> None:
     house.arrange(request("a"))
     house.files.mark_deleted("tenant", "file-in", house.clock.now())
 
-    assert house.service.validate("batch_1") is False
+    assert house.service.validate("batch_1") is True
 
-    assert [(error.code, error.param) for error in house.batch.errors] == [("invalid_request", "file_id")]
-    assert house.batch.errors[0].message.startswith("Cannot find file file-in, or ")
-    house.assert_nothing_left()
+    assert (house.batch.status, house.batch.total) == (Status.IN_PROGRESS, 1)
+
+
+def test_an_input_file_that_expired_since_the_create_is_validated_all_the_same(house: House) -> None:
+    house.arrange(request("a"))
+    file = house.files.get("tenant", "file-in", house.clock.now())
+    assert file is not None
+    house.files.add(replace(file, expires_at=house.clock.now() + 1))
+    house.clock.advance(2)
+
+    assert house.service.validate("batch_1") is True
 
 
 def test_a_file_whose_bytes_are_gone_fails_the_batch(house: House) -> None:
@@ -150,4 +160,6 @@ def test_a_file_whose_bytes_are_gone_fails_the_batch(house: House) -> None:
 
     house.service.validate("batch_1")
 
-    assert house.batch.errors[0].message.startswith("Cannot find file")
+    assert [(error.code, error.param) for error in house.batch.errors] == [("input_missing", "file_id")]
+    assert "file-in are missing in the storage" in house.batch.errors[0].message
+    house.assert_nothing_left()

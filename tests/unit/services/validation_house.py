@@ -42,7 +42,6 @@ class House:
         """Return a service that keeps and reads blobs elsewhere."""
         return ValidationService(
             self.batches,
-            self.files,
             blobs,
             self.clock,
             route=self.route,
