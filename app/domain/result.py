@@ -57,7 +57,13 @@ class _Answer(Struct):
     usage: _Usage | None = None
 
 
+class _OddAnswer(Struct):
+    usage: msgspec.Raw = msgspec.Raw(b"null")
+
+
 _decoder = msgspec.json.Decoder(_Answer)
+_odd_decoder = msgspec.json.Decoder(_OddAnswer)
+_fields_decoder = msgspec.json.Decoder(dict[str, msgspec.Raw])
 _any_decoder = msgspec.json.Decoder(msgspec.Raw)
 _encode = msgspec.json.Encoder().encode
 
@@ -65,14 +71,15 @@ _encode = msgspec.json.Encoder().encode
 def read_usage(body: bytes) -> Usage:
     """Return the tokens that an answer reports, by chat's names or by responses' names.
 
+    A field that holds no count is 0 and leaves the other fields as they are.
+
     Raises:
         msgspec.DecodeError: `body` is not JSON.
     """
     try:
         usage = _decoder.decode(body).usage
     except msgspec.ValidationError:
-        _any_decoder.decode(body)
-        return NO_USAGE
+        return _odd_usage(body)
     if usage is None:
         return NO_USAGE
     read = usage.prompt_tokens_details or usage.input_tokens_details
@@ -83,6 +90,46 @@ def read_usage(body: bytes) -> Usage:
         _counted(usage.completion_tokens or usage.output_tokens),
         _counted(written.reasoning_tokens) if written else 0,
     )
+
+
+def _odd_usage(body: bytes) -> Usage:
+    """Read each field by itself, where one of them is not as it should be."""
+    try:
+        fields = _fields(_odd_decoder.decode(body).usage)
+    except msgspec.ValidationError:
+        # No object at all. The decoder gave up amid the body, so whether it is JSON is found out here.
+        _any_decoder.decode(body)
+        return NO_USAGE
+    return Usage(
+        _count(fields, "prompt_tokens") or _count(fields, "input_tokens"),
+        _detail(fields, "prompt_tokens_details", "input_tokens_details", "cached_tokens"),
+        _count(fields, "completion_tokens") or _count(fields, "output_tokens"),
+        _detail(fields, "completion_tokens_details", "output_tokens_details", "reasoning_tokens"),
+    )
+
+
+def _fields(text: msgspec.Raw | None) -> dict[str, msgspec.Raw]:
+    if text is None:
+        return {}
+    try:
+        return _fields_decoder.decode(text)
+    except msgspec.ValidationError:
+        return {}
+
+
+def _count(fields: dict[str, msgspec.Raw], name: str) -> int:
+    try:
+        number = msgspec.json.decode(fields[name], type=int | float | None) if name in fields else None
+    except msgspec.ValidationError:
+        return 0
+    # Servers in languages with one kind of number write 3.0.
+    if isinstance(number, float) and number.is_integer():
+        number = int(number)
+    return _counted(number) if isinstance(number, int) else 0
+
+
+def _detail(fields: dict[str, msgspec.Raw], name: str, other: str, detail: str) -> int:
+    return _count(_fields(fields.get(name)), detail) or _count(_fields(fields.get(other)), detail)
 
 
 def _counted(tokens: int | None) -> int:

@@ -13,6 +13,7 @@ from werkzeug.exceptions import ClientDisconnected
 
 from app.adapters.upstream.connection import Reply
 from app.adapters.upstream.faults import AnswerGarbled
+from app.adapters.upstream.json_text import without_surrogates
 from app.adapters.upstream.reading import read_answer
 from app.api.upload_form import UploadForm, read_upload
 from app.domain.errors import LineInvalid, Refused
@@ -286,4 +287,5 @@ def _check_result(line: bytes, custom_id: str) -> None:
     text = line.decode()
     assert len(text.splitlines()) == 1
     assert _loads(line)["custom_id"] == custom_id
-    msgspec.json.decode(line, type=dict[str, msgspec.Raw])
+    # An escaped surrogate without its pair is JSON, which msgspec alone does not take.
+    msgspec.json.decode(without_surrogates(line), type=dict[str, msgspec.Raw])

@@ -2,7 +2,8 @@
 
 import asyncio
 
-from app.adapters.upstream.faults import AnswerCutOff, AnswerGarbled, CannotConnect, ConnectTimedOut
+from app.adapters.upstream.connection import Connection, Reply
+from app.adapters.upstream.faults import AnswerCutOff, AnswerGarbled, CannotConnect, ConnectTimedOut, NothingHeard
 from app.adapters.upstream.pool import Pool
 from app.adapters.upstream.reading import read_answer
 from app.adapters.upstream.target import Target, read_target
@@ -55,15 +56,18 @@ class HttpUpstream:
             pool = self._pool or self._open()
             deadline = pool.now() + timeout_s
             head = self._heads.get(endpoint) or self._add_head(endpoint)
-            connection = pool.take() or await pool.connect(timeout_s)
             # The body of a decoded line is a msgspec.Raw, which is typed as bytes and is none; bytes come back as
             # they are.
-            answering = connection.post(head, bytes(body), deadline)
+            body = bytes(body)
+            kept = pool.take()
             try:
-                reply = await answering
-            except asyncio.CancelledError:
-                connection.give_up(answering)
-                raise
+                reply = await _post(kept or await pool.connect(timeout_s), head, body, deadline)
+            except NothingHeard:
+                if kept is None:
+                    raise
+                # The server closed the kept connection, most likely as it was idle, while the request was on its way.
+                fresh = await pool.connect(deadline - pool.now())
+                reply = await _post(fresh, head, body, deadline)
             return read_answer(reply, self._max_answer_bytes)
         # A line's outcome must be recorded whatever happens: an exception that nobody foresaw included.
         except Exception as error:
@@ -103,6 +107,15 @@ class HttpUpstream:
         if isinstance(error, AnswerGarbled):
             return _flaky(INVALID_RESPONSE, f"The upstream's answer is garbled: {_said(error)}")
         return _flaky(CONNECTION_FAILED, f"The connection to the upstream broke: {_said(error)}")
+
+
+async def _post(connection: Connection, head: bytes, body: bytes, deadline: float) -> Reply:
+    answering = connection.post(head, body, deadline)
+    try:
+        return await answering
+    except asyncio.CancelledError:
+        connection.give_up(answering)
+        raise
 
 
 def _request_headers(target: Target, api_key: str | None) -> str:

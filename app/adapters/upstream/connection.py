@@ -11,7 +11,7 @@ from typing import NamedTuple, cast
 
 from httptools import HttpParserError, HttpParserUpgrade, HttpResponseParser
 
-from app.adapters.upstream.faults import AnswerCutOff, AnswerGarbled, ServerDisconnected
+from app.adapters.upstream.faults import AnswerCutOff, AnswerGarbled, NothingHeard, ServerDisconnected
 
 # The only headers whose values anyone reads.
 _KEPT = {
@@ -20,6 +20,7 @@ _KEPT = {
         "content-encoding",
         "content-length",
         "content-type",
+        "date",
         "location",
         "retry-after",
         "retry-after-ms",
@@ -95,7 +96,7 @@ class Connection(asyncio.Protocol):
         answering: asyncio.Future[Reply] = self._loop.create_future()
         transport = self._transport
         if transport is None or not self.is_open:
-            answering.set_exception(ServerDisconnected("the server closed the connection before it was used"))
+            answering.set_exception(NothingHeard("the server closed the connection before it was used"))
             return answering
         self._answering = answering
         self._deadline = deadline
@@ -265,7 +266,8 @@ class Connection(asyncio.Protocol):
             return
         reason = f": {error}" if error else ""
         if not self._status:
-            self.fail(ServerDisconnected(f"the server closed the connection before it answered{reason}"))
+            fault = NothingHeard if not self._bodiless_bytes else ServerDisconnected
+            self.fail(fault(f"the server closed the connection before it answered{reason}"))
         elif error is None and self._is_until_the_end():
             self._finish()
         else:

@@ -4,6 +4,7 @@
     ├─ CannotConnect         no connection came about: name, refusal, TLS
     │  └─ ConnectTimedOut
     ├─ ServerDisconnected    a connection ended before the answer's headers did
+    │  └─ NothingHeard       it ended before the first byte of the answer
     ├─ AnswerCutOff          it ended amid the answer's body
     └─ AnswerGarbled         what came is not HTTP, or not packed as it says
 
@@ -25,6 +26,10 @@ class ConnectTimedOut(CannotConnect):
 
 class ServerDisconnected(CallFault):
     """The connection ended before the headers of the answer did."""
+
+
+class NothingHeard(ServerDisconnected):
+    """The connection ended before the first byte of an answer."""
 
 
 class AnswerCutOff(CallFault):

@@ -4,6 +4,7 @@ from msgspec import DecodeError
 from msgspec.json import encode
 
 from app.adapters.upstream.connection import Reply
+from app.adapters.upstream.json_text import in_utf8, without_surrogates
 from app.adapters.upstream.retry_after import read_retry_after
 from app.adapters.upstream.unpacking import unpack
 from app.domain.batch import Usage
@@ -31,18 +32,28 @@ def read_answer(reply: Reply, max_bytes: int) -> Answer:
     if trouble is Trouble.NONE:
         if not is_whole:
             return Answer(Trouble.FINAL, error=(RESPONSE_TOO_LARGE, _too_large(max_bytes)))
-        usage = _check(body)
-        if usage is None:
+        read = _read_json(body)
+        if read is None:
             return Answer(Trouble.FLAKY, error=(INVALID_RESPONSE, _senseless(reply, body)))
-        return Answer(trouble, status, _request_id(headers), body, usage)
-    if not is_whole or _check(body) is None:
-        body = _wrapped(reply, body)
+        return Answer(trouble, status, _request_id(headers), *read)
+    read = _read_json(body) if is_whole else None
+    body = _wrapped(reply, body) if read is None else read[0]
     retry_after_s = None if trouble is Trouble.FINAL else read_retry_after(headers)
     return Answer(trouble, status, _request_id(headers), body, NO_USAGE, retry_after_s)
 
 
+def _read_json(body: bytes) -> tuple[bytes, Usage] | None:
+    """Return an answer in UTF-8 with its usage; None where it is none that every reader of the output can read."""
+    usage = _check(body)
+    if usage is not None:
+        return body, usage
+    body = in_utf8(body)
+    usage = _check(without_surrogates(body))
+    return None if usage is None else (body, usage)
+
+
 def _check(body: bytes) -> Usage | None:
-    """Return the usage in an answer; None where it is none that every reader of the output can read.
+    """Return the usage in an answer; None where it is not JSON with something in it.
 
     Endpoints answer with an object, those beyond OpenAI's maybe with a list: `null` and the like say nothing.
     """

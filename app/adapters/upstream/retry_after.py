@@ -1,19 +1,28 @@
 """How long an upstream asks to be left alone, from the headers of its answer."""
 
+import re
 import time
 from collections.abc import Mapping
-from email.utils import parsedate_to_datetime
+from datetime import UTC, datetime
+from email.utils import parsedate_tz
 
-# No server means more than a day; what says more has a broken clock or counts in other units.
+# No server means more than a day; a longer wait comes from a broken clock or from other units.
 MAX_RETRY_AFTER_S = 86_400.0
+# The longest wait for a date that only this host's clock can be compared with, which the server's may differ from.
+_MAX_UNMEASURED_S = 60.0
+_MAX_CHARS = 64
+_NUMBER = re.compile(r"[0-9]+(?:\.[0-9]+)?")
+_LAST_SECOND = 59
 
 
 def read_retry_after(headers: Mapping[str, str], now: float | None = None) -> float | None:
     """Return the seconds that the answer asks to wait; None where it says nothing that makes sense.
 
+    A date is compared with the answer's own `Date`: both are of the server's clock, whatever that clock shows.
+
     Args:
-        headers: case-insensitive.
-        now: seconds since 1970, for a date; the present where left out.
+        headers: by their names in lower case.
+        now: seconds since 1970, for a date in an answer without a `Date`; the present where left out.
     """
     wait_s = _number(headers.get("retry-after-ms"))
     if wait_s is not None:
@@ -21,21 +30,40 @@ def read_retry_after(headers: Mapping[str, str], now: float | None = None) -> fl
     elif (text := headers.get("retry-after")) is not None:
         wait_s = _number(text)
         if wait_s is None:
-            wait_s = _seconds_until(text, time.time() if now is None else now)
-    # Written so that nan fails it too.
+            wait_s = _seconds_until(text, headers.get("date"), now)
     return wait_s if wait_s is not None and 0 < wait_s <= MAX_RETRY_AFTER_S else None
 
 
 def _number(text: str | None) -> float | None:
-    try:
-        return float(text) if text is not None else None
-    except ValueError:
+    # Python's float takes more: infinity, underscores, digits of other scripts.
+    if text is None or len(text) > _MAX_CHARS or not _NUMBER.fullmatch(text.strip()):
         return None
+    return float(text)
 
 
-def _seconds_until(date: str, now: float) -> float | None:
-    try:
-        return parsedate_to_datetime(date).timestamp() - now
-    # A year that no datetime holds overflows instead.
-    except (ValueError, OverflowError):
+def _seconds_until(date: str, answered: str | None, now: float | None) -> float | None:
+    until = _instant(date)
+    if until is None:
         return None
+    since = _instant(answered) if answered is not None else None
+    if since is not None:
+        return until - since
+    wait_s = until - (time.time() if now is None else now)
+    return min(wait_s, _MAX_UNMEASURED_S) if wait_s <= MAX_RETRY_AFTER_S else None
+
+
+def _instant(date: str) -> float | None:
+    """Return a date of HTTP in one of its three forms, as seconds since 1970; one without a zone is in UTC."""
+    if len(date) > _MAX_CHARS:
+        return None
+    try:
+        parts = parsedate_tz(date)
+        if parts is None:
+            return None
+        year, month, day, hour, minute, second = parts[:6]
+        # A leap second is no second of Python's.
+        moment = datetime(year, month, day, hour, minute, min(second, _LAST_SECOND), tzinfo=UTC)
+    # The parser of dates trips over some texts that are none.
+    except (ValueError, OverflowError, IndexError, TypeError):
+        return None
+    return moment.timestamp() - (parts[9] or 0)

@@ -170,8 +170,62 @@ def test_any_json_object_or_list_is_an_answer(body):
 
 @pytest.mark.parametrize(
     "body",
-    [b"", b"{", b"{}{}", b"NaN", b'{"a":"\xff"}', b'{"usage":{},"a":"\xed\xa0\x80"}', b"[" * 100_000 + b"]" * 100_000],
-    ids=["empty", "cut", "two", "nan", "no utf-8", "surrogate", "deep"],
+    [
+        rb'{"a":"\ud800"}',
+        rb'{"a":"\udc00\ud800 \uD83D\uDE00"}',
+        rb'{"\udfff":[1e999,-0.0,"\\\ud800"]}',
+        rb'{"a":1,"a":2}',
+        b'{"a":' + b"9" * 5_000 + b"}",
+    ],
+)
+def test_valid_json_comes_back_byte_for_byte(body):
+    said = call(once(answer(body)))
+
+    assert (said.trouble, said.body) == (Trouble.NONE, body)
+
+
+def test_a_surrogate_without_its_pair_leaves_the_usage():
+    body = rb'{"choices":[{"text":"\ud83d"}],"usage":{"prompt_tokens":3,"completion_tokens":4,"note":"\ud83d"}}'
+
+    assert call(once(answer(body))).usage == Usage(3, 0, 4, 0)
+
+
+@pytest.mark.parametrize("status", ["400 Bad Request", "503 Service Unavailable"])
+def test_an_error_with_a_surrogate_without_its_pair_is_kept_as_it_came(status):
+    body = rb'{"error":{"message":"\ud83d is no text"}}'
+
+    assert call(once(answer(body, status=status))).body == body
+
+
+@pytest.mark.parametrize("body", [rb'{"a":"\ud80"}', rb'{"a":\ud800}', rb'["\ud800"', rb'{"a":"\\ud800}'])
+def test_a_surrogate_hides_no_other_fault(body):
+    assert call(once(answer(body))).error[0] == "invalid_response"
+
+
+@pytest.mark.parametrize(
+    "encoding", ["utf-8-sig", "utf-16", "utf-16-le", "utf-16-be", "utf-32", "utf-32-le", "utf-32-be"]
+)
+@pytest.mark.parametrize("status", ["200 OK", "400 Bad Request"])
+def test_an_answer_in_any_encoding_of_json_is_kept_in_utf_8(encoding, status):
+    text = '{"a":"é😀","usage":null}'
+
+    assert call(once(answer(text.encode(encoding), status=status))).body == text.encode()
+
+
+@pytest.mark.parametrize(
+    "body",
+    [
+        b"",
+        b"{",
+        b"{}{}",
+        b"NaN",
+        b"[Infinity]",
+        b"[-Infinity]",
+        b'{"a":"\xff"}',
+        b'{"usage":{},"a":"\xed\xa0\x80"}',
+        b"[" * 100_000 + b"]" * 100_000,
+    ],
+    ids=["empty", "cut", "two", "nan", "infinity", "-infinity", "no utf-8", "surrogate", "deep"],
 )
 def test_a_good_status_with_a_body_that_is_not_json_is_flaky(body):
     said = call(once(answer(body)))

@@ -70,16 +70,84 @@ def test_a_connection_reset_before_the_answer_is_flaky():
     assert (said.trouble, said.error[0]) == (Trouble.FLAKY, "connection_failed")
 
 
-def test_a_kept_connection_closed_under_the_next_request_is_flaky():
+def test_a_request_on_a_kept_connection_that_the_server_closes_goes_out_again_at_once():
+    heads = []
+
+    async def handle(conversation: Conversation) -> None:
+        heads.append(await conversation.read_request())
+        await conversation.say(answer(GOOD))
+        heads.append(await conversation.read_request())
+        if len(heads) % 2:
+            conversation.reset()
+
+    said = [call(handle, times=times) for times in (2, 3, 4)]
+
+    assert [(each.trouble, each.body) for each in said] == [(Trouble.NONE, GOOD)] * 3
+
+
+def test_a_request_goes_out_again_once_only():
+    asked = []
+
     async def handle(conversation: Conversation) -> None:
         await conversation.read_request()
-        await conversation.say(answer(GOOD))
-        await conversation.read_request()
+        asked.append(conversation)
+        if len(asked) == 1:
+            await conversation.say(answer(GOOD))
+            await conversation.read_request()
+            asked.append(conversation)
 
     said = call(handle, times=2)
 
     assert (said.trouble, said.error[0]) == (Trouble.FLAKY, "connection_failed")
-    assert "ServerDisconnected" in said.error[1]
+    assert "NothingHeard" in said.error[1]
+    assert len(asked) == 3
+
+
+def test_a_request_on_a_new_connection_that_the_server_closes_does_not_go_out_again():
+    asked = []
+
+    async def handle(conversation: Conversation) -> None:
+        await conversation.read_request()
+        asked.append(conversation)
+
+    assert call(handle).error[0] == "connection_failed"
+    assert len(asked) == 1
+
+
+@pytest.mark.parametrize("start", [b"H", b"HTTP/1.1 200 OK\r\n", answer(GOOD, length=100)])
+def test_a_request_whose_answer_began_does_not_go_out_again(start):
+    asked = []
+
+    async def handle(conversation: Conversation) -> None:
+        await conversation.read_request()
+        asked.append(conversation)
+        await conversation.say(answer(GOOD))
+        await conversation.read_request()
+        asked.append(conversation)
+        await conversation.say(start)
+
+    assert call(handle, times=2).trouble is Trouble.FLAKY
+    assert len(asked) == 2
+
+
+def test_no_call_is_lost_to_a_server_that_closes_its_connections_after_each_answer():
+    async def handle(conversation: Conversation) -> None:
+        await conversation.read_request()
+        # Without a word that it is the last one.
+        await conversation.say(answer(GOOD))
+
+    async def run() -> list[Answer]:
+        async with serving(handle) as url:
+            upstream = HttpUpstream(url, api_key=None, connect_timeout_s=5, first_byte_timeout_s=5)
+
+            async def call_many() -> list[Answer]:
+                return [await upstream.call(CHAT, b"{}", 30.0) for _ in range(25)]
+
+            said = await asyncio.gather(*(call_many() for _ in range(16)))
+            await upstream.close()
+            return [each for some in said for each in some]
+
+    assert {each.trouble for each in on_uvloop(run())} == {Trouble.NONE}
 
 
 @pytest.mark.parametrize(

@@ -105,8 +105,43 @@ def test_usage_is_read_by_either_name(reported: object, expected: Usage) -> None
     assert read_usage(json.dumps({"usage": reported}).encode()) == expected
 
 
-def test_usage_beyond_reason_does_not_overflow_a_column() -> None:
-    usage = read_usage(b'{"usage":{"prompt_tokens":999999999999999999}}')
+@pytest.mark.parametrize("odd", ["-5", "3.5", '"5"', "null", "true", "[]", "{}", "1e400", "-1e30", '{"n":1}'])
+@pytest.mark.parametrize(
+    ("field", "left"),
+    [
+        ("prompt_tokens", Usage(0, 2, 5, 4)),
+        ("completion_tokens", Usage(3, 2, 0, 4)),
+        ("prompt_tokens_details", Usage(3, 0, 5, 4)),
+        ("completion_tokens_details", Usage(3, 2, 5, 0)),
+        ("total_tokens", Usage(3, 2, 5, 4)),
+    ],
+)
+def test_a_field_of_usage_that_is_no_count_leaves_the_others(odd: str, field: str, left: Usage) -> None:
+    fields = {
+        "prompt_tokens": "3",
+        "prompt_tokens_details": '{"cached_tokens":2}',
+        "completion_tokens": "5",
+        "completion_tokens_details": '{"reasoning_tokens":4}',
+    } | {field: odd}
+    text = ",".join(f'"{name}":{value}' for name, value in fields.items())
+
+    usage = read_usage(b'{"usage":{%b}}' % text.encode())
+
+    assert usage == left
+
+
+def test_a_detail_of_usage_that_is_no_count_leaves_the_others() -> None:
+    body = (
+        b'{"usage":{"input_tokens":3,"input_tokens_details":{"cached_tokens":"x"},"output_tokens":5.0,'
+        b'"output_tokens_details":{"reasoning_tokens":4}}}'
+    )
+
+    assert read_usage(body) == Usage(3, 0, 5, 4)
+
+
+@pytest.mark.parametrize("digits", [18, 19, 20, 30, 5_000])
+def test_usage_beyond_reason_does_not_overflow_a_column(digits: int) -> None:
+    usage = read_usage(b'{"usage":{"prompt_tokens":%b}}' % (b"9" * digits))
 
     assert 0 <= usage.input_tokens < 2**31
 
