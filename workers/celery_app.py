@@ -5,13 +5,13 @@ from kombu import Queue
 from kombu.transport import TRANSPORT_ALIASES
 
 from app.adapters.queue import CONTROL_QUEUE, LINES_QUEUE, lines_queue
-from app.config import load_settings
+from app.config import Process, load_settings
 from app.wiring.logs import set_up_logs
 from workers.intake import LineIntake
 from workers.room import MESSAGES_PER_SLOT
 from workers.schedule import SCHEDULE
 
-settings = load_settings()
+settings = load_settings(process=Process.CELERY)
 set_up_logs(settings)
 
 _DAY_S = 86_400

@@ -11,7 +11,7 @@ import structlog
 from celery import Celery, bootsteps, signals
 
 from app.adapters.queue import LINES_QUEUE, RUN_LINES
-from app.config import load_settings
+from app.config import Process, load_settings
 from workers.line_pool import LinePool
 from workers.line_process import LineProcess
 
@@ -31,7 +31,7 @@ def _start(celery: Celery, name: str) -> LineProcess:
     global _process
     if _process is None:
         let_others_go_first()
-        _process = LineProcess(load_settings(), celery, name)
+        _process = LineProcess(load_settings(process=Process.CELERY), celery, name)
         _process.start()
     return _process
 

@@ -1,7 +1,10 @@
 """The entry point of `wylon`."""
 
 import importlib
-from typing import NamedTuple
+import os
+import sys
+from collections.abc import Sequence
+from typing import Any, NamedTuple
 
 import click
 
@@ -25,8 +28,43 @@ _COMMANDS = {
 }
 
 
+# Options that hold secrets, and their variables: every user of the machine can read a process's command line.
+_SECRET_OPTIONS = {"--api-key": "WYLON_API_KEY", "--broker-url": "WYLON_BROKER_URL"}
+
+
+def hide_secrets(arguments: Sequence[str]) -> tuple[list[str], dict[str, str]]:
+    """Return the arguments without the options that hold secrets, and these as variables of the environment."""
+    shown, hidden = list[str](), dict[str, str]()
+    rest = iter(arguments)
+    for argument in rest:
+        name, equals, value = argument.partition("=")
+        if argument == "--":
+            shown += [argument, *rest]
+        elif name not in _SECRET_OPTIONS:
+            shown.append(argument)
+        elif equals:
+            hidden[_SECRET_OPTIONS[name]] = value
+        elif (following := next(rest, None)) is not None:
+            hidden[_SECRET_OPTIONS[name]] = following
+        else:
+            # It lacks its value: click says so.
+            shown.append(argument)
+    return shown, hidden
+
+
 class _LazyGroup(click.Group):
     """Imports the command that is run alone: all of them together take two seconds."""
+
+    def main(self, *args: Any, **options: Any) -> Any:
+        """Run the command line, of this process where none is given; one that shows a secret is started anew."""
+        if not args and "args" not in options:
+            shown, hidden = hide_secrets(sys.argv[1:])
+            if hidden:
+                # The same process with another command line, at once: little has been loaded yet. `-P`, since the
+                # current folder may have an `app` of its own.
+                command = [sys.executable, "-P", "-m", "app.cli.main", *shown]
+                os.execve(sys.executable, command, {**os.environ, **hidden})  # noqa: S606 - this very program
+        return super().main(*args, **options)
 
     def list_commands(self, ctx: click.Context) -> list[str]:
         return list(_COMMANDS)
@@ -43,3 +81,7 @@ class _LazyGroup(click.Group):
 @click.version_option(package_name="wylon")
 def main() -> None:
     """Wylon: an OpenAI-compatible Batch API in front of the model servers you run yourself."""
+
+
+if __name__ == "__main__":
+    main(prog_name="wylon")

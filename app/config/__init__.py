@@ -4,7 +4,8 @@ Each is a variable `WYLON_…`, named as the field in upper case; `docs/settings
 upstreams are in a file, `wylon.toml`.
 """
 
+from app.config.process import Process
 from app.config.settings import DEFAULT_ENDPOINTS, VARIABLES, Settings, load_settings, unknown_variables
 from app.config.values import PREFIX
 
-__all__ = ["DEFAULT_ENDPOINTS", "PREFIX", "VARIABLES", "Settings", "load_settings", "unknown_variables"]
+__all__ = ["DEFAULT_ENDPOINTS", "PREFIX", "VARIABLES", "Process", "Settings", "load_settings", "unknown_variables"]

@@ -11,6 +11,8 @@ from typing import Any
 from environs import Env, EnvError
 
 from app.config.addresses import FILE, broker_url, data_folder, database_url, storage_url
+from app.config.kubernetes import PORT_WARNING, is_of_kubernetes, is_port_of_kubernetes
+from app.config.process import OF_UPSTREAMS, Process, needed_by
 from app.config.upstreams import MAX_TRIES, CallLimits, read_upstreams
 from app.config.values import (
     PREFIX,
@@ -96,29 +98,23 @@ class Settings:
         return Routes(self.upstreams)
 
 
-# Each field is a variable, but for the upstreams, of which these say what a file does not.
-_OF_UPSTREAMS = (
-    "UPSTREAM_URL",
-    "UPSTREAM_API_KEY",
-    "MODELS",
-    "CONNECT_TIMEOUT_S",
-    "FIRST_BYTE_TIMEOUT_S",
-    "CALL_TIMEOUT_S",
-    "MAX_TRIES",
-)
+# Each field is a variable, but for the upstreams, of which some variables say what a file does not.
 VARIABLES = frozenset(
     f"{PREFIX}{name}"
-    for name in (*(each.name.upper() for each in fields(Settings) if each.name != "upstreams"), *_OF_UPSTREAMS)
+    for name in (*(each.name.upper() for each in fields(Settings) if each.name != "upstreams"), *OF_UPSTREAMS)
 )
 
 
-def load_settings(environ: Mapping[str, str] | None = None) -> Settings:
-    """Read and check all settings; SettingInvalid names the first variable that is wrong.
+def load_settings(environ: Mapping[str, str] | None = None, process: Process = Process.UP) -> Settings:
+    """Read and check the settings that a process needs; SettingInvalid names the first variable that is wrong.
 
     Args:
         environ: read instead of the process's environment.
+        process: what reads them; settings that it does not need are at their defaults.
     """
-    given = os.environ if environ is None else environ
+    given = needed_by(process, os.environ if environ is None else environ)
+    if is_port_of_kubernetes(given):
+        del given[f"{PREFIX}PORT"]
     try:
         return _read(_FixedEnv(given), given)
     except EnvError as fault:
@@ -130,7 +126,10 @@ def unknown_variables(environ: Mapping[str, str]) -> list[str]:
     # The client commands read the one that is no setting.
     known = VARIABLES | {f"{PREFIX}BASE_URL"}
     warnings = []
-    for name in sorted(name for name in environ if name.startswith(PREFIX) and name not in known):
+    if is_port_of_kubernetes(environ):
+        warnings.append(PORT_WARNING)
+    names = {name for name in environ if name.startswith(PREFIX) and not is_of_kubernetes(name)}
+    for name in sorted(names - known):
         nearest = difflib.get_close_matches(name, sorted(known), n=1)
         hint = f"did you mean {nearest[0]}?" if nearest else "docs/settings.md lists those there are."
         warnings.append(f"Warning: {name} is no setting and is ignored: {hint}")

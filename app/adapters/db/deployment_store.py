@@ -27,4 +27,4 @@ class SqlDeployment:
             found = None
         if found is None:
             raise Unavailable("The database has no deployment id: run `wylon migrate`.")
-        return found
+        return str(found)

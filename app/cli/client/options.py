@@ -9,6 +9,7 @@ import click
 
 from app.cli.client.api_client import ApiClient, Connection
 from app.cli.up.run_folder import read_kept_key
+from app.config.values import unfit_for_header
 
 DEFAULT_BASE_URL = "http://127.0.0.1:8080/v1"
 
@@ -49,6 +50,8 @@ def talks_to_api(command: Callable[..., None]) -> Callable[..., None]:
                 f"No API key: give --api-key, set WYLON_API_KEY, or name the folder of `wylon up` by --data; "
                 f"{data} keeps none."
             )
+        if unfit := unfit_for_header(key):
+            raise click.UsageError(f"The API key can't be used: {unfit}.")
         with ApiClient(Connection(base_url, key)) as client:
             command(client, *args, **kwargs)
 

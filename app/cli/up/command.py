@@ -9,7 +9,7 @@ from app.cli.up.deployment import Deployment, StartFailed
 from app.cli.up.options import has_broker, merged_environ, settle
 from app.cli.up.run_folder import FolderTaken
 from app.cli.up.start_faults import told_in_one_line
-from app.config import load_settings, unknown_variables
+from app.config import Process, load_settings, unknown_variables
 from app.domain.errors import SettingInvalid
 from app.wiring.logs import set_up_logs
 from app.wiring.setup import ensure_key, prepare
@@ -83,7 +83,7 @@ def migrate() -> None:
     environ = merged_environ({})
     _warn_of_unknown(environ)
     try:
-        settings = load_settings(environ)
+        settings = load_settings(environ, Process.MIGRATE)
     except SettingInvalid as fault:
         raise click.UsageError(str(fault)) from None
     with told_in_one_line():

@@ -53,7 +53,7 @@ class Deployment:
         upstreams = UpstreamWatch(self._settings)
         with ExitStack() as stack:
             make_data_folder(self._settings)
-            self._folder.acquire()
+            self._folder.acquire(say)
             stack.callback(self._folder.release)
             listener = stack.enter_context(_listen(self._settings.host, self._settings.port))
             self._settings = replace(self._settings, port=listener.getsockname()[1])
@@ -67,6 +67,7 @@ class Deployment:
             while not signals.is_stopping:
                 upstreams.tell(say)
                 supervisor.tick()
+                self._folder.rotate_logs()
                 signals.wait(_IDLE_LOOK_S if supervisor.is_whole else _LOOK_EVERY_S)
 
     def _embed_broker(self, stack: ExitStack) -> EmbeddedBroker | None:

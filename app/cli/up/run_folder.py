@@ -2,13 +2,17 @@
 
 import fcntl
 import os
+import shutil
+from collections.abc import Callable
 from contextlib import suppress
 from pathlib import Path
 
+from app.cli.up.leftovers import end_leftovers
 from app.domain.ids import new_api_key
 
-# A log that is larger when its process's supervisor starts is put aside, in place of the one put aside before.
+# A log that has grown past this is put aside, in place of the log put aside before it.
 _MAX_LOG_BYTES = 50 * 1024 * 1024
+_COPY_BYTES = 1024 * 1024
 
 
 class FolderTaken(Exception):
@@ -24,8 +28,12 @@ class RunFolder:
         self.logs = data / "log"
         self._lock: int | None = None
 
-    def acquire(self) -> None:
-        """Take the folder for this process, and clear what a crash left there; FolderTaken where another has it."""
+    def acquire(self, say: Callable[[str], None] = lambda _: None) -> None:
+        """Take the folder for this process, and clear what a crash left there; FolderTaken where another has it.
+
+        Args:
+            say: told where processes of a killed supervisor are ended first.
+        """
         self.run.mkdir(parents=True, exist_ok=True)
         self.logs.mkdir(exist_ok=True)
         # The lock goes with the process that holds it, whatever ends that; its file stays.
@@ -36,6 +44,7 @@ class RunFolder:
             os.close(lock)
             raise FolderTaken(self._taken_message()) from None
         self._lock = lock
+        end_leftovers(self.run, self.data, say)
         for stale in (*self.run.glob("*.pid"), *self.run.glob("*.sock")):
             stale.unlink(missing_ok=True)
         self.write_pid("up", os.getpid())
@@ -59,12 +68,16 @@ class RunFolder:
         self._pid_path(name).unlink(missing_ok=True)
 
     def log_of(self, name: str) -> Path:
-        """Return the log of a process, with one that has grown too large put aside."""
-        path = self.logs / f"{name}.log"
-        with suppress(FileNotFoundError):
-            if path.stat().st_size > _MAX_LOG_BYTES:
-                path.replace(path.with_suffix(".log.1"))
-        return path
+        """Return the path of a process's log."""
+        return self.logs / f"{name}.log"
+
+    def rotate_logs(self, max_bytes: int = _MAX_LOG_BYTES) -> None:
+        """Put aside what is in logs that have grown too large, while their processes write on."""
+        for path in self.logs.glob("*.log"):
+            # A full disk or a log that is gone must not end the supervisor.
+            with suppress(OSError):
+                if path.stat().st_size > max_bytes:
+                    _move_content(path, path.with_suffix(".log.1"))
 
     def _pid_path(self, name: str) -> Path:
         return self.run / f"{name}.pid"
@@ -74,6 +87,15 @@ class RunFolder:
             pid = int(self._pid_path("up").read_text())
             return f"{self.data} is in use by `wylon up` with process id {pid}: stop that, or choose another --data."
         return f"{self.data} is in use by another `wylon up`: stop that, or choose another --data."
+
+
+def _move_content(log: Path, aside: Path) -> None:
+    """Copy a log and empty it: its process has it open to append, and would write on in a file that was renamed."""
+    with log.open("r+b") as source, aside.open("wb") as copy:
+        shutil.copyfileobj(source, copy, _COPY_BYTES)
+        # What was written meanwhile; a line that comes between this read and the cut is lost.
+        shutil.copyfileobj(source, copy, _COPY_BYTES)
+        source.truncate(0)
 
 
 def read_kept_key(data: Path) -> str | None:

@@ -19,7 +19,9 @@ class SignalWatch:
         # A pipe, since a flag alone could be set between a look at it and the wait.
         signal.set_wakeup_fd(self._writer, warn_on_full_buffer=False)
         for number in _STOP_SIGNALS:
-            signal.signal(number, self._note_stop)
+            # `nohup` and a shell's `&` ignore a signal for the process they start: it stays ignored.
+            if signal.getsignal(number) is not signal.SIG_IGN:
+                signal.signal(number, self._note_stop)
         # Its handler does nothing; the byte in the pipe ends the wait as soon as a child has ended.
         signal.signal(signal.SIGCHLD, lambda number, frame: None)
 

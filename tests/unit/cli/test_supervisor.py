@@ -1,5 +1,6 @@
 import os
 import signal
+import subprocess
 import sys
 import time
 from collections.abc import Callable, Iterator
@@ -190,3 +191,56 @@ def _poll(is_so: Callable[[], bool]) -> None:
     deadline = time.monotonic() + 20
     while not is_so():
         assert time.monotonic() < deadline
+
+
+def test_a_log_that_grew_too_large_is_put_aside_while_its_process_writes_on(folder: RunFolder) -> None:
+    log = folder.log_of("web")
+    with log.open("ab", buffering=0) as process:
+        process.write(b"old\n" * 100)
+
+        folder.rotate_logs(max_bytes=100)
+        process.write(b"new\n")
+
+    assert log.read_text() == "new\n"
+    assert (folder.logs / "web.log.1").read_text() == "old\n" * 100
+
+
+def test_a_log_below_the_limit_stays_as_it_is(folder: RunFolder) -> None:
+    folder.log_of("web").write_text("few\n")
+
+    folder.rotate_logs(max_bytes=100)
+
+    assert [path.name for path in folder.logs.iterdir()] == ["web.log"]
+
+
+@pytest.mark.skipif(sys.platform != "linux", reason="only Linux shows a process's group and environment in /proc")
+def test_processes_that_a_killed_supervisor_left_end_before_the_next_begins(tmp_path: Path) -> None:
+    folder, told = RunFolder(tmp_path), list[str]()
+    folder.run.mkdir()
+    left = subprocess.Popen([sys.executable, "-c", SLEEPS], start_new_session=True, env={"WYLON_DATA": str(tmp_path)})
+    folder.write_pid("web", left.pid)
+
+    folder.acquire(told.append)
+
+    assert left.wait(10) == -signal.SIGKILL
+    assert "left behind" in told[0]
+    folder.release()
+
+
+@pytest.mark.skipif(sys.platform != "linux", reason="only Linux shows a process's group and environment in /proc")
+def test_a_process_of_another_folder_that_got_an_old_id_is_left_alone(tmp_path: Path) -> None:
+    folder = RunFolder(tmp_path)
+    folder.run.mkdir()
+    other = subprocess.Popen(
+        [sys.executable, "-c", SLEEPS], start_new_session=True, env={"WYLON_DATA": str(tmp_path / "other")}
+    )
+    try:
+        folder.write_pid("web", other.pid)
+
+        folder.acquire()
+
+        assert other.poll() is None
+    finally:
+        other.kill()
+        other.wait()
+        folder.release()

@@ -1,0 +1,61 @@
+"""The kinds of process, and which settings each of them does not need."""
+
+from collections.abc import Mapping
+from enum import StrEnum
+
+from app.config.values import PREFIX
+
+# The variables of the one upstream that no file describes.
+OF_UPSTREAMS = (
+    "UPSTREAM_URL",
+    "UPSTREAM_API_KEY",
+    "MODELS",
+    "CONNECT_TIMEOUT_S",
+    "FIRST_BYTE_TIMEOUT_S",
+    "CALL_TIMEOUT_S",
+    "MAX_TRIES",
+)
+_OF_ADDRESS = frozenset({"HOST", "PORT"})
+_OF_RUNNING_LINES = frozenset(
+    {
+        "CONCURRENCY",
+        "LINES_PER_TASK",
+        "CANCEL_GRACE_S",
+        "DRAIN_GRACE_S",
+        "FINALIZE_MAX_TRIES",
+        "PREFIX_GROUPING",
+        "TENANT_WEIGHTS",
+        "DEADLINE_WEIGHT",
+    }
+)
+
+
+class Process(StrEnum):
+    """The kinds of process that read settings."""
+
+    # The supervisor, which hands all settings on, and the commands of an operator.
+    UP = "up"
+    MIGRATE = "migrate"
+    WEB = "web"
+    # Every process that is a Celery worker or beat.
+    CELERY = "celery"
+
+
+_UNNEEDED = {
+    Process.UP: frozenset[str](),
+    Process.WEB: _OF_ADDRESS | _OF_RUNNING_LINES | {"WORKERS", "API_KEY"},
+    Process.CELERY: _OF_ADDRESS | {"API_KEY"},
+    Process.MIGRATE: _OF_ADDRESS
+    | _OF_RUNNING_LINES
+    | {"WORKERS", "BROKER_URL", "ENDPOINTS", "COMPLETION_WINDOWS", *OF_UPSTREAMS},
+}
+
+
+def needed_by(process: Process, environ: Mapping[str, str]) -> dict[str, str]:
+    """Return the environment without settings that the process does not need: a wrong value of one must not end it."""
+    unneeded = {f"{PREFIX}{name}" for name in _UNNEEDED[process]}
+    needed = {name: value for name, value in environ.items() if name not in unneeded}
+    if process is Process.MIGRATE:
+        # Nor does it need a file of upstreams, which the current folder may have.
+        needed[f"{PREFIX}CONFIG"] = ""
+    return needed
