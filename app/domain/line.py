@@ -1,15 +1,15 @@
 """One line of an input file: what it must be, and the answer to each way it can fall short."""
 
-import re
-from itertools import islice
-from typing import Any, NamedTuple
+from typing import NamedTuple
 
 import msgspec
 from msgspec import UNSET, Raw, Struct, UnsetType
 
 from app.domain.errors import LineInvalid
 from app.domain.limits import MAX_CUSTOM_ID_CHARS, MAX_JSON_DEPTH, MAX_LINE_BYTES
+from app.domain.nesting import is_nested_deeper
 from app.domain.prefix import prefix_key
+from app.domain.surrogates import has_surrogates, hide_surrogates, show_surrogates, without_surrogates
 
 # What each endpoint can't do without beside `model`, with the message that callers know.
 _REQUIRED_INPUT = {
@@ -25,11 +25,6 @@ _MODEL_OPTIONAL = frozenset({"/v1/moderations"})
 _INPUT_STANDS_IN = {"/v1/responses": ("prompt", "previous_response_id", "conversation")}
 
 _STREAM_MESSAGE = "Chat Completions: Streaming is not supported in the Batch API."
-# The quantifiers are possessive: with others the search notes each character of a string to come back to, which for
-# an inlined image takes seconds and a gigabyte.
-_STRING = re.compile(rb'"[^"\\]*+(?:\\.[^"\\]*+)*+"', re.DOTALL)
-# A string that nothing ends reaches to the end of the line: without that each quote in it would be looked at anew.
-_BRACKETS = re.compile(_STRING.pattern + rb"?|[\[\]{}]", re.DOTALL)
 _MAX_SHOWN_MODEL_CHARS = 200
 _EMBEDDINGS = "/v1/embeddings"
 # Their models read a text whole, and keep nothing of it for the next.
@@ -38,9 +33,9 @@ _NEVER_ALIKE = frozenset({_EMBEDDINGS, "/v1/moderations"})
 MAX_EMBEDDING_INPUTS = 50_000
 
 
-class _Body(Struct, gc=False):
-    model: str | UnsetType | None = UNSET
-    stream: bool | UnsetType | None = UNSET
+class _Given(Struct, gc=False):
+    """The parts of a body that are handed on as they came."""
+
     messages: Raw | UnsetType = UNSET
     prompt: Raw | UnsetType = UNSET
     input: Raw | UnsetType = UNSET
@@ -51,11 +46,30 @@ class _Body(Struct, gc=False):
     conversation: Raw | UnsetType = UNSET
 
 
+class _Body(_Given, gc=False):
+    model: str | UnsetType | None = UNSET
+    stream: bool | UnsetType | None = UNSET
+
+
 class _Line(Struct, gc=False):
     custom_id: str
     method: str
     url: str
     body: _Body
+
+
+class _AnyBody(_Given, gc=False):
+    model: Raw | UnsetType = UNSET
+    stream: Raw | UnsetType = UNSET
+
+
+class _AnyLine(Struct, gc=False):
+    """A line whose parts may be of any kind."""
+
+    custom_id: Raw | UnsetType = UNSET
+    method: Raw | UnsetType = UNSET
+    url: Raw | UnsetType = UNSET
+    body: Raw | UnsetType = UNSET
 
 
 class RequestLine(Struct):
@@ -77,12 +91,21 @@ class CheckedLine(NamedTuple):
 
 
 _line_decoder = msgspec.json.Decoder(_Line)
+_any_line_decoder = msgspec.json.Decoder(_AnyLine)
+_any_body_decoder = msgspec.json.Decoder(_AnyBody)
+_text_decoder = msgspec.json.Decoder(str)
+_grammar_decoder = msgspec.json.Decoder(Raw)
 _request_decoder = msgspec.json.Decoder(RequestLine)
 
 
 def read_request(data: bytes) -> RequestLine:
     """Return custom_id and body of a line that `check_line` accepted; the body is not decoded."""
-    return _request_decoder.decode(data)
+    try:
+        return _request_decoder.decode(data)
+    except msgspec.DecodeError:
+        line = _any_line_decoder.decode(hide_surrogates(data))
+        custom_id = _text_of(line.custom_id, "custom_id", "custom_id")
+        return RequestLine(custom_id, Raw(show_surrogates(bytes(_given(line.body, "body")))))
 
 
 def check_line(data: bytes, endpoint: str) -> CheckedLine:
@@ -92,14 +115,9 @@ def check_line(data: bytes, endpoint: str) -> CheckedLine:
     # The decoder passes over the strings that it need not return, and so over bytes in them that are not UTF-8.
     if not data.isascii():
         _check_utf8(data)
-    if _depth(data) > MAX_JSON_DEPTH:
-        raise LineInvalid("invalid_json_line", f"This line is nested deeper than {MAX_JSON_DEPTH} levels.")
-    try:
-        line = _line_decoder.decode(data)
-    except msgspec.ValidationError:
-        raise _explain(data) from None
-    except (msgspec.DecodeError, RecursionError):
-        raise _not_json() from None
+    line = _decode(data)
+    if is_nested_deeper(data, MAX_JSON_DEPTH):
+        raise _too_deep()
     if len(line.custom_id) > MAX_CUSTOM_ID_CHARS or not line.custom_id:
         raise LineInvalid(
             "invalid_request", f"custom_id must have 1 to {MAX_CUSTOM_ID_CHARS} characters.", param="custom_id"
@@ -115,6 +133,13 @@ def check_line(data: bytes, endpoint: str) -> CheckedLine:
     return CheckedLine(line.custom_id, line.body.model or None, inputs, _prefix_key(line.body, endpoint))
 
 
+def _decode(data: bytes) -> _Line:
+    try:
+        return _line_decoder.decode(data)
+    except (msgspec.DecodeError, RecursionError):
+        return _decode_by_parts(data)
+
+
 def _check_utf8(data: bytes) -> None:
     try:
         data.decode()
@@ -124,9 +149,8 @@ def _check_utf8(data: bytes) -> None:
         ) from None
 
 
-def _not_json() -> LineInvalid:
-    # One error for all lines would keep the traceback of each raise, and by that the bytes of every line.
-    return LineInvalid("invalid_json_line", "This line is not parseable as valid JSON.")
+def _too_deep() -> LineInvalid:
+    return LineInvalid("invalid_json_line", f"This line is nested deeper than {MAX_JSON_DEPTH} levels.")
 
 
 def too_long() -> LineInvalid:
@@ -191,48 +215,57 @@ def _count_inputs(given: Raw | UnsetType) -> int:
     value = b"" if given is UNSET else bytes(given)
     if not value.startswith(b"["):
         return 1
-    first = value[1:].lstrip()[:1]
-    if first == b'"':
-        return sum(1 for _ in islice(_STRING.finditer(value), MAX_EMBEDDING_INPUTS + 1))
+    if value[1:].lstrip()[:1] == b'"':
+        return value.replace(b"\\\\", b"").replace(b'\\"', b"").count(b'"') // 2
     return max(1, value.count(b"[") - 1)
 
 
-def _depth(data: bytes) -> int:
-    # Counting is far cheaper than walking, and nearly every line is settled by it.
-    if data.count(b"[") + data.count(b"{") <= MAX_JSON_DEPTH:
-        return 0
-    depth = deepest = 0
-    for token in _BRACKETS.finditer(data):
-        mark = token[0]
-        if mark in b"[{":
-            depth += 1
-            deepest = max(deepest, depth)
-            if deepest > MAX_JSON_DEPTH:
-                # Brackets alone may follow for megabytes.
-                break
-        elif mark in b"]}":
-            depth -= 1
-    return deepest
+def _decode_by_parts(data: bytes) -> _Line:
+    """Return a line that the strict decoder refused for its surrogates, or raise the error that says its fault.
 
-
-def _explain(data: bytes) -> LineInvalid:
-    """Return the error for a line that is JSON, but not of the right shape."""
+    No part of the line becomes an object of Python's before it is known to be a text: some megabytes of brackets would
+    become some hundred.
+    """
+    _check_grammar(data)
     try:
-        value: Any = msgspec.json.decode(data)
-    except (msgspec.DecodeError, RecursionError):
-        return _not_json()
-    if not isinstance(value, dict):
-        return LineInvalid("invalid_json_line", "This line is not a JSON object.")
-    for name, kind, said in (
-        ("custom_id", str, "a string"),
-        ("method", str, "a string"),
-        ("url", str, "a string"),
-        ("body", dict, "an object"),
-    ):
-        if name not in value or value[name] is None:
-            return LineInvalid("missing_required_parameter", f"Missing required parameter: '{name}'.", param=name)
-        if not isinstance(value[name], kind):
-            return LineInvalid("invalid_request", f"The parameter '{name}' must be {said}.", param=name)
-    if not isinstance(value["body"].get("model", ""), str | None):
-        return LineInvalid("invalid_request", "The parameter 'model' must be a string.", param="body.model")
-    return LineInvalid("invalid_request", "The parameter 'stream' must be a boolean.", param="body.stream")
+        line = _any_line_decoder.decode(hide_surrogates(data))
+    except msgspec.ValidationError:
+        raise LineInvalid("invalid_json_line", "This line is not a JSON object.") from None
+    custom_id, method, url = (_text_of(getattr(line, name), name, name) for name in ("custom_id", "method", "url"))
+    try:
+        body = _any_body_decoder.decode(_given(line.body, "body"))
+    except msgspec.ValidationError:
+        raise LineInvalid("invalid_request", "The parameter 'body' must be an object.", param="body") from None
+    model = _text_of(body.model, "model", "body.model") if _is_given(body.model) else None
+    stream = b"false" if body.stream is UNSET else bytes(body.stream)
+    if stream not in (b"true", b"false", b"null"):
+        raise LineInvalid("invalid_request", "The parameter 'stream' must be a boolean.", param="body.stream")
+    given = {name: getattr(body, name) for name in _Given.__struct_fields__}
+    return _Line(custom_id, method, url, _Body(model=model, stream=stream == b"true", **given))
+
+
+def _check_grammar(data: bytes) -> None:
+    try:
+        _grammar_decoder.decode(without_surrogates(data) if has_surrogates(data) else data)
+    except RecursionError:
+        raise _too_deep() from None
+    except msgspec.DecodeError:
+        raise LineInvalid("invalid_json_line", "This line is not parseable as valid JSON.") from None
+
+
+def _given(value: Raw | UnsetType, name: str) -> Raw:
+    if value is UNSET or not _is_given(value):
+        raise LineInvalid("missing_required_parameter", f"Missing required parameter: '{name}'.", param=name)
+    return value
+
+
+def _text_of(hidden: Raw | UnsetType, name: str, param: str) -> str:
+    """Return a text whose surrogates were hidden; raise the error where it is none."""
+    value = show_surrogates(bytes(_given(hidden, name)))
+    if not value.startswith(b'"'):
+        raise LineInvalid("invalid_request", f"The parameter '{name}' must be a string.", param=param)
+    try:
+        return _text_decoder.decode(value)
+    except msgspec.DecodeError:
+        message = f"The parameter '{name}' has half of a surrogate pair, which is no character: send whole characters."
+        raise LineInvalid("invalid_request", message, param=param) from None

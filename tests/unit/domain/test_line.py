@@ -43,7 +43,14 @@ BAD_LINES: dict[str, tuple[bytes, tuple[str, str | None, str]]] = {
     "JSON cut off": (line()[:-1], NOT_JSON),
     "two values": (line() + line(), NOT_JSON),
     "a raw control character": (line().replace(b"hi", b"h\x01"), NOT_JSON),
-    "a lone surrogate": (line().replace(b"hi", b"\\ud800"), NOT_JSON),
+    "a surrogate cut off": (line().replace(b"hi", b"\\ud8"), NOT_JSON),
+    "a surrogate without its digits": (line().replace(b"hi", b"\\udxyz"), NOT_JSON),
+    "no JSON beside a lone surrogate": (line().replace(b"hi", b"\\ud800\\x"), NOT_JSON),
+    "half an array": (b"[hello", NOT_JSON),
+    "half of a character as custom_id": (
+        line(custom_id="a\ud800"),
+        ("invalid_request", "custom_id", "half of a surrogate pair"),
+    ),
     "NaN": (body(temperature=float("nan")), NOT_JSON),
     "an array": (b"[1]", NOT_OBJECT),
     "a string": (b'"a"', NOT_OBJECT),
@@ -77,6 +84,19 @@ BAD_LINES: dict[str, tuple[bytes, tuple[str, str | None, str]]] = {
     "no model": (body_without("model"), ("invalid_request", "body.model", "Model parameter is required.")),
     "model null": (body(model=None), ("invalid_request", "body.model", "Model parameter is required.")),
     "model empty": (body(model=""), ("invalid_request", "body.model", "Model parameter is required.")),
+    "half of a character as model": (
+        body(model="small\udc00"),
+        ("invalid_request", "body.model", "half of a surrogate pair"),
+    ),
+    "stream a string beside a lone surrogate": (
+        body(stream="yes", user="\ud800"),
+        ("invalid_request", "body.stream", "must be a boolean"),
+    ),
+    "stream beside a lone surrogate": (body(stream=True, user="\ud800"), STREAMS),
+    "no body beside a lone surrogate": (
+        without("body").replace(b'"a"', b'"a", "x": "\\ud800"'),
+        ("missing_required_parameter", "body", MISSING.format("body")),
+    ),
     "model a number": (body(model=1), ("invalid_request", "body.model", "must be a string")),
     "no messages": (body_without("messages"), ("invalid_request", "body.messages", "Messages parameter is required.")),
     "messages null": (body(messages=None), ("invalid_request", "body.messages", "Messages parameter is required.")),
@@ -90,6 +110,12 @@ GOOD_LINES: dict[str, bytes] = {
     "stream null": body(stream=None),
     "a huge number": body(seed=10**400),
     "a number out of range": line().replace(b'"hi"', b"1e999"),
+    "half of a character at the end": line().replace(b"hi", b"cut off \\ud83d"),
+    "halves of a character in the wrong order": line().replace(b"hi", b"\\uDE00\\uD83D"),
+    "half of a character in a key": body(metadata={"\ud800": 1}),
+    "half of a character beside whole ones in all else": json.dumps(
+        {**GOOD, "custom_id": "🎈\\ud800", "x🎈": "\ud83d🎈\ud83d"}
+    ).encode(),
     "brackets inside strings": line().replace(b"hi", b"[" * 5_000),
     "an escaped quote before brackets": line().replace(b"hi", b'\\"' + b"[{" * 5_000),
     "as deep as may be": line().replace(b'"hi"', b"[" * (MAX_JSON_DEPTH - 4) + b"]" * (MAX_JSON_DEPTH - 4)),
@@ -153,7 +179,7 @@ def test_each_endpoint_needs_its_own_input(endpoint: str, given: dict[str, objec
         ([1, 2, 3], 1),
         ([[1, 2], [3]], 2),
         ([], 1),
-        (["x"] * 60_000, 50_001),
+        (["x"] * 60_000, 60_000),
     ],
 )
 def test_the_inputs_of_an_embeddings_line_are_counted(given: object, inputs: int) -> None:
@@ -172,6 +198,20 @@ def test_the_body_is_handed_on_as_the_bytes_that_came() -> None:
 
     assert bytes(request.body) == b'{ "model":"m", "messages":[1.50, 1e2]}'
     assert request.custom_id == "a"
+
+
+@pytest.mark.parametrize(
+    "content", [b"\\ud800", b"\\uDC00\\ud83d\\ude00\\ud83d", b"\\\\ud800\\ud800", "é🎈\\ud800".encode()]
+)
+def test_a_lone_surrogate_is_handed_on_byte_for_byte(content: bytes) -> None:
+    given = b'{"model":"small", "messages":[{"role":"user","content":"%b"}]}' % content
+    data = line(custom_id="n° 🎈 \\").replace(json.dumps(GOOD["body"]).encode(), given)
+    checked = check_line(data, CHAT)
+
+    request = read_request(data)
+
+    assert bytes(request.body) == given
+    assert request.custom_id == checked.custom_id == "n° 🎈 \\"
 
 
 def test_a_model_with_a_long_name_is_cut_in_the_message() -> None:

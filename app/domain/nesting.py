@@ -1,0 +1,67 @@
+"""How deeply a JSON text is nested, found by passes that each run in C.
+
+Walking over the brackets one by one takes a quarter of a microsecond for each, which an input file of nothing but
+brackets turns into a minute.
+"""
+
+from itertools import accumulate
+from operator import add
+
+_MARKS = b'"[]{}'
+_OTHERS = bytes(byte for byte in range(256) if byte not in _MARKS)
+# An opening bracket becomes the digit 1 and a closing one the digit 0: eight brackets are one byte of a number.
+_AS_DIGITS = bytes.maketrans(b"[{]}", b"1100")
+_BRACKETS_PER_BYTE = 8
+# Marks looked at together: few enough to be in the processor's cache, and to be held in pieces.
+_MARKS_AT_ONCE = 64 * 1024
+
+
+def _tables() -> tuple[bytes, bytes]:
+    """Return for each byte by how much its brackets change the depth, as a signed byte, and how high they go."""
+    changes, peaks = bytearray(), bytearray()
+    for byte in range(256):
+        depth = peak = 0
+        for digit in f"{byte:08b}":
+            depth += 1 if digit == "1" else -1
+            peak = max(peak, depth)
+        changes.append(depth % 256)
+        peaks.append(peak)
+    return bytes(changes), bytes(peaks)
+
+
+_CHANGES, _PEAKS = _tables()
+
+
+def is_nested_deeper(text: bytes, levels: int) -> bool:
+    """Return whether arrays and objects of a JSON text are nested more than `levels` deep.
+
+    The text is JSON: of bytes that are none the answer means nothing.
+    """
+    # Counting is far cheaper than any look at the order, and nearly every text is settled by it.
+    if text.count(b"[") + text.count(b"{") <= levels:
+        return False
+    if b"\\" in text:
+        # Pairs of backslashes first: what is left before a quote then escapes it.
+        text = text.replace(b"\\\\", b"").replace(b'\\"', b"")
+    marks = text.translate(_AS_DIGITS, _OTHERS)
+    # Two quotes side by side change nothing for the marks around them. Of a plain string no more than that is left.
+    return _deepest(_outside_strings(marks.replace(b'""', b""))) > levels
+
+
+def _outside_strings(marks: bytes) -> bytes:
+    if b'"' not in marks:
+        return marks
+    kept: list[bytes] = []
+    is_inside = False
+    for start in range(0, len(marks), _MARKS_AT_ONCE):
+        parts = marks[start : start + _MARKS_AT_ONCE].split(b'"')
+        kept.append(b"".join(parts[is_inside::2]))
+        is_inside ^= len(parts) % 2 == 0
+    return b"".join(kept)
+
+
+def _deepest(digits: bytes) -> int:
+    count = -(-len(digits) // _BRACKETS_PER_BYTE)
+    packed = int(digits.ljust(count * _BRACKETS_PER_BYTE, b"0") or b"0", 2).to_bytes(count, "big")
+    depths = accumulate(memoryview(packed.translate(_CHANGES)).cast("b"), initial=0)
+    return max(map(add, depths, packed.translate(_PEAKS)), default=0)

@@ -1,0 +1,36 @@
+r"""Escapes of surrogates in JSON texts, such as "\ud83d\ude00" for one character or "\ud800" for half of one.
+
+The grammar of JSON allows halves (RFC 8259, section 8.2), and clients that cut a text in the middle of a character send
+them. msgspec refuses halves even where it returns no text. It is given two other texts instead: one shows that the
+rest is JSON; in the other, which has the length of the original and can be undone, all these escapes are hidden.
+"""
+
+# No UTF-8 text has these bytes.
+_HIDDEN = b"\xff"
+# In place of two backslashes, so that the second is not taken for the beginning of an escape.
+_PAIR = b"\xfe\xfe"
+
+
+def has_surrogates(text: bytes) -> bool:
+    """Return whether a JSON text may have such escapes."""
+    return b"\\ud" in text or b"\\uD" in text
+
+
+def without_surrogates(text: bytes) -> bytes:
+    """Return a text that is JSON exactly where `text` is by its grammar, with another character for each escape."""
+    return _replaced(text, b"\\u0", b"\\u0")
+
+
+def hide_surrogates(text: bytes) -> bytes:
+    """Return a text, which must be UTF-8, with plain bytes in place of the escapes."""
+    return _replaced(text, _HIDDEN + b"ud", _HIDDEN + b"uD")
+
+
+def show_surrogates(hidden: bytes) -> bytes:
+    """Return a part of a text as it was before `hide_surrogates`."""
+    return hidden.replace(_HIDDEN, b"\\")
+
+
+def _replaced(text: bytes, for_lower: bytes, for_upper: bytes) -> bytes:
+    escapes = text.replace(b"\\\\", _PAIR).replace(b"\\ud", for_lower).replace(b"\\uD", for_upper)
+    return escapes.replace(_PAIR, b"\\\\")
