@@ -1,5 +1,6 @@
 """The Flask app, put together."""
 
+import re
 from typing import Any
 
 import structlog
@@ -8,7 +9,9 @@ from flask_smorest import Api
 
 from app.api import batch_views, file_views, health_views, model_views
 from app.api.auth import require_key
+from app.api.azure_paths import AzurePaths
 from app.api.context import Services, attach, begin_request, elapsed_ms, request_id
+from app.api.cors import add_cors
 from app.api.docs_page import add_docs_page
 from app.api.errors import register_errors
 from app.api.schemas import ErrorSchema
@@ -21,6 +24,8 @@ log = structlog.get_logger()
 MAX_JSON_BODY_BYTES = MIB
 # The version of OpenAI's API, which clients may look at.
 _OPENAI_VERSION = "2020-10-01"
+# A caller's own id is kept where a header and a line of the log can carry it.
+_REQUEST_ID = re.compile(r"[!-~]([ -~]{0,126}[!-~])?")
 _NO_NUL = r"^[^\u0000]*$"
 _OPENAPI = {
     "API_TITLE": "wylon Batch API",
@@ -53,7 +58,9 @@ def build_app(services: Services) -> Flask:
     app.url_map.merge_slashes = False
     attach(app, services)
     register_errors(app)
+    app.wsgi_app = AzurePaths(app.wsgi_app)  # type: ignore[method-assign]  # as Flask's documentation has it
     app.before_request(_begin)
+    add_cors(app, services.cors_origins)
     app.before_request(require_key)
     app.after_request(_finish)
     api = _Api(app)
@@ -79,13 +86,16 @@ def _describe_choices(spec: Any, services: Services) -> None:
 
 
 def _begin() -> None:
-    begin_request(new_request_id())
+    given = request.headers.get("x-request-id", "")
+    begin_request(given if _REQUEST_ID.fullmatch(given) else new_request_id())
 
 
 def _finish(response: Response) -> Response:
     elapsed = elapsed_ms()
     response.headers["x-request-id"] = request_id()
     response.headers["openai-version"] = _OPENAI_VERSION
+    # No browser may take bytes that a caller chose, in a file or in an error's message, for a page of ours.
+    response.headers["x-content-type-options"] = "nosniff"
     response.headers["openai-processing-ms"] = str(elapsed)
     log.info(
         "request.answered",

@@ -1,15 +1,18 @@
-"""Bearer keys: every route asks for one, unless it is marked as public."""
+"""API keys: every route asks for one, unless it is marked as public."""
 
 from collections.abc import Callable
 from typing import TypeVar
 
 from flask import Flask, current_app, request
+from werkzeug.datastructures import Headers
 
 from app.api.context import services, set_tenant
 
 View = TypeVar("View", bound=Callable[..., object])
 
 _MARK = "is_public"
+# Azure's clients send the first, Anthropic's the second.
+_KEY_HEADERS = ("api-key", "x-api-key")
 # flask-smorest's own view: the description of the API tells nothing that the documentation does not.
 _PUBLIC_ENDPOINTS = frozenset({"api-docs.openapi_json"})
 
@@ -29,5 +32,11 @@ def require_key() -> None:
     """Find out whose request this is; NotAuthorized where nobody's. An unknown URL is left to be a 404."""
     if request.endpoint is None or is_public(current_app, request.endpoint):
         return
-    scheme, _, key = request.headers.get("Authorization", "").partition(" ")
-    set_tenant(services().keys.tenant_of(key.strip() if scheme.lower() == "bearer" else None))
+    set_tenant(services().keys.tenant_of(given_key(request.headers)))
+
+
+def given_key(headers: Headers) -> str | None:
+    """Return the key that a request carries; None where it carries none."""
+    scheme, _, bearer = headers.get("Authorization", "").partition(" ")
+    keys = (bearer if scheme.lower() == "bearer" else "", *(headers.get(name, "") for name in _KEY_HEADERS))
+    return next((key.strip() for key in keys if key.strip()), None)

@@ -38,6 +38,10 @@ class Services(Protocol):
         """The completion windows that a batch may have."""
 
     @property
+    def cors_origins(self) -> Sequence[str]:
+        """The origins of web pages that may call the API; `*` is every one."""
+
+    @property
     def readiness(self) -> Mapping[str, Callable[[], None]]:
         """Checks by the name of what they check; one that raises says that it does not work."""
 

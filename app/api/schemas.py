@@ -10,6 +10,8 @@ from app.domain.lifecycle import Status, shown
 from app.domain.limits import MAX_FILE_LIFETIME_S, MIN_FILE_LIFETIME_S
 
 MAX_FILES_PAGE = 10_000
+# OpenAI's is 10,000. Clients that page read on where there are more, and a list that nobody bounded stays cheap.
+DEFAULT_FILES_PAGE = 100
 DEFAULT_BATCHES_PAGE = 20
 MAX_BATCHES_PAGE = 100
 
@@ -61,7 +63,11 @@ class ExpiresAfterSchema(_Request):
 class BatchRequestSchema(_Request):
     """A new batch."""
 
-    input_file_id = fields.String(required=True, metadata={"description": "A file uploaded with purpose `batch`."})
+    input_file_id = fields.String(
+        required=True,
+        validate=validate.Regexp(r"^\s*\S", error="It is empty: send the id of a file that you uploaded."),
+        metadata={"description": "A file uploaded with purpose `batch`."},
+    )
     endpoint = fields.String(required=True, metadata={"description": "What all lines ask for, the `url` of each."})
     completion_window = fields.String(
         required=True, metadata={"description": "`24h`; what is not done by then is marked as expired."}
@@ -81,7 +87,7 @@ class FilesQuerySchema(_Request):
     """Which files to list."""
 
     purpose = fields.String(load_default=None, validate=validate.Regexp(r"^[A-Za-z0-9_-]{1,64}$"))
-    limit = PlainInteger(load_default=MAX_FILES_PAGE, validate=validate.Range(1, MAX_FILES_PAGE))
+    limit = PlainInteger(load_default=DEFAULT_FILES_PAGE, validate=validate.Range(1, MAX_FILES_PAGE))
     order = fields.String(load_default="desc", validate=validate.OneOf(["asc", "desc"]))
     after = fields.String(load_default=None, metadata={"description": "The id of the last file of the page before."})
 

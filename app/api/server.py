@@ -63,6 +63,8 @@ class GuardedThreads(ThreadWorker):  # type: ignore[misc]  # gunicorn ships no t
 
     def __init__(self, *args: Any, **kwargs: Any) -> None:
         super().__init__(*args, **kwargs)
+        # gunicorn would let callers on this machine set the WSGI variables of these names by headers.
+        self.cfg.set("forwarder_headers", "")
         self._slots = BoundedSemaphore(max(1, self.cfg.threads - self.cfg.threads // _SPARE_THREADS))
         # Those that no thread has, the one that has waited longest first.
         self._waiting: dict[_Connection, None] = {}

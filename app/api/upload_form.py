@@ -5,6 +5,7 @@ from collections.abc import Callable
 from dataclasses import dataclass, field
 from typing import IO
 
+import msgspec
 from flask import Request
 from werkzeug.exceptions import ClientDisconnected, RequestEntityTooLarge
 from werkzeug.sansio.multipart import Data, Epilogue, Event, Field, File, MultipartDecoder, NeedData, State
@@ -24,7 +25,15 @@ _MAX_PARTS = 32
 _FILE = "file"
 # What of a boundary's end may be there when the rest is still to come.
 _BOUNDARY_END = re.compile(rb"-|[^\S\n\r]*\r?")
-_BRACKETS = re.compile(r"([^\[\]]+)\[([^\[\]]+)\]")
+_PURPOSE = "purpose"
+_EXPIRES_AFTER = "expires_after"
+# As clients of today spell it, and those of before.
+_EXPIRES_AFTER_KEYS = {
+    spelt.format(key): key
+    for key in ("anchor", "seconds")
+    for spelt in (f"{_EXPIRES_AFTER}[{{}}]", f"{_EXPIRES_AFTER}.{{}}")
+}
+_KNOWN_FIELDS = frozenset({_FILE, _PURPOSE, _EXPIRES_AFTER, *_EXPIRES_AFTER_KEYS})
 
 
 @dataclass
@@ -36,16 +45,20 @@ class UploadForm:
     fields: dict[str, str] = field(default_factory=dict)
 
     def nested(self) -> dict[str, object]:
-        """Return the fields with `name[key]` as `{name: {key: …}}` and digits as numbers, as in a JSON body."""
-        values: dict[str, object] = {}
+        """Return the fields as a JSON body has them: `expires_after` is an object, however the form spells it.
+
+        Raises:
+            InvalidRequest: `expires_after` is no object, or has a field that is not known.
+        """
+        values: dict[str, object] = {name: text for name, text in self.fields.items() if name == _PURPOSE}
+        expires_after = _json_object(self.fields[_EXPIRES_AFTER]) if _EXPIRES_AFTER in self.fields else {}
         for name, text in self.fields.items():
-            match = _BRACKETS.fullmatch(name)
-            if match is None:
-                values[name] = text
-                continue
-            inner = values.setdefault(match[1], {})
-            if isinstance(inner, dict):
-                inner[match[2]] = int(text) if re.fullmatch(r"[0-9]{1,18}", text) else text
+            if key := _EXPIRES_AFTER_KEYS.get(name):
+                value = int(text) if re.fullmatch(r"[0-9]{1,18}", text) else text
+                if expires_after.setdefault(key, value) != value:
+                    raise _given_twice(name)
+        if expires_after:
+            values[_EXPIRES_AFTER] = expires_after
         return values
 
 
@@ -129,6 +142,30 @@ def _too_large() -> TooLarge:
     return TooLarge(message, param=_FILE, code="file_too_large")
 
 
+def _json_object(text: str) -> dict[str, object]:
+    """Return `expires_after` where the form has it as one JSON object."""
+    try:
+        value = msgspec.json.decode(text, type=dict[str, object])
+    except (msgspec.DecodeError, RecursionError):
+        raise InvalidRequest(
+            f'Invalid value for \'{_EXPIRES_AFTER}\': send {{"anchor": "created_at", "seconds": …}}, or the fields'
+            f" '{_EXPIRES_AFTER}[anchor]' and '{_EXPIRES_AFTER}[seconds]'.",
+            param=_EXPIRES_AFTER,
+            code="invalid_type",
+        ) from None
+    for key in value:
+        if key not in _EXPIRES_AFTER_KEYS.values():
+            param = f"{_EXPIRES_AFTER}.{key[:100]}"
+            raise InvalidRequest(f"Unknown parameter: '{param}'.", param=param, code="unknown_parameter")
+    return value
+
+
+def _given_twice(name: str) -> InvalidRequest:
+    return InvalidRequest(
+        f"The form has the field '{name}' twice, with different values.", param=name, code="invalid_value"
+    )
+
+
 class _Decoder(MultipartDecoder):
     r"""Werkzeug's, which takes a line break before a boundary for content where a piece ends just behind the boundary.
 
@@ -163,8 +200,16 @@ class _FormReader:
         self._text = bytearray()
 
     def begin_part(self, part: Field | File) -> None:
-        # A file under another name is a field nobody knows: it is read past.
-        self._name = part.name if part.name == _FILE or isinstance(part, Field) else None
+        if part.name not in _KNOWN_FIELDS:
+            # Dropped without a word, a misspelt field would be a retention or a limit that the caller believes in.
+            name = part.name[:100]
+            raise InvalidRequest(
+                f"Unknown parameter: '{name}'. A form has the fields 'file', 'purpose', 'expires_after[anchor]' and"
+                " 'expires_after[seconds]'.",
+                param=name,
+                code="unknown_parameter",
+            )
+        self._name = part.name
         self._text.clear()
         if self._name != _FILE:
             return
@@ -185,7 +230,9 @@ class _FormReader:
         if len(self._text) > _MAX_FIELD_BYTES:
             raise InvalidRequest(f"The field '{name[:100]}' is too long.", param=name[:100], code="invalid_value")
         if not data.more_data:
-            self.form.fields[name] = self._text.decode()
+            text = self._text.decode()
+            if self.form.fields.setdefault(name, text) != text:
+                raise _given_twice(name)
             self._bound_upload()
 
     def _bound_upload(self) -> None:

@@ -22,6 +22,7 @@ from app.config.values import (
     lines_per_task,
     log_level,
     number,
+    origins,
     seconds,
     switch,
     weights,
@@ -71,6 +72,8 @@ class Settings:
     # How much more a batch gets as its deadline comes nearer: 0 is nothing, 1 twice as much at half its window.
     deadline_weight: float
     log_level: str
+    # The origins of web pages that may call the API; `*` is every one.
+    cors_origins: tuple[str, ...]
 
     @property
     def storage_folder(self) -> Path:
@@ -168,6 +171,7 @@ def _read(env: Env, environ: Mapping[str, str]) -> Settings:
         tenant_weights=weights(env, "TENANT_WEIGHTS"),
         deadline_weight=decimal(env, "DEADLINE_WEIGHT", 1.0, low=0.0, high=10.0),
         log_level=log_level(env),
+        cors_origins=origins(env, "CORS_ORIGINS"),
     )
     for window in settings.completion_windows:
         try:

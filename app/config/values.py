@@ -1,11 +1,14 @@
 """How one variable is read and checked; SettingInvalid says what is wrong with it."""
 
+import re
+
 from environs import Env
 
 from app.domain.errors import SettingInvalid
 from app.domain.limits import MAX_LINES
 
 PREFIX = "WYLON_"
+_ORIGIN = re.compile(r"\*|[a-z][a-z0-9+.-]*://[a-z0-9.\[\]:_-]+")
 
 
 def invalid(name: str, message: str) -> SettingInvalid:
@@ -61,6 +64,15 @@ def words(env: Env, name: str, default: tuple[str, ...]) -> tuple[str, ...]:
     if not values:
         raise invalid(name, "the list is empty: give one or more values with commas between them")
     return values
+
+
+def origins(env: Env, name: str) -> tuple[str, ...]:
+    """Read origins of web pages with commas between, as a browser sends them; none where it is not given."""
+    found = tuple(word.strip() for word in env.str(name, "").split(",") if word.strip())
+    for origin in found:
+        if not _ORIGIN.fullmatch(origin):
+            raise invalid(name, f"{origin!r} is no origin: it must be * or such as https://example.com, without a path")
+    return found
 
 
 def header_text(env: Env, name: str) -> str | None:

@@ -124,7 +124,8 @@ def check_line(data: bytes, endpoint: str) -> CheckedLine:
         )
     if line.method != "POST":
         raise LineInvalid("invalid_request", "The method must be POST.", param="method")
-    if line.url != endpoint:
+    # Azure's classic form of a url has no /v1.
+    if line.url != endpoint and f"/v1{line.url}" != endpoint:
         raise LineInvalid(
             "invalid_url", "The URL provided for this request does not match the batch endpoint.", param="url"
         )

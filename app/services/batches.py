@@ -2,7 +2,7 @@
 
 import re
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from functools import partial
 
 import structlog
@@ -77,6 +77,7 @@ class BatchService:
             NotFound: there is no such input file.
             Conflict: the Idempotency-Key was used for another request.
         """
+        request = replace(request, endpoint=_with_version(request.endpoint))
         _check_choice("endpoint", request.endpoint, self._endpoints)
         _check_choice("completion_window", request.completion_window, self._windows)
         metadata = _checked_metadata(request.metadata)
@@ -173,6 +174,11 @@ class BatchService:
 
 def _no_such_batch(batch_id: str, *, param: str = "id") -> NotFound:
     return NotFound(f"No batch found with id '{batch_id[:_MAX_SHOWN_CHARS]}'.", param=param)
+
+
+def _with_version(endpoint: str) -> str:
+    """Return `/v1/chat/completions` for `/chat/completions`, which is Azure's classic form of the same endpoint."""
+    return f"/v1{endpoint}" if endpoint.startswith("/") and not endpoint.startswith("/v1/") else endpoint
 
 
 def _check_choice(param: str, value: str, supported: Sequence[str]) -> None:

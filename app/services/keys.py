@@ -19,7 +19,8 @@ class KeyService:
         """Return the tenant whose key this is; NotAuthorized where it is nobody's."""
         if not key:
             raise NotAuthorized(
-                "You didn't provide an API key. Send it in the Authorization header: Authorization: Bearer YOUR_KEY.",
+                "You didn't provide an API key. Send it in the Authorization header: Authorization: Bearer YOUR_KEY."
+                " Azure's clients send it as api-key: YOUR_KEY.",
                 code="invalid_api_key",
             )
         tenant_id = self._keys.tenant_of(ids.hash_api_key(key))

@@ -6,6 +6,7 @@ from contextlib import suppress
 from typing import Any, TextIO, cast
 
 import structlog
+from structlog.typing import EventDict
 
 from app.config import Settings
 
@@ -26,9 +27,40 @@ class _Lossy:
             self._stream.flush()
 
 
+class _VisibleRecord(logging.LogRecord):
+    """A record of a library whose message and traceback show control characters as escapes."""
+
+    def __init__(self, *args: Any, **kwargs: Any) -> None:
+        super().__init__(*args, **kwargs)
+        if self.exc_info and self.exc_info[0] is not None:
+            # A formatter takes this text where it is there, and else makes it from the exception.
+            self.exc_text = _visible_lines(logging.Formatter().formatException(self.exc_info))
+
+    def getMessage(self) -> str:  # noqa: N802 - the name that `logging` calls
+        return _visible_lines(super().getMessage())
+
+
+def visible(text: str) -> str:
+    r"""Return the text with each character that can't be printed as its escape, such as `\x1b`.
+
+    A caller's path, header or filename may hold escapes that move the cursor of the terminal that shows the log, line
+    breaks that look like a line of the log, and marks that turn the direction of writing.
+    """
+    if text.isprintable():
+        return text
+    return "".join(char if char.isprintable() else char.encode("unicode_escape").decode() for char in text)
+
+
+def make_visible(_logger: object, _method: str, event: EventDict) -> EventDict:
+    """Show control characters in every key and value of an event as escapes."""
+    return {visible(key): _visible_value(value) for key, value in event.items()}
+
+
 def set_up_logs(settings: Settings) -> None:
     """Send structured logs, ours and the libraries', to standard error as lines of `event key=value`."""
     level = logging.getLevelNamesMapping()[settings.log_level.upper()]
+    # Celery's and gunicorn's own lines are records of `logging`, whatever handler writes them.
+    logging.setLogRecordFactory(_VisibleRecord)
     shared: list[Any] = [
         structlog.contextvars.merge_contextvars,
         structlog.processors.add_log_level,
@@ -38,9 +70,20 @@ def set_up_logs(settings: Settings) -> None:
         processors=[
             *shared,
             structlog.processors.format_exc_info,
+            make_visible,
             structlog.processors.LogfmtRenderer(key_order=["timestamp", "level", "event"]),
         ],
         wrapper_class=structlog.make_filtering_bound_logger(level),
         logger_factory=structlog.PrintLoggerFactory(cast(TextIO, _Lossy(sys.stderr))),
         cache_logger_on_first_use=True,
     )
+
+
+def _visible_value(value: object) -> object:
+    # Numbers and None stay as they are; all else is written as its text.
+    return value if value is None or isinstance(value, int | float) else visible(str(value))
+
+
+def _visible_lines(text: str) -> str:
+    """Keep line breaks, and indent what follows them: a break that a caller sent begins no line of the log."""
+    return "\n  ".join(visible(line) for line in text.split("\n"))

@@ -27,6 +27,7 @@ class Web:
     catalog: ModelCatalog
     endpoints: Sequence[str]
     windows: Sequence[str]
+    cors_origins: Sequence[str]
     readiness: Mapping[str, Callable[[], None]]
 
 
@@ -50,6 +51,7 @@ def build_api(settings: Settings) -> Web:
         catalog=build_catalog(settings),
         endpoints=settings.endpoints,
         windows=settings.completion_windows,
+        cors_origins=settings.cors_origins,
         readiness={"database": partial(check, stores.engine), "broker": lambda: _check_broker(client)},
     )
 

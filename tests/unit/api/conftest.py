@@ -49,6 +49,7 @@ class World:
     key_store: MemoryKeyStore = field(default_factory=MemoryKeyStore)
     endpoints: tuple[str, ...] = ("/v1/chat/completions", "/v1/embeddings")
     windows: tuple[str, ...] = ("24h",)
+    cors_origins: tuple[str, ...] = ()
     readiness: Mapping[str, Callable[[], None]] = field(default_factory=dict)
 
     def __post_init__(self) -> None:

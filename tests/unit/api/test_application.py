@@ -1,6 +1,6 @@
 """What holds for every route: keys, envelopes, headers, the description."""
 
-from collections.abc import Iterator
+from collections.abc import Iterator, MutableMapping
 from typing import Any
 
 import pytest
@@ -50,7 +50,31 @@ def test_every_answer_has_the_headers_that_clients_look_at(client: FlaskClient) 
         ids.add(headers["x-request-id"])
         assert headers["openai-version"] == "2020-10-01"
         assert int(headers["openai-processing-ms"]) >= 0
+        assert headers["x-content-type-options"] == "nosniff"
     assert len(ids) == 5
+
+
+@pytest.mark.parametrize("given", ["a", "trace 7f/3", "x" * 128, "req_0", "~!"])
+def test_the_id_that_a_caller_gives_its_request_is_kept(
+    client: FlaskClient, logs: list[MutableMapping[str, Any]], given: str
+) -> None:
+    assert client.get("/v1/files", headers={"x-request-id": given}).headers["x-request-id"] == given
+    assert [line["request_id"] for line in logs if line["event"] == "request.answered"] == [given]
+
+
+@pytest.mark.parametrize("given", ["", "x" * 129, "a\x1b[31m", "é", " "])
+def test_an_id_that_no_log_can_carry_is_replaced(client: FlaskClient, given: str) -> None:
+    assert client.get("/v1/files", headers={"x-request-id": given}).headers["x-request-id"].startswith("req_")
+
+
+@pytest.mark.parametrize("headers", [{"api-key": KEY}, {"x-api-key": KEY}, {"Authorization": "", "api-key": KEY}])
+def test_a_key_is_read_where_other_clients_send_it(stranger: FlaskClient, headers: dict[str, str]) -> None:
+    assert stranger.get("/v1/files", headers=headers).status_code == 200
+
+
+@pytest.mark.parametrize("headers", [{"api-key": "wrong"}, {"Authorization": "Bearer wrong", "api-key": KEY}])
+def test_a_wrong_key_is_refused_whichever_header_has_it(stranger: FlaskClient, headers: dict[str, str]) -> None:
+    error_of(stranger.get("/v1/files", headers=headers), 401)
 
 
 @pytest.mark.parametrize("path", ["/", "/v1", "/v1/files/", "/v1//files", "/v2/files", "/v1/files/a/b", "/static/x"])

@@ -141,7 +141,19 @@ def test_a_value_that_does_not_fit_is_named(
     assert not world.database.batches
 
 
-@pytest.mark.parametrize("file_id", ["file-unknown", "", "a\x00b", "batch_1", "x" * 9_000])
+@pytest.mark.parametrize("file_id", ["", " ", "\t\n"])
+def test_an_empty_input_file_id_is_a_bad_request_that_names_it(client: FlaskClient, file_id: str) -> None:
+    assert error_of(create(client, input_file_id=file_id), 400)["param"] == "input_file_id"
+
+
+@pytest.mark.parametrize("endpoint", ["/chat/completions", "/v1/chat/completions"])
+def test_an_endpoint_without_its_version_is_the_same_endpoint(client: FlaskClient, world: World, endpoint: str) -> None:
+    batch = create(client, endpoint=endpoint, input_file_id=upload(client)).json
+
+    assert batch["endpoint"] == "/v1/chat/completions"
+
+
+@pytest.mark.parametrize("file_id", ["file-unknown", "a\x00b", "batch_1", "x" * 9_000])
 def test_an_unknown_input_file_is_not_found(client: FlaskClient, file_id: str) -> None:
     error = error_of(create(client, input_file_id=file_id), 404)
 

@@ -180,3 +180,17 @@ def test_a_start_without_tls_is_not_refused() -> None:
     cfg = settings()
 
     GuardedThreads.check_config(cfg, Logger(cfg))
+
+
+@pytest.mark.parametrize("name", ["SCRIPT_NAME", "PATH_INFO", "REMOTE_USER", "Script-Name", "X-Forwarded-Prefix"])
+def test_a_header_never_sets_a_variable_of_the_server(name: str) -> None:
+    def tell(environ: dict[str, Any], start_response: Any) -> Iterable[bytes]:
+        told = [environ["SCRIPT_NAME"], environ["PATH_INFO"], environ.get("REMOTE_USER", "")]
+        body = "|".join(told).encode()
+        start_response("200 OK", [("content-length", str(len(body)))])
+        return [body]
+
+    with running(tell) as (worker, _), connect(worker) as connection:
+        connection.sendall(f"GET /v1/files HTTP/1.1\r\nhost: test\r\n{name}: /v1\r\nconnection: close\r\n\r\n".encode())
+
+        assert read_until(connection, b"never").endswith(b"\r\n\r\n|/v1/files|")

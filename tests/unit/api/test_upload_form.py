@@ -78,13 +78,65 @@ def test_a_file_part_without_a_name_is_a_file_all_the_same(client: FlaskClient) 
     assert (response.status_code, response.json["filename"]) == (200, "upload")
 
 
-def test_unknown_fields_are_read_past(client: FlaskClient, world: World) -> None:
-    unknown = FILE.replace(b'name="file"', b'name="thumbnail"') + PURPOSE.replace(b"purpose", b"colour")
+def field(name: str, text: str) -> bytes:
+    return f'--b\r\nContent-Disposition: form-data; name="{name}"\r\n\r\n{text}\r\n'.encode()
 
-    response = send(client, unknown + PURPOSE + FILE + END)
 
-    assert response.status_code == 200
-    assert len(world.blobs.stored) == 1
+@pytest.mark.parametrize("name", ["colour", "expires_after[days]", "expires_after.days", "expires_after[]", "Purpose"])
+@pytest.mark.parametrize("comes_first", [True, False])
+def test_a_field_that_is_not_known_is_refused_by_name(
+    client: FlaskClient, world: World, name: str, comes_first: bool
+) -> None:
+    parts = [field(name, "1"), PURPOSE + FILE]
+
+    error = error_of(send(client, b"".join(parts if comes_first else reversed(parts)) + END), 400)
+
+    assert (error["param"], error["code"]) == (name, "unknown_parameter")
+    assert world.is_empty
+
+
+def test_a_second_file_under_another_name_is_refused_by_that_name(client: FlaskClient, world: World) -> None:
+    thumbnail = FILE.replace(b'name="file"', b'name="thumbnail"')
+
+    error = error_of(send(client, PURPOSE + FILE + thumbnail + END), 400)
+
+    assert error["param"] == "thumbnail"
+    assert world.is_empty
+
+
+@pytest.mark.parametrize(
+    "fields",
+    [
+        field("expires_after[anchor]", "created_at") + field("expires_after[seconds]", "3600"),
+        field("expires_after.anchor", "created_at") + field("expires_after.seconds", "3600"),
+        field("expires_after.seconds", "3600") + field("expires_after[anchor]", "created_at"),
+        field("expires_after", '{"anchor": "created_at", "seconds": 3600}'),
+    ],
+    ids=["brackets", "dots", "one of each", "JSON"],
+)
+def test_a_retention_is_read_in_each_of_its_spellings(client: FlaskClient, fields: bytes) -> None:
+    file = send(client, PURPOSE + FILE + fields + END).json
+
+    assert file["expires_at"] - file["created_at"] == 3_600
+
+
+@pytest.mark.parametrize(
+    ("fields", "param"),
+    [
+        (field("expires_after", "3600"), "expires_after"),
+        (field("expires_after", "[" * 5_000), "expires_after"),
+        (field("expires_after", '{"anchor": "created_at", "days": 1}'), "expires_after.days"),
+        (field("expires_after", '{"anchor": "created_at"}'), "expires_after.seconds"),
+        (field("expires_after[seconds]", "3600"), "expires_after.anchor"),
+        (field("expires_after[seconds]", "3600") + field("expires_after.seconds", "7200"), "expires_after.seconds"),
+        (field("purpose", "batch") + field("purpose", "vision"), "purpose"),
+    ],
+)
+def test_a_retention_that_is_not_whole_or_says_two_things_is_refused(
+    client: FlaskClient, world: World, fields: bytes, param: str
+) -> None:
+    assert error_of(send(client, PURPOSE + FILE + fields + END), 400)["param"] == param
+    assert world.is_empty
 
 
 def test_content_that_looks_like_a_boundary_is_content(client: FlaskClient, world: World) -> None:
@@ -106,7 +158,7 @@ def test_content_that_looks_like_a_boundary_is_content(client: FlaskClient, worl
         (PURPOSE.replace(b"batch", b"\x00") + FILE + END, "purpose"),
         (PURPOSE + FILE + FILE + END, "file"),
         (FILE + PURPOSE.replace(b"batch", b"x" * 20_000) + END, "purpose"),
-        (PURPOSE + FILE.replace(b'"file"', b'"fiel"') + END, "file"),
+        (PURPOSE + FILE.replace(b'"file"', b'"fiel"') + END, "fiel"),
     ],
 )
 def test_a_form_that_does_not_do_is_refused_by_name_and_leaves_nothing(

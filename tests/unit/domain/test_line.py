@@ -242,6 +242,17 @@ def test_no_body_raises_anything_but_line_invalid(value: object) -> None:
         check_line(data, CHAT)
 
 
+def test_azures_form_of_a_url_without_its_version_is_the_endpoints() -> None:
+    assert check_line(line(url="/chat/completions"), CHAT).custom_id
+
+
+@pytest.mark.parametrize("url", ["chat/completions", "/v1/v1/chat/completions", "//chat/completions", "/completions"])
+def test_any_other_url_is_not_the_endpoints(url: str) -> None:
+    with pytest.raises(LineInvalid) as fault:
+        check_line(line(url=url), CHAT)
+    assert fault.value.code == "invalid_url"
+
+
 PROMPT = [{"role": "system", "content": "s" * 300}]
 TOOLS = [{"type": "function", "function": {"name": "f" * 300}}]
 

@@ -4,6 +4,8 @@ from pathlib import Path
 
 import pytest
 
+from app.wiring.logs import visible
+
 FULL = Path("/dev/full")
 PROGRAM = """
 import structlog
@@ -24,3 +26,40 @@ def test_a_log_that_cant_be_written_stops_nothing() -> None:
         )
 
     assert ended.stdout == "went on\n"
+
+
+# Escapes of the terminal, a bell, a return, the C1 form of an escape, a mark that turns the direction of writing, and
+# the line breaks that are none for `split`.
+HOSTILE = "\x1b[2J\x07\r\x9b31m\u202e\u2028\x85\x00"
+NOISE = f"""
+import logging
+import structlog
+from app.config import load_settings
+from app.wiring.logs import set_up_logs
+
+HOSTILE = {HOSTILE!r}
+logging.basicConfig()
+set_up_logs(load_settings({{}}))
+structlog.get_logger().warning("seen", path=HOSTILE, inner={{"header": [HOSTILE]}}, **{{HOSTILE: 1}})
+logging.getLogger("gunicorn.error").warning("Invalid request: %s", HOSTILE)
+logging.getLogger("celery").warning(HOSTILE + chr(10) + "2026-01-01 faked=line")
+for log in (structlog.get_logger().exception, logging.getLogger("celery").exception):
+    try:
+        raise ValueError(HOSTILE)
+    except ValueError:
+        log("failed")
+"""
+
+
+def test_control_characters_of_a_caller_never_reach_the_log_as_they_are() -> None:
+    ended = subprocess.run([sys.executable, "-c", NOISE], capture_output=True, timeout=60, check=True)
+
+    log = ended.stderr.decode()
+    assert all(char.isprintable() for char in log.replace("\n", ""))
+    assert log.count("\\x1b[2J") >= 7
+    assert not any(line.startswith("2026-01-01 faked") for line in log.split("\n"))
+
+
+@pytest.mark.parametrize("text", ["plain", "Grüße, 你好 💩", "a\\b"])
+def test_what_can_be_printed_stays_as_it_is(text: str) -> None:
+    assert visible(text) == text
