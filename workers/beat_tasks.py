@@ -11,12 +11,6 @@ def expire() -> None:
     control().upkeep.expire()
 
 
-@app.task(name=schedule.REFILL)
-def refill() -> None:
-    """Publish what the window has room for."""
-    control().dispatch.refill()
-
-
 @app.task(name=schedule.REPAIR)
 def repair() -> None:
     """Send again what was lost."""

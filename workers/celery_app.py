@@ -4,12 +4,13 @@ from celery import Celery
 from kombu import Queue
 from kombu.transport import TRANSPORT_ALIASES
 
-from app.adapters.queue import CONTROL_QUEUE, LINES_QUEUE, lines_queue
+from app.adapters.queue import FILES_QUEUE, LINES_QUEUE, OLD_CONTROL_QUEUE, TICKS_QUEUE, lines_queue
 from app.config import Process, load_settings
 from app.wiring.logs import set_up_logs
 from workers.intake import LineIntake
+from workers.roles import ControlRole
 from workers.room import MESSAGES_PER_SLOT
-from workers.schedule import SCHEDULE
+from workers.schedule import QUEUES_OF_KINDS, SCHEDULE
 
 settings = load_settings(process=Process.CELERY)
 set_up_logs(settings)
@@ -33,23 +34,29 @@ _HAS_KEEPALIVE = not settings.broker_url.startswith("redis+socket:")
 # By the scheme, as it is written in every form of the broker's address.
 TRANSPORT_ALIASES.update(redis="workers.transport:Transport", rediss="workers.transport:Transport")
 
-app = Celery("wylon", include=["workers.control_tasks", "workers.line_tasks", "workers.beat_tasks"])
+app = Celery(
+    "wylon", include=["workers.control_tasks", "workers.file_tasks", "workers.line_tasks", "workers.beat_tasks"]
+)
 app.conf.update(
     broker_url=settings.broker_url,
     result_backend=settings.broker_url,
     # All queues go by their name through the default exchange: no binding is kept in Redis that a flush could lose.
     task_queues=[
         Queue(name, routing_key=name)
-        for name in (CONTROL_QUEUE, LINES_QUEUE, *(lines_queue(spec.name) for spec in settings.upstreams))
+        for name in (
+            *(TICKS_QUEUE, FILES_QUEUE, OLD_CONTROL_QUEUE, LINES_QUEUE),
+            *(lines_queue(spec.name) for spec in settings.upstreams),
+            *(name for names in QUEUES_OF_KINDS.values() for name in names),
+        )
     ],
-    task_default_queue=CONTROL_QUEUE,
+    task_default_queue=TICKS_QUEUE,
     task_create_missing_queues=False,
     # A message is given up only when its work is done: a worker that dies loses none that it had taken.
     task_acks_late=True,
     # Results are rows in the database; a header task counts for its chord all the same.
     task_ignore_result=True,
     worker_pool="workers.line_pool:LinePool",
-    # For a worker of lines; control is given a number of its own.
+    # For a worker of lines; processes of ticks and of files are given numbers of their own.
     worker_concurrency=_MESSAGES,
     # A worker takes no more messages than this; `workers.intake` bounds it by lines as well.
     worker_prefetch_multiplier=1,
@@ -84,8 +91,7 @@ app.conf.update(
     worker_hijack_root_logger=True,
     worker_redirect_stdouts=False,
     beat_schedule=SCHEDULE,
-    # A tick that comes every second is looked for as often.
-    beat_max_loop_interval=1,
+    beat_scheduler="workers.beat_scheduler:TickScheduler",
     timezone="UTC",
 )
-app.steps["consumer"].add(LineIntake)
+app.steps["consumer"].update((LineIntake, ControlRole))

@@ -17,7 +17,12 @@ from app.domain.errors import Unavailable
 from app.domain.upstream import DEFAULT_UPSTREAM
 from app.services.ports import Delivery, LineTask, Unacked
 
-CONTROL_QUEUE = "control"
+# Light work that must not wait: refills, expiry, repair, closing. A process that takes this takes nothing heavy.
+TICKS_QUEUE = "ticks"
+# Work that may take long: checking inputs, writing files, deleting.
+FILES_QUEUE = "files"
+# A process that was started with this one, as before there were two, takes both.
+OLD_CONTROL_QUEUE = "control"
 # Line tasks wait in a queue for each upstream, `lines.<upstream>`. What is no line's waits in the one itself.
 LINES_QUEUE = "lines"
 
@@ -46,6 +51,14 @@ _SENDER_TIMEOUT_S = 5
 def lines_queue(upstream: str) -> str:
     """Return the name of the queue for an upstream's line tasks."""
     return f"{LINES_QUEUE}.{upstream}"
+
+
+def queue_of_kind(group: str, task: str) -> str:
+    """Return the name of the queue in which tasks of one kind wait by themselves, beside those of their group.
+
+    Where each is as good as the next, the length of that queue says whether one waits.
+    """
+    return f"{group}.{task.rpartition('.')[2]}"
 
 
 def open_sender(broker_url: str) -> Celery:
@@ -77,16 +90,21 @@ class CeleryQueue:
         self._line_messages = {name: LineMessages(app, RUN_LINES, queue) for name, queue in self._queues.items()}
 
     def validate(self, batch_id: str) -> None:
-        self._tell(VALIDATE, batch_id)
+        self._tell(FILES_QUEUE, VALIDATE, batch_id)
 
     def refill(self) -> None:
-        self._tell(REFILL)
+        queue = queue_of_kind(TICKS_QUEUE, REFILL)
+        with _broker_errors():
+            # A refill that waits looks at what is there when it begins: it serves all who ask until then.
+            is_asked = self._redis.llen(queue) > 0
+        if not is_asked:
+            self._tell(queue, REFILL)
 
     def close(self, batch_id: str) -> None:
-        self._tell(CLOSE, batch_id)
+        self._tell(TICKS_QUEUE, CLOSE, batch_id)
 
     def finalize(self, batch_id: str) -> None:
-        self._tell(FINALIZE, batch_id)
+        self._tell(FILES_QUEUE, FINALIZE, batch_id)
 
     def open_chord(self, batch_id: str, tasks: int) -> None:
         # Written as the backend writes it, but never over a size that is there: of a chord that was closed meanwhile
@@ -168,13 +186,13 @@ class CeleryQueue:
         backend: Any = self._app.backend
         return str(backend.get_key_for_group(group_id, ending), "utf-8")
 
-    def _tell(self, name: str, *args: str) -> None:
+    def _tell(self, queue: str, name: str, *args: str) -> None:
         with _broker_errors():
-            self._app.send_task(name, args=args, queue=CONTROL_QUEUE, ignore_result=True)
+            self._app.send_task(name, args=args, queue=queue, ignore_result=True)
 
     def _part_of(self, batch_id: str) -> dict[str, Any]:
         """Return the options that make a task a part of the batch's chord."""
-        callback: Any = self._app.signature(FINALIZE, args=(batch_id,), immutable=True, queue=CONTROL_QUEUE)
+        callback: Any = self._app.signature(FINALIZE, args=(batch_id,), immutable=True, queue=FILES_QUEUE)
         return {
             "group_id": ids.group_id(batch_id),
             "chord": callback,

@@ -1,4 +1,4 @@
-"""What the control process works with."""
+"""What the processes of ticks and of files work with."""
 
 from dataclasses import dataclass
 
@@ -10,6 +10,7 @@ from app.config import Settings
 from app.domain.prefix import MAX_GROUPS_AT_ONCE
 from app.services.dispatch import DispatchService
 from app.services.finalization import FinalizationService
+from app.services.ports import Queue
 from app.services.upkeep import UpkeepService
 from app.services.validation import ValidationService
 from app.wiring.sharing import weights_of
@@ -18,8 +19,9 @@ from app.wiring.stores import open_redis, open_stores
 
 @dataclass(frozen=True)
 class Control:
-    """What the control process does."""
+    """What the processes of ticks and of files do, and the messages that they send."""
 
+    queue: Queue
     validation: ValidationService
     dispatch: DispatchService
     finalization: FinalizationService
@@ -27,13 +29,14 @@ class Control:
 
 
 def build_control(settings: Settings, celery: Celery) -> Control:
-    """Build the services of the control process."""
+    """Build the services of a process of ticks or of files."""
     stores = open_stores(settings)
     client = open_redis(settings)
     upstreams = settings.upstream_names
     queue, roster = CeleryQueue(celery, client, upstreams), RedisRoster(client)
     dispatch = DispatchService(stores.batches, queue, roster, stores.clock, weights_of(settings), upstreams)
     return Control(
+        queue=queue,
         validation=ValidationService(
             stores.batches,
             stores.blobs,

@@ -56,7 +56,7 @@ def test_every_task_that_is_registered_is_sent() -> None:
     assert ours <= sent_names() | scheduled
 
 
-@pytest.mark.parametrize("queue_name", [queue.CONTROL_QUEUE, queue.LINES_QUEUE])
+@pytest.mark.parametrize("queue_name", [queue.TICKS_QUEUE, queue.FILES_QUEUE, queue.LINES_QUEUE])
 def test_every_queue_has_a_process_that_consumes_it(queue_name: str) -> None:
     consumed = [match[1].split(",") for text in processes().values() if (match := re.search(r"-Q\s*(\S+)", text))]
 
@@ -64,7 +64,7 @@ def test_every_queue_has_a_process_that_consumes_it(queue_name: str) -> None:
 
 
 def test_the_procfile_has_every_kind_of_process() -> None:
-    assert {"web", "control", "worker", "beat"} <= processes().keys()
+    assert {"web", "control", "files", "worker", "beat"} <= processes().keys()
 
 
 def test_every_setting_is_documented() -> None:

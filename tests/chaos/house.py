@@ -108,7 +108,7 @@ class House:
     def is_up(self) -> bool:
         """Return whether every process is there and the workers report."""
         wanted = {f"{name}@{socket.gethostname()}" for name in ("worker-1", "worker-2", EXTRA_WORKER)}
-        names = {"web", "control", "beat", "broker", "worker-1", "worker-2", EXTRA_WORKER}
+        names = {"web", "control", "files", "beat", "broker", "worker-1", "worker-2", EXTRA_WORKER}
         try:
             answer = httpx.get(self.base_url.removesuffix("/v1") + "/readyz", timeout=2, trust_env=False)
             reported = {worker.name for worker in RedisRoster(self.redis()).workers()}
@@ -125,16 +125,18 @@ class House:
     # Processes beside `wylon up`
 
     def start_beside(self, name: str, *, skew_s: float = 0.0) -> None:
-        """Start another worker, control or beat, by the start of its name."""
+        """Start another worker, control, process of files or beat, by the start of its name."""
         settings = load_settings(self.environ)
         environ = dict(self.environ)
         if name.startswith("worker"):
             command = commands.worker_command(settings, name)
             environ |= self._worker_environ
+        elif name.startswith("files"):
+            command = [part.replace("files@", f"{name}@") for part in commands.files_command(settings)]
         elif name.startswith("control"):
             command = [part.replace("control@", f"{name}@") for part in commands.control_command(settings)]
         else:
-            command = [*commands.beat_command(settings)[:-1], str(self.data / "run" / f"{name}-schedule")]
+            command = list(commands.beat_command(settings))
         if skew_s:
             path = os.pathsep.join(filter(None, (str(_SKEW_FOLDER), environ.get("PYTHONPATH"))))
             environ |= {"PYTHONPATH": path, "CHAOS_SKEW_S": str(skew_s)}

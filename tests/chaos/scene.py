@@ -97,7 +97,7 @@ class Scene:
         if name.startswith("worker-"):
             self.hit(pid, at, at)
             self.kills.append((pid, at))
-        if name in ("control", "web"):
+        if name in ("files", "web"):
             self.has_crumbs = True
         if is_awaited:
             self.house.await_back(name, pid)

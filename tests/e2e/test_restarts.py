@@ -63,7 +63,7 @@ def test_every_process_that_is_killed_comes_back_and_the_batch_completes(running
     client = running.client()
     batch_id = submit(client, request_lines(300, "[[sleep:250]]")).id
     await_completed(client, batch_id, 10)
-    names = ["beat", "broker", "control", "web", "worker-1"]
+    names = ["beat", "broker", "control", "files", "web", "worker-1"]
     assert sorted(set(running.pids()) - {"up"}) == names
 
     for name in names:

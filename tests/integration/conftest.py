@@ -27,7 +27,7 @@ def module_database(request: pytest.FixtureRequest) -> Iterator[str | None]:
 def pipeline(module_database: str | None) -> Iterator[Pipeline]:
     pipeline = Pipeline(module_database)
     try:
-        pipeline.start("control", "worker-1", "worker-2", "beat")
+        pipeline.start("control", "files", "worker-1", "worker-2", "beat")
         yield pipeline
     finally:
         pipeline.end()

@@ -103,7 +103,7 @@ class Pipeline:
         return path
 
     def start(self, *names: str) -> None:
-        """Start `control`, `beat` or workers; returns once they are up."""
+        """Start `control`, `files`, `beat` or workers; returns once they are up."""
         for name in names:
             self.processes[name] = Process(
                 commands.run_by_this_python(self._command(name)),
@@ -194,10 +194,10 @@ class Pipeline:
     def _command(self, name: str) -> tuple[str, ...]:
         if name == "control":
             return tuple(commands.control_command(self.settings))
+        if name == "files":
+            return tuple(commands.files_command(self.settings))
         if name.startswith("beat"):
-            # Each has a schedule of its own, as on two hosts.
-            schedule = ("--schedule", str(self.folder / f"{name}-schedule"))
-            return (*commands.beat_command(self.settings)[:-2], *schedule)
+            return tuple(commands.beat_command(self.settings))
         return tuple(commands.worker_command(self.settings, name))
 
     def _is_over(self, name: str) -> bool:

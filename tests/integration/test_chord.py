@@ -9,7 +9,7 @@ from collections.abc import Iterator
 
 import pytest
 
-from app.adapters.queue import CONTROL_QUEUE, FINALIZE, REFILL, CeleryQueue, lines_queue
+from app.adapters.queue import FILES_QUEUE, FINALIZE, CeleryQueue, lines_queue
 from app.domain import ids
 from app.domain.upstream import DEFAULT_UPSTREAM
 from app.services.ports import Delivery, LineTask
@@ -49,7 +49,7 @@ def tasks(first: int, end: int) -> list[LineTask]:
 
 def callbacks(pipeline: Pipeline, batch_id: str) -> int:
     """Return how often the batch's callback was sent."""
-    messages = [json.loads(message)["headers"] for message in pipeline.redis.lrange(CONTROL_QUEUE, 0, -1)]
+    messages = [json.loads(message)["headers"] for message in pipeline.redis.lrange(FILES_QUEUE, 0, -1)]
     return sum(headers["task"] == FINALIZE and batch_id in headers["argsrepr"] for headers in messages)
 
 
@@ -167,8 +167,9 @@ def test_after_a_flush_every_message_finds_its_queue(pipeline: Pipeline, queue: 
     queue.refill()
     queue.finalize(batch_id)
 
-    messages = [json.loads(message)["headers"]["task"] for message in pipeline.redis.lrange(CONTROL_QUEUE, 0, -1)]
-    assert sorted(messages) == sorted(["control.validate", REFILL, FINALIZE])
+    messages = [json.loads(message)["headers"]["task"] for message in pipeline.redis.lrange(FILES_QUEUE, 0, -1)]
+    assert sorted(messages) == sorted(["control.validate", FINALIZE])
+    assert pipeline.redis.llen("ticks.refill") == 1
 
 
 def test_a_forgotten_chord_leaves_no_key(pipeline: Pipeline, queue: CeleryQueue, batch_id: str) -> None:

@@ -17,7 +17,7 @@ BOTH_WORKERS = 2 * CONCURRENCY
 
 @pytest.fixture(autouse=True)
 def _all_run(pipeline: Pipeline) -> None:
-    pipeline.ensure("control", "worker-1", "worker-2", "beat")
+    pipeline.ensure("control", "files", "worker-1", "worker-2", "beat")
     pipeline.reset_upstream_stats()
 
 
@@ -105,7 +105,7 @@ def test_a_finalizer_that_was_killed_is_followed_by_one_that_writes_the_files(pi
     # Answers echo what they are asked: some 50 MB to be written.
     lines = request_lines(1_000, "x" * 50_000)
     batch_id = _kill_while_finalizing(pipeline, lines)
-    pipeline.ensure("control")
+    pipeline.ensure("files")
     # What the dead one held for half a minute is free now.
     with pipeline.stores.engine.begin() as connection:
         connection.execute(text("UPDATE batches SET lease_until = 0 WHERE id = :id"), {"id": batch_id})
@@ -119,10 +119,10 @@ def _kill_while_finalizing(pipeline: Pipeline, lines: list[bytes]) -> str:
     for _ in range(5):
         batch_id = pipeline.submit(lines)
         until(lambda batch_id=batch_id: pipeline.batch(batch_id).sealed_at, 60, "finalizing begins", every_s=0.002)
-        pipeline.processes["control"].kill()
+        pipeline.processes["files"].kill()
         if pipeline.batch(batch_id).status is Status.FINALIZING:
             return batch_id
-        pipeline.ensure("control")
+        pipeline.ensure("files")
     raise AssertionError("No finalizer was caught at work.")
 
 

@@ -73,7 +73,7 @@ class Runs:
 def runs() -> Iterator[Runs]:
     pipeline = FaultyPipeline()
     try:
-        pipeline.start("control", "beat", WORKER)
+        pipeline.start("control", "files", "beat", WORKER)
         yield Runs(pipeline)
     finally:
         pipeline.end()

@@ -51,7 +51,7 @@ def pipeline() -> Iterator[FaultyPipeline]:
     pipeline = FaultyPipeline()
     pipeline.set_up(COMPLETION_WINDOWS=f"24h,{SHORT_WINDOW}")
     try:
-        pipeline.start("control", "beat")
+        pipeline.start("control", "files", "beat")
         yield pipeline
     finally:
         pipeline.end()

@@ -51,7 +51,7 @@ def house(module_database: str | None) -> Iterator[House]:
     )
     pipeline = Pipeline(module_database, config=config)
     try:
-        pipeline.start("control", "worker-1", "worker-2", "beat")
+        pipeline.start("control", "files", "worker-1", "worker-2", "beat")
         yield House(pipeline, urls)
     finally:
         pipeline.end()
@@ -62,7 +62,7 @@ def house(module_database: str | None) -> Iterator[House]:
 
 @pytest.fixture(autouse=True)
 def _workers_run(house: House) -> None:
-    house.pipeline.ensure("control", "beat", "worker-1", "worker-2")
+    house.pipeline.ensure("control", "files", "beat", "worker-1", "worker-2")
 
 
 def mixed_lines(slow: int, fast: int, sleep_ms: int) -> list[bytes]:

@@ -52,7 +52,7 @@ def stop_between_commits(pipeline: Pipeline, name: str) -> None:
 
 @pytest.fixture(autouse=True)
 def _control_runs(pipeline: Pipeline) -> None:
-    pipeline.ensure("control", "beat")
+    pipeline.ensure("control", "files", "beat")
     pipeline.reset_upstream_stats()
 
 

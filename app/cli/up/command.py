@@ -40,7 +40,7 @@ def up(
     broker_url: str | None,
     is_verbose: bool,
 ) -> None:
-    """Run the API, control, workers, beat and a broker on this machine, until ctrl-C or SIGTERM.
+    """Run the API, control, files, workers, beat and a broker on this machine, until ctrl-C or SIGTERM.
 
     Each option is also a variable WYLON_…, as are many more settings: docs/settings.md has the table. Started again on
     the same --data it goes on where it was.

@@ -19,7 +19,7 @@ from app.cli.up.upstream_watch import UpstreamWatch
 from app.config import Settings
 from app.wiring.setup import ensure_key, make_data_folder, prepare
 
-# Seven Python processes that start on a busy machine with one core.
+# Eight Python processes that start on a busy machine with one core.
 READY_WITHIN_S = 120.0
 # A process that ends this often before all is up will not come up by itself.
 _HOPELESS_AFTER = 4
@@ -92,6 +92,7 @@ class Deployment:
         specs = [
             self._python("web", processes.web_command(f"fd://{listener.fileno()}"), (listener.fileno(),)),
             self._python("control", processes.control_command(settings)),
+            self._python("files", processes.files_command(settings)),
             *(
                 self._python(name, processes.worker_command(settings, name))
                 for name in (f"worker-{number}" for number in range(1, settings.workers + 1))

@@ -13,8 +13,10 @@ WEB_CONNECTIONS = 4_096
 WEB_REQUEST_LINE_BYTES = 8_190
 # A warm stop of the web has to end before the supervisor kills what is left.
 WEB_GRACE_S = 5
-# Control waits for the database and for files, not for the processor.
-CONTROL_THREADS = 16
+# Ticks wait for the database and the broker, not for the processor.
+CONTROL_THREADS = 8
+# Validations and writers of files; those of a batch that wait for others have no thread.
+FILES_THREADS = 16
 
 # Celery's own lines at `info` are two for each task; ours have their level in WYLON_LOG_LEVEL.
 _CELERY_LEVELS = {"debug": "info", "info": "warning", "warning": "warning", "error": "error"}
@@ -36,8 +38,13 @@ def web_command(bind: str) -> Sequence[str]:
 
 
 def control_command(settings: Settings) -> Sequence[str]:
-    """Return the command of the control process."""
-    return _worker("control", "control", settings, "-c", str(CONTROL_THREADS))
+    """Return the command of the control process, which takes ticks and requests that must not wait."""
+    return _worker("ticks", "control", settings, "-c", str(CONTROL_THREADS))
+
+
+def files_command(settings: Settings) -> Sequence[str]:
+    """Return the command of the process that checks inputs, writes files and deletes."""
+    return _worker("files", "files", settings, "-c", str(FILES_THREADS))
 
 
 def worker_command(settings: Settings, name: str) -> Sequence[str]:
@@ -47,8 +54,7 @@ def worker_command(settings: Settings, name: str) -> Sequence[str]:
 
 def beat_command(settings: Settings) -> Sequence[str]:
     """Return the command of beat."""
-    schedule = str(settings.data / "run" / "beat-schedule")
-    return ("-m", "celery", "-A", "workers.celery_app", "beat", "-l", _celery_level(settings), "--schedule", schedule)
+    return ("-m", "celery", "-A", "workers.celery_app", "beat", "-l", _celery_level(settings))
 
 
 def run_by_this_python(arguments: Sequence[str]) -> Sequence[str]:

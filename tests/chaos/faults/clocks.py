@@ -32,12 +32,20 @@ def _stay(name: str, scene: Scene) -> None:
 for _name, _process, _skew_s in (
     ("two-beats", "beat-2", 0.0),
     ("two-controls", "control-2", 0.0),
+    ("two-of-files", "files-2", 0.0),
     ("worker-an-hour-ahead", "worker-skewed", _HOUR_S),
     ("worker-an-hour-behind", "worker-skewed", -_HOUR_S),
     ("control-an-hour-ahead", "control-skewed", _HOUR_S),
     ("control-an-hour-behind", "control-skewed", -_HOUR_S),
 ):
     FAULTS.append(Fault(_name, partial(_stay, _process), prepare=partial(_start, _process, _skew_s), is_pairable=False))
+
+
+@fault("kill-files-of-two", prepare=partial(_start, "files-2", 0.0), is_pairable=False)
+def kill_files_of_two(scene: Scene) -> None:
+    """The other one takes over what the killed one held."""
+    scene.kill("files")
+    _stay("files-2", scene)
 
 
 @fault("kill-control-of-two", prepare=partial(_start, "control-2", 0.0), is_pairable=False)

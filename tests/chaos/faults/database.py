@@ -49,8 +49,14 @@ def sqlite_unwritable_for_worker(scene: Scene) -> None:
 
 @fault("sqlite-unwritable-for-control", databases=_ON_SQLITE)
 def sqlite_unwritable_for_control(scene: Scene) -> None:
-    scene.has_crumbs = True
     with processes.file_size_limit(scene.pid_of("control"), _TINY_BYTES):
+        scene.wait(scene.rng.uniform(3.0, 8.0))
+
+
+@fault("sqlite-unwritable-for-files", databases=_ON_SQLITE)
+def sqlite_unwritable_for_files(scene: Scene) -> None:
+    scene.has_crumbs = True
+    with processes.file_size_limit(scene.pid_of("files"), _TINY_BYTES):
         scene.wait(scene.rng.uniform(3.0, 8.0))
 
 

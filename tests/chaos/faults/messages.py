@@ -7,13 +7,19 @@ from functools import partial
 from typing import Any
 
 from app.adapters import queue
-from app.adapters.queue import CONTROL_QUEUE, LINES_QUEUE, lines_queue, open_sender
+from app.adapters.queue import FILES_QUEUE, LINES_QUEUE, TICKS_QUEUE, lines_queue, open_sender
 from tests.chaos.faults.registry import FAULTS, Fault, fault
 from tests.chaos.house import UPSTREAMS
 from tests.chaos.scene import Scene
 from workers import schedule
 
-_QUEUES = (CONTROL_QUEUE, LINES_QUEUE, *map(lines_queue, UPSTREAMS))
+_QUEUES = (
+    *(TICKS_QUEUE, FILES_QUEUE, LINES_QUEUE),
+    *(name for names in schedule.QUEUES_OF_KINDS.values() for name in names),
+    *map(lines_queue, UPSTREAMS),
+)
+# Whatever is not told to another process is told to that of files.
+_OF_TICKS = (queue.CLOSE, queue.REFILL, schedule.EXPIRE, schedule.REPAIR)
 _COPIES_OF_A_KIND = 5
 _SPAN_S = 4.0
 
@@ -57,15 +63,16 @@ def _send_for_batches(name: str, scene: Scene) -> None:
 
 
 def _send_ticks(scene: Scene) -> None:
-    for name in (schedule.EXPIRE, schedule.REFILL, schedule.REPAIR, schedule.SWEEP, schedule.SWEEP_BLOBS, queue.REFILL):
+    for name in (schedule.EXPIRE, schedule.REPAIR, schedule.SWEEP, schedule.SWEEP_BLOBS, queue.REFILL):
         _send(name, [[], [], []], scene)
 
 
 def _send(name: str, arguments: list[list[str]], scene: Scene) -> None:
+    waits_in = TICKS_QUEUE if name in _OF_TICKS else FILES_QUEUE
     sender = open_sender(scene.house.environ["WYLON_BROKER_URL"])
     try:
         for args in arguments:
-            sender.send_task(name, args=args, queue=CONTROL_QUEUE, ignore_result=True)
+            sender.send_task(name, args=args, queue=waits_in, ignore_result=True)
     finally:
         sender.close()
 

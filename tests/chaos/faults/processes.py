@@ -44,6 +44,11 @@ def kill_control(scene: Scene) -> None:
     scene.kill("control")
 
 
+@fault("kill-files")
+def kill_files(scene: Scene) -> None:
+    scene.kill("files")
+
+
 @fault("kill-beat")
 def kill_beat(scene: Scene) -> None:
     scene.kill("beat")
@@ -90,7 +95,7 @@ def _stall(name: str | None, scene: Scene) -> None:
         scene.hit(pid, since, time.monotonic() + _WAKING_S)
 
 
-for _what in ("worker", "control", "beat", "web", "broker"):
+for _what in ("worker", "control", "files", "beat", "web", "broker"):
     _name = None if _what == "worker" else _what
     _recovery = Recovery.PROGRESS if _what == "broker" else Recovery.RESULT
     FAULTS.append(Fault(f"term-{_what}", partial(_terminate, _name), recovery=_recovery))

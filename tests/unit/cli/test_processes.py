@@ -26,20 +26,20 @@ def procfile_command(name: str) -> list[str]:
 def test_the_procfile_runs_what_up_runs(settings: Settings) -> None:
     assert procfile_command("web") == ["python", *processes.web_command("127.0.0.1:8080")]
     assert procfile_command("control") == ["python", *processes.control_command(settings)]
+    assert procfile_command("files") == ["python", *processes.files_command(settings)]
     assert procfile_command("worker") == ["python", *processes.worker_command(settings, "worker-$$")]
-    beat = ["python", *processes.beat_command(settings)]
-    assert [*procfile_command("beat")[:-1], str(Path(procfile_command("beat")[-1]).absolute())] == beat
+    assert procfile_command("beat") == ["python", *processes.beat_command(settings)]
 
 
-@pytest.mark.parametrize("name", ["web", "control", "worker", "beat"])
+@pytest.mark.parametrize("name", ["web", "control", "files", "worker", "beat"])
 def test_compose_runs_what_the_procfile_runs(name: str) -> None:
     text = (ROOT / "docker-compose.yml").read_text()
     service = re.search(rf"^  {name}:\n(.*?)(?=^  \w|^\w)", text, re.MULTILINE | re.DOTALL)
     assert service is not None
     compose = " ".join(service[1].split())
 
-    # The address, the node's name and the folder are a container's own.
-    own = {"--bind", "-n", "--schedule"}
+    # The address and the node's name are a container's own.
+    own = {"--bind", "-n"}
     words = procfile_command(name)
     for before, word in zip(["", *words], words, strict=False):
         assert before in own or word in compose

@@ -1,4 +1,4 @@
-"""The tasks of a control process, with services that record."""
+"""The tasks of a process of files, with services that record."""
 
 import threading
 from collections.abc import Iterator
@@ -8,20 +8,20 @@ from types import SimpleNamespace
 import pytest
 
 from tests.unit.workers.waiting import WITHIN_S, until
-from workers import control_tasks
+from workers import file_tasks
 
 AT_ONCE = 4
 
 
 class Services:
-    """Validations that last until they are let go, of batches that all pass, and refills that are counted."""
+    """Validations that last until they are let go, of batches that all pass; and a queue that counts refills."""
 
     def __init__(self) -> None:
         self.begun: list[str] = []
         self.refills = 0
         self.let_go = threading.Event()
         self.validation = SimpleNamespace(validate=self._validate)
-        self.dispatch = SimpleNamespace(refill=self._refill)
+        self.queue = SimpleNamespace(refill=self._refill)
 
     def _validate(self, batch_id: str) -> bool:
         self.begun.append(batch_id)
@@ -34,9 +34,9 @@ class Services:
 @pytest.fixture
 def services(monkeypatch: pytest.MonkeyPatch) -> Services:
     services = Services()
-    monkeypatch.setattr(control_tasks, "control", lambda: services)
+    monkeypatch.setattr(file_tasks, "control", lambda: services)
     # As a worker does before it starts: the first calls of an unbound task are not for several threads at once.
-    control_tasks.app.finalize()
+    file_tasks.app.finalize()
     return services
 
 
@@ -51,10 +51,10 @@ def threads(services: Services) -> Iterator[ThreadPoolExecutor]:
 def test_a_batch_above_those_that_are_validated_at_once_waits_without_a_thread(
     services: Services, threads: ThreadPoolExecutor
 ) -> None:
-    early = [threads.submit(control_tasks.validate, f"early-{number}") for number in range(AT_ONCE)]
+    early = [threads.submit(file_tasks.validate, f"early-{number}") for number in range(AT_ONCE)]
     until(lambda: len(services.begun) == AT_ONCE)
 
-    threads.submit(control_tasks.validate, "late").result(WITHIN_S)
+    threads.submit(file_tasks.validate, "late").result(WITHIN_S)
 
     assert "late" not in services.begun
     services.let_go.set()
@@ -63,9 +63,9 @@ def test_a_batch_above_those_that_are_validated_at_once_waits_without_a_thread(
     assert services.begun[-1] == "late"
 
 
-def test_a_batch_that_passes_is_dispatched_at_once(services: Services) -> None:
+def test_for_a_batch_that_passes_a_refill_is_asked_of_the_process_of_ticks(services: Services) -> None:
     services.let_go.set()
 
-    control_tasks.validate("batch_1")
+    file_tasks.validate("batch_1")
 
     assert (services.begun, services.refills) == (["batch_1"], 1)

@@ -1,0 +1,47 @@
+"""Which queues a process of control takes messages from, by those that it was started with."""
+
+from types import SimpleNamespace
+from typing import Any
+
+import pytest
+from structlog.testing import capture_logs
+
+from workers.roles import ControlRole
+
+TICKS = ["ticks", "ticks.expire", "ticks.refill", "ticks.repair"]
+FILES = ["files", "files.sweep", "files.sweep_blobs", "files.sweep_broker"]
+
+
+def added(*named: str) -> list[str]:
+    """Return what a process that was started with these queues takes messages from."""
+    taken: list[str] = []
+    given_way: list[bool] = []
+    queues = SimpleNamespace(consume_from=dict.fromkeys(named))
+    consumer: Any = SimpleNamespace(
+        app=SimpleNamespace(amqp=SimpleNamespace(queues=queues)), add_task_queue=taken.append
+    )
+    ControlRole(consumer, give_way=lambda: given_way.append(True)).start(consumer)
+    return [*sorted(taken), *(["gives way"] if given_way else [])]
+
+
+@pytest.mark.parametrize(
+    ("named", "taken"),
+    [
+        (["ticks"], TICKS),
+        (["files"], [*FILES, "gives way"]),
+        (["ticks", "files"], sorted(TICKS + FILES)),
+        (["lines"], []),
+    ],
+)
+def test_a_process_takes_the_ticks_of_its_queues_too(named: list[str], taken: list[str]) -> None:
+    assert added(*named) == taken
+
+
+def test_a_process_started_as_before_there_were_two_does_all_and_says_what_is_missing() -> None:
+    with capture_logs() as logs:
+        taken = added("control")
+
+    assert taken == sorted(TICKS + FILES)
+    assert [entry["event"] for entry in logs] == ["control.does_everything"]
+    assert "-Q ticks" in logs[0]["advice"]
+    assert "-Q files" in logs[0]["advice"]

@@ -1,0 +1,41 @@
+"""The tasks of a process of files: validation and finalizing, a few lines each over a service."""
+
+import structlog
+from celery.worker import state
+
+from app.adapters.queue import FINALIZE, VALIDATE
+from app.domain.errors import Unavailable
+from workers.celery_app import app
+from workers.control_tasks import control
+from workers.validation_turns import ValidationTurns
+
+log = structlog.get_logger()
+
+# Each is a core's work for the seconds that a large file takes. More at once would end no sooner.
+_VALIDATIONS_AT_ONCE = 4
+
+
+def _validate(batch_id: str) -> None:
+    if not control().validation.validate(batch_id):
+        return
+    try:
+        # The process of ticks hands lines out: a refill in this one, slow as it may be, would hold the others up.
+        control().queue.refill()
+    except Unavailable:
+        # Beat asks for a refill within a second.
+        log.warning("refill.not_asked", batch_id=batch_id, exc_info=True)
+
+
+_turns = ValidationTurns(_validate, _VALIDATIONS_AT_ONCE, is_ending=lambda: state.should_stop is not None)
+
+
+@app.task(name=VALIDATE)
+def validate(batch_id: str) -> None:
+    """Check a batch's input and let it run, at once or when others are done."""
+    _turns.take(batch_id)
+
+
+@app.task(name=FINALIZE)
+def finalize(batch_id: str) -> None:
+    """Write the files of a batch whose lines have all returned: the callback of its chord."""
+    control().finalization.finalize(batch_id)
