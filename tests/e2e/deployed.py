@@ -34,9 +34,9 @@ class Deployed:
         self.up = self._start()
         self.base_url = self.up.await_address()
 
-    def start(self) -> None:
-        """Start it again on the same folder, at another port."""
-        self.up = self._start()
+    def start(self, port: int | None = 0) -> None:
+        """Start it again on the same folder, by itself at another port."""
+        self.up = self._start(port)
         self.base_url = self.up.await_address()
 
     def start_beside(self) -> Process:
@@ -78,8 +78,8 @@ class Deployed:
         self.upstream.end()
         shutil.rmtree(self.folder, ignore_errors=True)
 
-    def _start(self) -> Process:
-        command = [WYLON, "up", "--port", "0", "--data", str(self.data), "--upstream", self.upstream_url]
+    def _start(self, port: int | None = 0) -> Process:
+        command = [WYLON, "up", "--port", str(port), "--data", str(self.data), "--upstream", self.upstream_url]
         # Each start has a log of its own, in which its address is looked for.
         log = self.folder / f"up-{len(list(self.folder.glob('up-*')))}.log"
         return Process(command, log, environ_of(self._settings), self.folder)

@@ -5,6 +5,7 @@ import signal
 import sys
 import time
 from collections.abc import Iterator
+from urllib.parse import urlsplit
 
 import psutil
 import pytest
@@ -107,6 +108,15 @@ def test_a_killed_supervisor_takes_its_processes_with_it_and_a_start_goes_on(run
     assert alive == []
     running.start()
     assert_completes(running, batch_id, 100)
+
+
+def test_after_a_killed_supervisor_the_same_port_is_served_again_at_once(running: Deployed) -> None:
+    port = urlsplit(running.base_url).port
+
+    running.up.kill()
+    running.start(port=port)
+
+    assert urlsplit(running.base_url).port == port
 
 
 def test_a_folder_that_is_in_use_is_refused(running: Deployed) -> None:

@@ -1,19 +1,16 @@
 """One supervised process."""
 
-import ctypes
 import os
 import signal
 import subprocess
-import sys
 import time
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Mapping, Sequence
 from contextlib import ExitStack, suppress
 from dataclasses import dataclass, field
 from pathlib import Path
 
 from app.cli.up.backoff import Backoff
-
-_PR_SET_PDEATHSIG = 1
+from app.wiring.parent import tie_to
 
 
 @dataclass(frozen=True)
@@ -64,7 +61,7 @@ class Child:
                 pass_fds=self.spec.inherited_fds,
                 # A group of its own: ctrl-C on the terminal reaches the supervisor alone, which then ends all in order.
                 start_new_session=True,
-                preexec_fn=_die_with(os.getpid()),
+                preexec_fn=tie_to(os.getpid()),
             )
         self._started_at = time.monotonic()
         return self.process.pid
@@ -96,18 +93,3 @@ class Child:
         if self.process is not None:
             with suppress(ProcessLookupError, PermissionError):
                 os.killpg(self.process.pid, number)
-
-
-def _die_with(parent: int) -> Callable[[], None] | None:
-    """Return what makes a new process end with the supervisor, however that ends; Linux alone can."""
-    if sys.platform != "linux":
-        return None
-    # Loaded before the fork: after it, as little as possible may happen.
-    prctl = ctypes.CDLL(None, use_errno=True).prctl
-
-    def tie() -> None:
-        prctl(_PR_SET_PDEATHSIG, signal.SIGKILL)
-        if os.getppid() != parent:
-            os._exit(1)
-
-    return tie
