@@ -27,6 +27,7 @@ from app.services.ports import (
     TrialStore,
 )
 from app.services.sharing import ALL_BATCHES
+from app.services.verdicts import verdict_blob
 
 log = structlog.get_logger()
 
@@ -126,6 +127,7 @@ class UpkeepService:
         now = self._clock.now()
         for file in self._files.removable(now, _FILES_PER_SWEEP):
             self._blobs.delete(file.blob)
+            self._blobs.delete(verdict_blob(file.blob))
             self._files.remove(file.id)
         for _ in range(_DELETES_PER_SWEEP):
             if not self._results.clear(_RESULTS_PER_DELETE):

@@ -1,26 +1,19 @@
-"""Check a batch's input file and make its plan, in one pass that holds a line at a time."""
+"""Check a batch's input file and make its plan.
+
+The file's structure is found out in one pass that holds a line at a time, or known from an earlier pass over the same
+bytes. What depends on settings, which is where each model's lines go, is looked up each time.
+"""
 
 from collections.abc import Callable, Iterable, Iterator
-from contextlib import suppress
-from hashlib import blake2b
-from typing import NamedTuple
 
 import structlog
 
 from app.domain.batch import Batch, LineError, cut_into_sections, input_missing
-from app.domain.errors import BlobMissing, LineInvalid, StateConflict
+from app.domain.errors import BlobMissing, StateConflict
 from app.domain.ids import new_token
 from app.domain.lifecycle import Status
-from app.domain.limits import MAX_LINE_ERRORS, MAX_LINES
-from app.domain.line import (
-    MAX_EMBEDDING_INPUTS,
-    CheckedLine,
-    check_line,
-    duplicate,
-    endpoint_not_found,
-    model_not_found,
-    too_long,
-)
+from app.domain.limits import MAX_LINE_ERRORS
+from app.domain.line import endpoint_not_found, model_not_found
 from app.domain.plan import (
     ENTRY_BYTES,
     PlanEntry,
@@ -30,21 +23,16 @@ from app.domain.plan import (
     put_upstreams_apart,
 )
 from app.domain.prefix import MAX_GROUPS_AT_ONCE, model_hash
-from app.domain.source_lines import SourceLine, read_lines
+from app.domain.source_lines import read_lines
+from app.domain.structure import Structure, read_structure, unpack_structure
 from app.services.ports import BatchStore, Blobs, Clock, Planned
+from app.services.verdicts import Verdicts
 
 log = structlog.get_logger()
 
 # A pass over the largest file takes seconds; a process that died in one is relieved after this long.
 _LEASE_S = 60.0
 _RENEW_AFTER_S = 15.0
-# Up to here a custom_id is kept as it is to find duplicates; of longer ones a digest takes less room.
-_PLAIN_ID_CHARS = 40
-# Longer than any name or path of a model; what is not kept can't be searched for either.
-_MAX_MODEL_CHARS = 512
-_MAX_KNOWN_MODELS = 1_000
-
-
 # Returns the name of the upstream for a model, or for lines that name none, and an endpoint.
 Route = Callable[[str | None, str], str | None]
 
@@ -77,6 +65,7 @@ class ValidationService:
         self._route = route
         self._pinned_lines_per_task = pinned_lines_per_task
         self._groups_at_once = groups_at_once
+        self._verdicts = Verdicts(blobs)
 
     def validate(self, batch_id: str) -> bool:
         """Accept or reject a batch; return whether it was accepted by this call.
@@ -99,25 +88,25 @@ class ValidationService:
         plan_blob = f"plans/{batch.id}-{token}"
         plan = self._blobs.create(plan_blob)
         try:
-            check = _Check(batch.endpoint, self._route)
-            errors = self._run(check, batch, token)
-            if errors:
+            structure = self._structure_of(batch, token)
+            routed = None if structure is None else _Routed(structure, batch.endpoint, self._route)
+            errors = [input_missing(batch)] if routed is None else routed.errors()
+            if structure is None or routed is None or errors:
                 self._batches.reject(batch.id, errors, self._clock.now())
                 log.info("batch.rejected", batch_id=batch.id, code=errors[0].code, errors=len(errors))
             else:
-                ordered, counts = put_upstreams_apart(check.plan)
+                ordered, counts = put_upstreams_apart(routed.plan())
                 for piece in self._in_dispatch_order(ordered, counts):
                     plan.write(piece)
                 plan.commit()
-                per_task = lines_per_task(check.total, self._pinned_lines_per_task)
-                mixed = cut_into_sections(list(zip(check.upstreams, counts, strict=True)), per_task)
-                planned = Planned(
-                    plan_blob, per_task, check.total, check.model, check.upstreams[0], mixed if len(mixed) > 1 else ()
-                )
+                per_task = lines_per_task(structure.total, self._pinned_lines_per_task)
+                mixed = cut_into_sections(list(zip(routed.upstreams, counts, strict=True)), per_task)
+                sections = mixed if len(mixed) > 1 else ()
+                planned = Planned(plan_blob, per_task, structure.total, routed.model, routed.upstreams[0], sections)
                 # When this raises anything but a conflict, it may have been accepted with this plan all the same: the
                 # plan stays, and upkeep deletes it if nobody owns it.
                 self._batches.accept(batch.id, planned, self._clock.now())
-                log.info("batch.accepted", batch_id=batch.id, total=check.total, lines_per_task=per_task)
+                log.info("batch.accepted", batch_id=batch.id, total=structure.total, lines_per_task=per_task)
         except StateConflict:
             # It was cancelled, ran out of time or found another validator meanwhile; that settles it.
             self._blobs.delete(plan_blob)
@@ -135,13 +124,21 @@ class ValidationService:
             yield put_alike_together(piece, self._groups_at_once) if self._groups_at_once else bytes(piece)
             start = end
 
-    def _run(self, check: "_Check", batch: Batch, token: str) -> list[LineError]:
+    def _structure_of(self, batch: Batch, token: str) -> Structure | None:
+        """Return what the batch's file is made of; None where its bytes are gone."""
         # The batch has its bytes from its creation on, whatever becomes of the file.
-        if batch.input_blob is not None:
-            with suppress(BlobMissing):
-                check.run(read_lines(self._held(self._blobs.stream(batch.input_blob), batch.id, token)))
-                return check.errors()
-        return [input_missing(batch)]
+        if batch.input_blob is None:
+            return None
+        try:
+            known = self._verdicts.find(batch.input_blob, batch.endpoint)
+            if known is not None:
+                return known
+            pieces = _Counted(self._held(self._blobs.stream(batch.input_blob), batch.id, token))
+            structure = read_structure(read_lines(pieces), batch.endpoint)
+        except BlobMissing:
+            return None
+        self._verdicts.keep(batch.input_blob, batch.endpoint, structure, pieces.bytes)
+        return structure
 
     def _held(self, pieces: Iterable[bytes], batch_id: str, token: str) -> Iterator[bytes]:
         """Pass pieces on and renew the lease on the way; StateConflict where it is lost."""
@@ -157,107 +154,68 @@ class ValidationService:
         return self._batches.lease(batch_id, token, self._clock.now(), _LEASE_S)
 
 
-class _ModelRoute(NamedTuple):
-    """Where a model's lines go: the place in `_Check.upstreams`; and what the plan says of the model."""
+class _Counted:
+    """Pieces of a blob, and how many bytes they had so far."""
 
-    upstream: int
-    model_hash: int
+    def __init__(self, pieces: Iterable[bytes]) -> None:
+        self._pieces = pieces
+        self.bytes = 0
+
+    def __iter__(self) -> Iterator[bytes]:
+        for piece in self._pieces:
+            self.bytes += len(piece)
+            yield piece
 
 
-class _Check:
-    """One pass over the lines: packs the entries of good ones, keeps the errors of the others."""
+class _Routed:
+    """What a structure comes to with the models that there are today: errors, or where each line goes."""
 
-    def __init__(self, endpoint: str, route: Route) -> None:
-        self.total = 0
-        # At most 1.6 MB; of a file with a bad line, not all.
-        self.plan = bytearray()
+    def __init__(self, structure: Structure, endpoint: str, route: Route) -> None:
+        self._structure = structure
         self._endpoint = endpoint
-        self._route = route
         # Where lines go, in the order in which the file first has lines for it.
         self.upstreams: list[str] = []
-        self._seen: set[str | bytes] = set()
-        # By model; None where nobody has it.
-        self._models: dict[str | None, _ModelRoute | None] = {}
-        self._first_model: str | None = None
-        self._is_mixed = False
-        self._inputs = 0
-        self._line_errors: list[LineError] = []
-        self._bad_lines = 0
-        self._file_error: LineError | None = None
+        # By the place of the model; None where nobody has it.
+        self._routes: list[tuple[int, int] | None] = []
+        for model in structure.models:
+            name = route(model, endpoint)
+            if name is not None and name not in self.upstreams:
+                self.upstreams.append(name)
+            self._routes.append(None if name is None else (self.upstreams.index(name), model_hash(model)))
 
     @property
     def model(self) -> str | None:
         """The model that all lines share."""
-        return None if self._is_mixed else self._first_model
+        return self._structure.models[0] if len(self._structure.models) == 1 else None
 
     def errors(self) -> list[LineError]:
         """Return what is wrong with the file; one fault of the whole stands for all others."""
-        if self._file_error is not None:
-            return [self._file_error]
-        if not self.total:
-            return [LineError("empty_file", "The input file is empty: give one request or more, one a line.")]
-        unsaid = self._bad_lines - len(self._line_errors)
-        if not unsaid:
-            return self._line_errors
-        said = f"{unsaid:,} more {'line has' if unsaid == 1 else 'lines have'} errors that are not listed here."
-        return [*self._line_errors, LineError("too_many_errors", said)]
+        found = self._structure
+        if found.file_error is not None:
+            return [found.file_error]
+        bad_lines, of_models = found.bad_lines, list[LineError]()
+        if None in self._routes:
+            for number, model, *_ in unpack_structure(found.entries):
+                if self._routes[model] is None:
+                    bad_lines += 1
+                    if len(of_models) < MAX_LINE_ERRORS:
+                        of_models.append(self._not_found(number, found.models[model]))
+        said = sorted([*found.line_errors, *of_models], key=lambda error: error.line or 0)[:MAX_LINE_ERRORS]
+        unsaid = bad_lines - len(said)
+        if unsaid:
+            text = f"{unsaid:,} more {'line has' if unsaid == 1 else 'lines have'} errors that are not listed here."
+            said.append(LineError("too_many_errors", text))
+        return said
 
-    def run(self, lines: Iterable[SourceLine]) -> None:
-        """Check the lines, up to the first that shows the file to be over a limit."""
-        for number, offset, data in lines:
-            self.total += 1
-            if self.total > MAX_LINES:
-                self._file_error = LineError("too_many_tasks", f"The file has more than {MAX_LINES:,} requests.")
-                return
-            try:
-                if data is None:
-                    raise too_long()
-                checked = check_line(data, self._endpoint)
-                route = self._add(checked)
-            except LineInvalid as fault:
-                self._bad_lines += 1
-                if len(self._line_errors) < MAX_LINE_ERRORS:
-                    self._line_errors.append(LineError(fault.code, fault.message, number, fault.param))
-                continue
-            if self._inputs > MAX_EMBEDDING_INPUTS:
-                message = f"The file has more than {MAX_EMBEDDING_INPUTS:,} embedding inputs over all its requests."
-                self._file_error = LineError("invalid_request", message, param="body.input")
-                return
-            # A plan with a bad line is thrown away.
-            if not self._bad_lines:
-                entry = PlanEntry(number, offset, len(data), route.upstream, checked.prefix_key, route.model_hash)
-                self.plan += pack_entry(entry)
+    def plan(self) -> bytearray:
+        """Return the entries of the plan in the order of the file; there must be no errors."""
+        plan = bytearray()
+        routes = [route or (0, 0) for route in self._routes]
+        for number, model, offset, length, prefix_key in unpack_structure(self._structure.entries):
+            upstream, hashed = routes[model]
+            plan += pack_entry(PlanEntry(number, offset, length, upstream, prefix_key, hashed))
+        return plan
 
-    def _add(self, checked: CheckedLine) -> "_ModelRoute":
-        """Take in a line; return where it goes."""
-        custom_id, model, inputs, _ = checked
-        seen = custom_id if len(custom_id) <= _PLAIN_ID_CHARS else blake2b(custom_id.encode()).digest()
-        if seen in self._seen:
-            raise duplicate()
-        self._seen.add(seen)
-        route = self._route_of(model)
-        if route is None:
-            raise endpoint_not_found(self._endpoint) if model is None else model_not_found(model)
-        if self.total == 1:
-            self._first_model = model
-        elif model != self._first_model:
-            self._is_mixed = True
-        self._inputs += inputs
-        return route
-
-    def _route_of(self, model: str | None) -> "_ModelRoute | None":
-        if model in self._models:
-            return self._models[model]
-        if model is not None and (len(model) > _MAX_MODEL_CHARS or "\0" in model):
-            # A NUL is in no name, and some databases store none.
-            return None
-        name = self._route(model, self._endpoint)
-        route = None if name is None else _ModelRoute(self._place_of(name), model_hash(model))
-        if len(self._models) < _MAX_KNOWN_MODELS:
-            self._models[model] = route
-        return route
-
-    def _place_of(self, upstream: str) -> int:
-        if upstream not in self.upstreams:
-            self.upstreams.append(upstream)
-        return self.upstreams.index(upstream)
+    def _not_found(self, number: int, model: str | None) -> LineError:
+        fault = endpoint_not_found(self._endpoint) if model is None else model_not_found(model)
+        return LineError(fault.code, fault.message, number, fault.param)

@@ -24,6 +24,18 @@ def test_files_deleted_or_expired_go_with_their_bytes(house: PipelineHouse) -> N
     assert set(house.database.files) == {"file-kept"}
 
 
+def test_the_verdict_on_a_file_goes_with_it(house: PipelineHouse) -> None:
+    for name in ("gone", "kept"):
+        house.blobs.put(f"files/{name}", b"x")
+        house.blobs.put(f"verdicts/{name}", b"x")
+        house.files.add(File(f"file-{name}", "tenant", "batch", "in.jsonl", 1, f"files/{name}", NOW))
+    house.files.mark_deleted("tenant", "file-gone", NOW)
+
+    house.upkeep.sweep()
+
+    assert set(house.blobs.stored) == {"files/kept", "verdicts/kept"}
+
+
 def test_the_input_of_a_running_batch_outlives_its_file(house: PipelineHouse) -> None:
     house.add_running(total=1)
     house.files.add(File("file-in", "tenant", "batch", "in.jsonl", 1, "files/batch_1", NOW))

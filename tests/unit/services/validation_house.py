@@ -53,13 +53,16 @@ class House:
         return DEFAULT_UPSTREAM if model is None or model in self.models else None
 
     def arrange(self, data: bytes, endpoint: str = CHAT) -> None:
-        now = self.clock.now()
         self.blobs.put("files/in", data)
-        self.files.add(File("file-in", "tenant", "batch", "in.jsonl", len(data), "files/in", now))
+        self.files.add(File("file-in", "tenant", "batch", "in.jsonl", len(data), "files/in", self.clock.now()))
+        self.arrange_batch("batch_1", endpoint)
+
+    def arrange_batch(self, batch_id: str, endpoint: str = CHAT) -> None:
+        """Add one more batch of the same file."""
+        now = self.clock.now()
+        waits = Status.VALIDATING
         self.batches.add(
-            Batch(
-                "batch_1", "tenant", endpoint, "file-in", "24h", Status.VALIDATING, now, now + 9, input_blob="files/in"
-            )
+            Batch(batch_id, "tenant", endpoint, "file-in", "24h", waits, now, now + 9, input_blob="files/in")
         )
 
     @property
@@ -85,5 +88,5 @@ class House:
         return [self.blobs.read("files/in", entry.offset, entry.length) for entry in entries]
 
     def assert_nothing_left(self) -> None:
-        assert set(self.blobs.stored) <= {"files/in"}
+        assert set(self.blobs.stored) <= {"files/in", "verdicts/in"}
         assert self.blobs.unfinished == set()
