@@ -20,7 +20,6 @@ from app.domain.errors import (
     Unavailable,
 )
 from app.domain.limits import MIB
-from app.services.idempotency import TwinUnfinished
 
 log = structlog.get_logger()
 
@@ -60,7 +59,6 @@ def register_errors(app: Flask) -> None:
     app.register_error_handler(Refused, _refused)
     app.register_error_handler(StateConflict, _state_conflict)
     app.register_error_handler(StorageFull, _storage_full)
-    app.register_error_handler(TwinUnfinished, _twin_unfinished)
     app.register_error_handler(Unavailable, _unavailable)
     app.register_error_handler(ParseException, _no_http)
     app.register_error_handler(BodyTooSlow, _too_slow)
@@ -80,11 +78,6 @@ def _refused(fault: Refused) -> Response:
 
 def _state_conflict(fault: StateConflict) -> Response:
     return answer(409, str(fault))
-
-
-def _twin_unfinished(fault: TwinUnfinished) -> Response:
-    # Nothing is wrong here, so it is no 5xx; OpenAI's clients try a 409 again by themselves.
-    return answer(409, str(fault), code="idempotency_key_in_use", headers={"Retry-After": _RETRY_AFTER_S})
 
 
 def _storage_full(fault: StorageFull) -> Response:

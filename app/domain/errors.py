@@ -8,6 +8,7 @@ WylonError
 │   ├── Conflict           409 (not worth a retry as it is)
 │   └── TooLarge           413
 ├── StateConflict      an event came in a status that does not take it: somebody else was first
+├── KeyTaken           another request stored its object with this Idempotency-Key: that one's is the answer
 ├── LineInvalid        one line of an input file is no valid request
 ├── StorageFull        no room for the bytes: 507
 ├── BlobMissing        the bytes of a file are not where they should be
@@ -52,6 +53,10 @@ class TooLarge(Refused):
 
 class StateConflict(WylonError):
     """An event came to a batch whose status does not take it: somebody else was first."""
+
+
+class KeyTaken(WylonError):
+    """Another request stored its object with this Idempotency-Key: nothing of this one is stored."""
 
 
 class LineInvalid(WylonError):

@@ -15,8 +15,8 @@ from app.domain.lifecycle import CANCEL_ACKNOWLEDGED, Event, Status
 from app.domain.limits import MAX_METADATA_KEY_CHARS, MAX_METADATA_PAIRS, MAX_METADATA_VALUE_CHARS
 from app.domain.window import window_s
 from app.services.files import no_such_file
-from app.services.idempotency import Idempotency, fingerprint_of, first_answer
-from app.services.ports import BatchStore, Clock, FileStore, IdempotencyStore, Queue
+from app.services.idempotency import Idempotency, claim_of
+from app.services.ports import BatchStore, Claim, Clock, FileStore, IdempotencyStore, Queue
 
 log = structlog.get_logger()
 
@@ -65,7 +65,7 @@ class BatchService:
         self._files = files
         self._queue = queue
         self._clock = clock
-        self._idempotency = Idempotency(idempotency, clock)
+        self._idempotency = Idempotency(idempotency)
         self._endpoints = endpoints
         self._windows = windows
 
@@ -81,7 +81,8 @@ class BatchService:
         _check_choice("endpoint", request.endpoint, self._endpoints)
         _check_choice("completion_window", request.completion_window, self._windows)
         metadata = _checked_metadata(request.metadata)
-        fingerprint = fingerprint_of(
+        claim = claim_of(
+            idempotency_key,
             "batch",
             input_file_id=request.input_file_id,
             endpoint=request.endpoint,
@@ -89,15 +90,12 @@ class BatchService:
             metadata=metadata,
             output_lifetime_s=request.output_lifetime_s,
         )
-        find = partial(self._batches.get, tenant_id)
-        with self._idempotency.once(tenant_id, idempotency_key, fingerprint, ids.new_batch_id(), find) as once:
-            if not once.is_first:
-                return first_answer(find, once.object_id)
-            batch = self._new(tenant_id, once.object_id, request, metadata)
-            self._batches.add(batch, input_at=batch.created_at)
-        log.info("batch.created", batch_id=batch.id, tenant_id=tenant_id, input_file_id=batch.input_file_id)
-        self._have_validated(batch.id)
-        return batch
+        return self._idempotency.once(
+            tenant_id,
+            claim,
+            find=partial(self._batches.get, tenant_id),
+            make=partial(self._add, tenant_id, request, metadata),
+        )
 
     def get(self, tenant_id: str, batch_id: str) -> Batch:
         batch = self._batches.get(tenant_id, batch_id) if _BATCH_ID.fullmatch(batch_id) else None
@@ -125,6 +123,15 @@ class BatchService:
             self._queue.close(batch_id)
         except Unavailable as fault:
             log.warning("batch.close_unsent", batch_id=batch_id, error=str(fault), next="upkeep closes it")
+        return batch
+
+    def _add(
+        self, tenant_id: str, request: BatchRequest, metadata: dict[str, str] | None, claim: Claim | None
+    ) -> Batch:
+        batch = self._new(tenant_id, ids.new_batch_id(), request, metadata)
+        self._batches.add(batch, input_at=batch.created_at, claim=claim)
+        log.info("batch.created", batch_id=batch.id, tenant_id=tenant_id, input_file_id=batch.input_file_id)
+        self._have_validated(batch.id)
         return batch
 
     def _new(self, tenant_id: str, batch_id: str, request: BatchRequest, metadata: dict[str, str] | None) -> Batch:

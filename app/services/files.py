@@ -10,11 +10,11 @@ from functools import partial
 import structlog
 
 from app.domain import ids
-from app.domain.errors import InvalidRequest, NotFound, TooLarge
+from app.domain.errors import InvalidRequest, KeyTaken, NotFound, TooLarge
 from app.domain.file import PURPOSE_BATCH, UPLOAD_PURPOSES, File
 from app.domain.limits import MAX_BATCH_FILE_BYTES, MAX_FILE_BYTES, MAX_FILE_LIFETIME_S, MAX_FILENAME_CHARS, MIB
-from app.services.idempotency import Idempotency, fingerprint_of, first_answer
-from app.services.ports import Blobs, BlobWriter, Clock, FileStore, IdempotencyStore
+from app.services.idempotency import Idempotency, claim_of
+from app.services.ports import Blobs, BlobWriter, Claim, Clock, FileStore, IdempotencyStore
 
 log = structlog.get_logger()
 
@@ -100,7 +100,7 @@ class FileService:
         self._files = files
         self._blobs = blobs
         self._clock = clock
-        self._idempotency = Idempotency(idempotency, clock)
+        self._idempotency = Idempotency(idempotency)
 
     def begin(self, *, is_hashed: bool = False) -> Upload:
         """Open a new upload.
@@ -131,16 +131,23 @@ class FileService:
             Conflict: the Idempotency-Key was used for another request.
         """
         name = label(filename)
-        fingerprint = fingerprint_of(
-            "file", purpose=purpose, filename=name, lifetime_s=lifetime_s, size=upload.size, sha256=upload.digest
-        )
         try:
             upload.bound_by(purpose)
-            find = partial(self._find, tenant_id)
-            with self._idempotency.once(tenant_id, idempotency_key, fingerprint, upload.file_id, find) as once:
-                if once.is_first:
-                    return self._add(tenant_id, upload, purpose, name, lifetime_s)
-                return first_answer(find, once.object_id)
+            claim = claim_of(
+                idempotency_key,
+                "file",
+                purpose=purpose,
+                filename=name,
+                lifetime_s=lifetime_s,
+                size=upload.size,
+                sha256=upload.digest,
+            )
+            return self._idempotency.once(
+                tenant_id,
+                claim,
+                find=partial(self._find, tenant_id),
+                make=partial(self._add, tenant_id, upload, purpose, name, lifetime_s),
+            )
         finally:
             upload.discard()
 
@@ -183,7 +190,15 @@ class FileService:
             return None
         return self._files.get(tenant_id, file_id, self._clock.now())
 
-    def _add(self, tenant_id: str, upload: Upload, purpose: str, filename: str, lifetime_s: int | None) -> File:
+    def _add(
+        self,
+        tenant_id: str,
+        upload: Upload,
+        purpose: str,
+        filename: str,
+        lifetime_s: int | None,
+        claim: Claim | None,
+    ) -> File:
         now = self._clock.now()
         if lifetime_s is None and purpose == PURPOSE_BATCH:
             lifetime_s = MAX_FILE_LIFETIME_S
@@ -198,8 +213,13 @@ class FileService:
             expires_at=None if lifetime_s is None else now + lifetime_s,
         )
         upload.commit()
-        # When this raises, the row may be there all the same: the bytes stay for upkeep to judge.
-        self._files.add(file)
+        try:
+            # When this raises, the row may be there all the same: the bytes stay for upkeep to judge.
+            self._files.add(file, claim)
+        except KeyTaken:
+            # The answer is the file of the request that was first: nobody will read these bytes.
+            self._blobs.delete(file.blob)
+            raise
         log.info("file.created", file_id=file.id, tenant_id=tenant_id, purpose=purpose, bytes=file.bytes)
         return file
 

@@ -2,107 +2,91 @@
 
 import hashlib
 import json
-from collections.abc import Callable, Iterator
-from contextlib import contextmanager
-from typing import NamedTuple, TypeVar
+from collections.abc import Callable
+from typing import TypeVar
 
-from app.domain.errors import Conflict, InvalidRequest, Unavailable
+from app.domain.errors import Conflict, InvalidRequest, KeyTaken, Unavailable
 from app.domain.limits import MAX_IDEMPOTENCY_KEY_CHARS
-from app.services.ports import Clock, IdempotencyStore
+from app.services.ports import Claim, IdempotencyStore
 
 T = TypeVar("T")
 
-# Longer than any request is served: a key claimed before that, whose object is not there, is claimed anew.
-_STALE_S = 900.0
-
-
-class TwinUnfinished(Unavailable):
-    """What an earlier request with the same key makes is not there yet, or not any more."""
-
-
-class Once(NamedTuple):
-    """One request's hold on its key: `object_id` is what the request is to make, or what it made before."""
-
-    object_id: str
-    is_first: bool
+_PARAM = "Idempotency-Key"
 
 
 class Idempotency:
-    """Lets the first request with a key make its object, and tells the others which one that was."""
+    """Lets the first request with a key make its object, and gives the others the same object.
 
-    def __init__(self, store: IdempotencyStore, clock: Clock) -> None:
+    Nothing is stored before the object is: the key is a row of the same transaction. So a request that fails, or whose
+    process dies, leaves no key behind, and a key that is there has its object. Of two requests at once the database
+    lets one store its row; the other one's transaction fails whole, and it answers with the first one's object.
+    """
+
+    def __init__(self, store: IdempotencyStore) -> None:
         self._store = store
-        self._clock = clock
 
-    @contextmanager
     def once(
-        self, tenant_id: str, key: str | None, fingerprint: str, object_id: str, find: Callable[[str], object | None]
-    ) -> Iterator[Once]:
-        """Hold `key` while the object `object_id` is made; an error inside forgets the key, so that a retry may work.
-
-        An error that leaves open whether the object was stored keeps the key: a retry then gets that object, or, once
-        the key is stale, makes it.
+        self, tenant_id: str, claim: Claim | None, find: Callable[[str], T | None], make: Callable[[Claim | None], T]
+    ) -> T:
+        """Return the object that an earlier request with this key made, else what `make` stores.
 
         Args:
             tenant_id: whose key this is.
-            key: what the caller sent; None where it sent none, and every request is a first one.
-            fingerprint: equal for equal requests, and for no others.
-            object_id: the id that the object gets if this request is the first.
+            claim: None where the request carries no key, and is a first one.
             find: returns the object with an id, None where there is none.
+            make: stores the object together with the claim, and raises KeyTaken where the key is taken.
 
         Raises:
-            InvalidRequest: the key is empty or too long.
-            Conflict: another request had this key.
+            Conflict: the key was used for another request, or what its request made is deleted.
         """
-        if key is None:
-            yield Once(object_id, is_first=True)
-            return
-        if not 1 <= len(key) <= MAX_IDEMPOTENCY_KEY_CHARS:
-            raise InvalidRequest(
-                f"An Idempotency-Key has between 1 and {MAX_IDEMPOTENCY_KEY_CHARS} characters.",
-                param="Idempotency-Key",
-                code="invalid_value",
-            )
-        now = self._clock.now()
-        stored, known_id = self._store.claim(tenant_id, key, fingerprint, object_id, now)
-        # The process that held the key may have died before it made anything.
-        is_stale = known_id != object_id and find(known_id) is None
-        if is_stale and self._store.release_stale(tenant_id, key, now - _STALE_S):
-            stored, known_id = self._store.claim(tenant_id, key, fingerprint, object_id, now)
-        if stored != fingerprint:
+        if claim is None:
+            return make(None)
+        made = self._made_before(tenant_id, claim, find)
+        if made is not None:
+            return made
+        try:
+            return make(claim)
+        except KeyTaken:
+            made = self._made_before(tenant_id, claim, find)
+            if made is None:
+                # Cleared as too old between the two looks: the next try makes it.
+                raise Unavailable("The Idempotency-Key was forgotten while it was looked up.") from None
+            return made
+
+    def _made_before(self, tenant_id: str, claim: Claim, find: Callable[[str], T | None]) -> T | None:
+        known = self._store.get(tenant_id, claim.key)
+        if known is None:
+            return None
+        if known.fingerprint != claim.fingerprint:
             raise Conflict(
                 "This Idempotency-Key was used for another request: send a new key with a new request.",
-                param="Idempotency-Key",
+                param=_PARAM,
                 code="idempotency_key_reused",
             )
-        if known_id != object_id:
-            yield Once(known_id, is_first=False)
-            return
-        try:
-            yield Once(object_id, is_first=True)
-        except Unavailable:
-            raise
-        except BaseException:
-            self._store.release(tenant_id, key)
-            raise
+        found = find(known.object_id)
+        if found is None:
+            raise Conflict(
+                f"The request with this Idempotency-Key made {known.object_id}, which is deleted: send a new key to"
+                " make another.",
+                param=_PARAM,
+                code="idempotency_key_reused",
+            )
+        return found
 
 
-def fingerprint_of(kind: str, **parts: object) -> str:
-    """Return what is equal for equal requests: a hash over their kind and their parts, which JSON can hold."""
-    text = json.dumps([kind, parts], sort_keys=True)
-    return hashlib.sha256(text.encode()).hexdigest()
-
-
-def first_answer(find: Callable[[str], T | None], object_id: str) -> T:
-    """Return the object that an earlier request with the same key made.
+def claim_of(key: str | None, kind: str, **parts: object) -> Claim | None:
+    """Return what the key of a request stands for: its kind and its parts, which JSON can hold; None without a key.
 
     Raises:
-        TwinUnfinished: it is not there yet, since the first request is still being served, or not any more.
+        InvalidRequest: the key is empty or too long.
     """
-    found = find(object_id)
-    if found is None:
-        raise TwinUnfinished(
-            "The first request with this Idempotency-Key is still being served, or what it made is deleted:"
-            " wait a moment, or send a new key."
+    if key is None:
+        return None
+    if not 1 <= len(key) <= MAX_IDEMPOTENCY_KEY_CHARS:
+        raise InvalidRequest(
+            f"An Idempotency-Key has between 1 and {MAX_IDEMPOTENCY_KEY_CHARS} characters.",
+            param=_PARAM,
+            code="invalid_value",
         )
-    return found
+    text = json.dumps([kind, parts], sort_keys=True)
+    return Claim(key, hashlib.sha256(text.encode()).hexdigest())

@@ -50,7 +50,8 @@ _DRAIN_SLACK_S = 10.0
 _FILES_PER_SWEEP = 200
 _RESULTS_PER_DELETE = 5_000
 _DELETES_PER_SWEEP = 40
-_IDEMPOTENCY_LIFETIME_S = 86_400.0
+# Twice what callers are promised: keys are stored by the clocks of web processes and cleared by that of this one.
+_IDEMPOTENCY_LIFETIME_S = 2 * 86_400.0
 # A blob that nobody owns is removed at this age; whoever is writing one has long finished or died.
 _ORPHAN_AGE_S = 86_400.0
 _BLOBS_PER_LOOKUP = 500

@@ -22,6 +22,7 @@ from app.domain.result import NO_USAGE, Result
 from app.services.ports import (
     BatchStore,
     Blobs,
+    Claim,
     FileStore,
     IdempotencyStore,
     KeyStore,
@@ -51,7 +52,9 @@ class Stores:
     keys: KeyStore
     idempotency: IdempotencyStore
 
-    def add_batch(self, batch_id: str = "batch_1", input_at: float | None = None, **fields: object) -> Batch:
+    def add_batch(
+        self, batch_id: str = "batch_1", input_at: float | None = None, claim: Claim | None = None, **fields: object
+    ) -> Batch:
         values: dict[str, Any] = {
             "tenant_id": "tenant",
             "endpoint": "/v1/chat/completions",
@@ -63,7 +66,7 @@ class Stores:
             "input_blob": f"files/{batch_id}",
         }
         batch = Batch(id=batch_id, **(values | fields))
-        self.batches.add(batch, input_at=input_at)
+        self.batches.add(batch, input_at=input_at, claim=claim)
         return batch
 
     def add_running(self, batch_id: str = "batch_1", total: int = 3, **fields: object) -> Batch:
@@ -92,7 +95,7 @@ class Stores:
         for event in _WAYS[status]:
             self.batches.advance(batch_id, event, NOW + 2)
 
-    def add_file(self, file_id: str = "file-1", **fields: object) -> File:
+    def add_file(self, file_id: str = "file-1", claim: Claim | None = None, **fields: object) -> File:
         values: dict[str, Any] = {
             "tenant_id": "tenant",
             "purpose": "batch",
@@ -102,7 +105,7 @@ class Stores:
             "created_at": NOW,
         }
         file = File(id=file_id, **(values | fields))
-        self.files.add(file)
+        self.files.add(file, claim)
         return file
 
 
@@ -128,7 +131,7 @@ def open_stores(request: pytest.FixtureRequest, tmp_path: Path) -> Iterator[Call
     """Opens the stores, each time by connections of their own, over one database."""
     if request.param == "memory":
         database = MemoryDatabase()
-        keys, idempotency = MemoryKeyStore(), MemoryIdempotencyStore()
+        keys, idempotency = MemoryKeyStore(), MemoryIdempotencyStore(database)
         yield lambda: Stores(
             MemoryFileStore(database),
             MemoryBatchStore(database),

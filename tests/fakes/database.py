@@ -7,10 +7,11 @@ from threading import RLock
 from typing import Any, TypeVar
 
 from app.domain.batch import Batch, waiting_for
-from app.domain.errors import NotFound
+from app.domain.errors import KeyTaken, NotFound
 from app.domain.file import File
 from app.domain.lifecycle import ACTIVE, Event, next_status, stamps
 from app.domain.result import Result
+from app.services.ports import Claim, Known
 
 T = TypeVar("T")
 
@@ -45,6 +46,7 @@ class MemoryDatabase:
     batches: dict[str, BatchRow] = field(default_factory=dict)
     results: dict[str, dict[int, Result]] = field(default_factory=dict)
     trials: dict[tuple[str, int], int] = field(default_factory=dict)
+    keys: dict[tuple[str, str], tuple[Known, float]] = field(default_factory=dict)
     lock: RLock = field(default_factory=RLock)
 
     def move(self, row: BatchRow, event: Event, now: float) -> Batch:
@@ -61,6 +63,14 @@ class MemoryDatabase:
         """Return the keys that a file or an unfinished batch owns; a batch's input is its file's."""
         plans = {row.batch.plan_blob for row in self.active_batches() if row.batch.plan_blob is not None}
         return {row.file.blob for row in self.files.values()} | plans
+
+    def store_claim(self, tenant_id: str, claim: Claim | None, object_id: str, now: float) -> None:
+        """Raise KeyTaken where an object was stored with the key."""
+        if claim is None:
+            return
+        if (tenant_id, claim.key) in self.keys:
+            raise KeyTaken
+        self.keys[tenant_id, claim.key] = Known(claim.fingerprint, object_id), now
 
     def hold_file(self, tenant_id: str, file_id: str, now: float) -> None:
         """Raise NotFound where the file is not there."""

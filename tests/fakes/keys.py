@@ -1,6 +1,7 @@
 """API keys and idempotency keys in memory."""
 
-from threading import RLock
+from app.services.ports import Known
+from tests.fakes.database import MemoryDatabase
 
 
 class MemoryKeyStore:
@@ -20,29 +21,19 @@ class MemoryKeyStore:
 
 
 class MemoryIdempotencyStore:
-    """First answers in a dictionary."""
+    """The keys of a memory database."""
 
-    def __init__(self) -> None:
-        self._claims: dict[tuple[str, str], tuple[str, str, float]] = {}
-        self._lock = RLock()
+    def __init__(self, database: MemoryDatabase) -> None:
+        self._db = database
 
-    def claim(self, tenant_id: str, key: str, fingerprint: str, object_id: str, now: float) -> tuple[str, str]:
-        with self._lock:
-            stored = self._claims.setdefault((tenant_id, key), (fingerprint, object_id, now))
-            return stored[0], stored[1]
-
-    def release(self, tenant_id: str, key: str) -> None:
-        with self._lock:
-            self._claims.pop((tenant_id, key), None)
-
-    def release_stale(self, tenant_id: str, key: str, before: float) -> bool:
-        with self._lock:
-            is_stale = (tenant_id, key) in self._claims and self._claims[tenant_id, key][2] < before
-            return is_stale and self._claims.pop((tenant_id, key)) is not None
+    def get(self, tenant_id: str, key: str) -> Known | None:
+        with self._db.lock:
+            row = self._db.keys.get((tenant_id, key))
+            return None if row is None else row[0]
 
     def clear(self, before: float) -> int:
-        with self._lock:
-            old = [name for name, (_, _, claimed_at) in self._claims.items() if claimed_at < before]
+        with self._db.lock:
+            old = [name for name, (_, claimed_at) in self._db.keys.items() if claimed_at < before]
             for name in old:
-                del self._claims[name]
+                del self._db.keys[name]
             return len(old)

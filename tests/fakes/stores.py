@@ -8,7 +8,7 @@ from app.domain.errors import NotFound, StateConflict
 from app.domain.file import File
 from app.domain.lifecycle import ACTIVE, RECORDING, TERMINAL, Event, Status
 from app.domain.result import Result
-from app.services.ports import Planned, Progress, Written
+from app.services.ports import Claim, Planned, Progress, Written
 from tests.fakes.database import BatchRow, FileRow, MemoryDatabase, nearest, page_after
 
 
@@ -18,8 +18,9 @@ class MemoryFileStore:
     def __init__(self, database: MemoryDatabase | None = None) -> None:
         self._db = database or MemoryDatabase()
 
-    def add(self, file: File) -> None:
+    def add(self, file: File, claim: Claim | None = None) -> None:
         with self._db.lock:
+            self._db.store_claim(file.tenant_id, claim, file.id, file.created_at)
             self._db.files[file.id] = FileRow(file)
 
     def get(self, tenant_id: str, file_id: str, now: float) -> File | None:
@@ -70,10 +71,11 @@ class MemoryBatchStore:
     def __init__(self, database: MemoryDatabase | None = None) -> None:
         self._db = database or MemoryDatabase()
 
-    def add(self, batch: Batch, *, input_at: float | None = None) -> None:
+    def add(self, batch: Batch, *, input_at: float | None = None, claim: Claim | None = None) -> None:
         with self._db.lock:
             if input_at is not None:
                 self._db.hold_file(batch.tenant_id, batch.input_file_id, input_at)
+            self._db.store_claim(batch.tenant_id, claim, batch.id, batch.created_at)
             self._db.batches[batch.id] = BatchRow(batch)
 
     def get(self, tenant_id: str, batch_id: str) -> Batch | None:

@@ -28,8 +28,7 @@ def faults(last: int, ways: Any = How) -> st.SearchStrategy[Fault | None]:
     return st.one_of(st.none(), st.builds(Fault, st.integers(0, last), st.sampled_from(ways)))
 
 
-# A stalled create may outlive its Idempotency-Key, which is known and allowed.
-of_create = faults(4, [how for how in How if how is not How.STALL])
+of_create = faults(4)
 of_control = faults(12)
 of_tick = faults(7)
 of_record = faults(0)

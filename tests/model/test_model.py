@@ -63,7 +63,7 @@ def test_every_batch_ends_with_each_line_once_on_fakes() -> None:
                 MemoryBatchStore(database),
                 MemoryResultStore(database),
                 MemoryTrialStore(database),
-                MemoryIdempotencyStore(),
+                MemoryIdempotencyStore(database),
             )
 
     # There a history takes a fifth of the time, so that more of them are looked at.

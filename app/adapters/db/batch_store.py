@@ -8,11 +8,12 @@ from sqlalchemy import ColumnElement, Connection, Engine, Row, and_, case, func,
 
 from app.adapters.db.engine import reading, writing
 from app.adapters.db.file_store import add_file, hold_file
+from app.adapters.db.key_store import store_claim
 from app.adapters.db.tables import batches
 from app.domain.batch import Batch, LineError, RunningTotal, Section, Usage, waiting_for
 from app.domain.errors import NotFound, StateConflict
 from app.domain.lifecycle import ACTIVE, RECORDING, Event, Status, next_status, stamps
-from app.services.ports import Planned, Written
+from app.services.ports import Claim, Planned, Written
 
 # Two moves of one batch at once make the later one read again; more than a few in a row do not happen.
 _MOVE_TRIES = 5
@@ -33,10 +34,12 @@ class SqlBatchStore:
     def __init__(self, engine: Engine) -> None:
         self._engine = engine
 
-    def add(self, batch: Batch, *, input_at: float | None = None) -> None:
+    def add(self, batch: Batch, *, input_at: float | None = None, claim: Claim | None = None) -> None:
         row = {name: getattr(batch, name) for name in _PLAIN}
         row |= asdict(batch.usage) | {"status": batch.status.value, "metadata": batch.metadata}
         with writing(self._engine) as connection:
+            if claim is not None:
+                store_claim(connection, batch.tenant_id, claim, batch.id, batch.created_at)
             if input_at is not None:
                 hold_file(connection, batch.tenant_id, batch.input_file_id, input_at)
             connection.execute(insert(batches).values(row))

@@ -7,10 +7,12 @@ from typing import Any
 from sqlalchemy import ColumnElement, Connection, Engine, Row, and_, delete, insert, or_, select, update
 
 from app.adapters.db.engine import reading, writing
+from app.adapters.db.key_store import store_claim
 from app.adapters.db.tables import batches, files
 from app.domain.errors import NotFound
 from app.domain.file import File
 from app.domain.lifecycle import ACTIVE
+from app.services.ports import Claim
 
 
 class SqlFileStore:
@@ -19,8 +21,10 @@ class SqlFileStore:
     def __init__(self, engine: Engine) -> None:
         self._engine = engine
 
-    def add(self, file: File) -> None:
+    def add(self, file: File, claim: Claim | None = None) -> None:
         with writing(self._engine) as connection:
+            if claim is not None:
+                store_claim(connection, file.tenant_id, claim, file.id, file.created_at)
             add_file(connection, file)
 
     def get(self, tenant_id: str, file_id: str, now: float) -> File | None:

@@ -1,10 +1,12 @@
 """API keys and idempotency keys in the database."""
 
-from sqlalchemy import Engine, and_, delete, func, select
+from sqlalchemy import Connection, Engine, delete, func, select
 from sqlalchemy.dialects import postgresql, sqlite
 
 from app.adapters.db.engine import reading, writing
 from app.adapters.db.tables import api_keys, idempotency_keys
+from app.domain.errors import KeyTaken
+from app.services.ports import Claim, Known
 
 
 class SqlKeyStore:
@@ -33,35 +35,26 @@ class SqlIdempotencyStore:
 
     def __init__(self, engine: Engine) -> None:
         self._engine = engine
-        dialect = sqlite if engine.dialect.name == "sqlite" else postgresql
-        self._insert = dialect.insert(idempotency_keys).on_conflict_do_nothing()
 
-    def claim(self, tenant_id: str, key: str, fingerprint: str, object_id: str, now: float) -> tuple[str, str]:
-        mine = {
-            "tenant_id": tenant_id,
-            "key": key,
-            "fingerprint": fingerprint,
-            "object_id": object_id,
-            "claimed_at": now,
-        }
+    def get(self, tenant_id: str, key: str) -> Known | None:
         table = idempotency_keys.c
         query = select(table.fingerprint, table.object_id).where(table.tenant_id == tenant_id, table.key == key)
-        with writing(self._engine) as connection:
-            connection.execute(self._insert.values(mine))
-            row = connection.execute(query).one()
-            return row.fingerprint, row.object_id
-
-    def release(self, tenant_id: str, key: str) -> None:
-        table = idempotency_keys.c
-        with writing(self._engine) as connection:
-            connection.execute(delete(idempotency_keys).where(table.tenant_id == tenant_id, table.key == key))
-
-    def release_stale(self, tenant_id: str, key: str, before: float) -> bool:
-        table = idempotency_keys.c
-        stale = and_(table.tenant_id == tenant_id, table.key == key, table.claimed_at < before)
-        with writing(self._engine) as connection:
-            return connection.execute(delete(idempotency_keys).where(stale)).rowcount == 1
+        with reading(self._engine) as connection:
+            row = connection.execute(query).one_or_none()
+            return None if row is None else Known(row.fingerprint, row.object_id)
 
     def clear(self, before: float) -> int:
         with writing(self._engine) as connection:
             return connection.execute(delete(idempotency_keys).where(idempotency_keys.c.claimed_at < before)).rowcount
+
+
+def store_claim(connection: Connection, tenant_id: str, claim: Claim, object_id: str, now: float) -> None:
+    """Insert a key in the transaction that stores its object; KeyTaken where another transaction stored one.
+
+    PostgreSQL waits here for a transaction under way that has inserted the same key; SQLite has let none begin.
+    """
+    dialect = sqlite if connection.dialect.name == "sqlite" else postgresql
+    row = {"tenant_id": tenant_id, "object_id": object_id, "claimed_at": now, **claim._asdict()}
+    statement = dialect.insert(idempotency_keys).values(row).on_conflict_do_nothing()
+    if connection.scalar(statement.returning(idempotency_keys.c.key)) is None:
+        raise KeyTaken(f"Another request of {tenant_id} has this Idempotency-Key.")

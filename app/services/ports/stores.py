@@ -10,10 +10,25 @@ from app.domain.result import Result
 from app.domain.upstream import DEFAULT_UPSTREAM
 
 
+class Claim(NamedTuple):
+    """The Idempotency-Key that a request carries, and a hash that is equal for equal requests."""
+
+    key: str
+    fingerprint: str
+
+
+class Known(NamedTuple):
+    """What an Idempotency-Key stands for."""
+
+    fingerprint: str
+    object_id: str
+
+
 class FileStore(Protocol):
     """The rows of files. A deleted or expired file is as good as absent, though its row may live on."""
 
-    def add(self, file: File) -> None: ...
+    def add(self, file: File, claim: Claim | None = None) -> None:
+        """Store the file together with its key; KeyTaken, and nothing is stored, where the key is taken."""
 
     def get(self, tenant_id: str, file_id: str, now: float) -> File | None: ...
 
@@ -75,8 +90,8 @@ class Written(NamedTuple):
 class BatchStore(Protocol):
     """The rows of batches. Status is moved by `advance` and what calls it, and by nothing else."""
 
-    def add(self, batch: Batch, *, input_at: float | None = None) -> None:
-        """Store a new batch.
+    def add(self, batch: Batch, *, input_at: float | None = None, claim: Claim | None = None) -> None:
+        """Store a new batch together with its key; KeyTaken, and nothing is stored, where the key is taken.
 
         With `input_at` its input file must be there at that instant, or it is NotFound. It is one transaction, so the
         file's bytes are kept from here on until the batch ends.
@@ -193,16 +208,10 @@ class KeyStore(Protocol):
 
 
 class IdempotencyStore(Protocol):
-    """First answers to requests that carried an Idempotency-Key."""
+    """The keys that objects were stored with; files and batches share them."""
 
-    def claim(self, tenant_id: str, key: str, fingerprint: str, object_id: str, now: float) -> tuple[str, str]:
-        """Store what the key stands for, unless it stands for something; return (fingerprint, object id) as stored."""
-
-    def release(self, tenant_id: str, key: str) -> None:
-        """Forget the key: its request failed."""
-
-    def release_stale(self, tenant_id: str, key: str, before: float) -> bool:
-        """Forget the key if it was claimed before this instant; return whether it was."""
+    def get(self, tenant_id: str, key: str) -> Known | None:
+        """Return what the key stands for; None where no object was stored with it."""
 
     def clear(self, before: float) -> int:
-        """Forget keys claimed before this instant."""
+        """Forget keys of objects stored before this instant."""

@@ -54,7 +54,7 @@ class World:
 
     def __post_init__(self) -> None:
         self.file_store, self.batch_store = MemoryFileStore(self.database), MemoryBatchStore(self.database)
-        idempotency = MemoryIdempotencyStore()
+        idempotency = MemoryIdempotencyStore(self.database)
         self.files = FileService(self.file_store, self.blobs, self.clock, idempotency)
         self.batches = BatchService(
             self.batch_store,

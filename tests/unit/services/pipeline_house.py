@@ -55,7 +55,7 @@ class PipelineHouse:
         self.results = MemoryResultStore(self.database)
         self.trials = MemoryTrialStore(self.database)
         self.files = MemoryFileStore(self.database)
-        self.idempotency = MemoryIdempotencyStore()
+        self.idempotency = MemoryIdempotencyStore(self.database)
         self.blobs = MemoryBlobs(self.clock)
         self.queue = RecordingQueue()
         self.roster = MemoryRoster(self.clock)

@@ -1,3 +1,4 @@
+from collections.abc import Callable
 from dataclasses import replace
 from typing import Any
 
@@ -8,6 +9,7 @@ from app.domain.errors import Conflict, InvalidRequest, NotFound, StateConflict,
 from app.domain.file import File
 from app.domain.lifecycle import CANCEL_ACKNOWLEDGED, TERMINAL, TRANSITIONS, Event, Status
 from app.services.batches import BatchRequest, BatchService
+from app.services.ports import Claim
 from tests.fakes.broker import RecordingQueue
 from tests.fakes.database import MemoryDatabase
 from tests.fakes.keys import MemoryIdempotencyStore
@@ -24,7 +26,7 @@ class World:
         self.file_store = MemoryFileStore(self.database)
         self.batch_store = store(self.database)
         self.queue = RecordingQueue()
-        self.idempotency = MemoryIdempotencyStore()
+        self.idempotency = MemoryIdempotencyStore(self.database)
         self.batches = BatchService(
             self.batch_store,
             self.file_store,
@@ -43,11 +45,26 @@ class World:
         request = BatchRequest("file-in", "/v1/embeddings", "24h")
         return self.batches.create(TENANT, replace(request, **changes), idempotency_key=key)
 
+    def fail(self) -> None:
+        raise Unavailable("The database does not answer.")
+
     def create_in(self, status: Status) -> Batch:
         batch = self.create()
         row = self.database.batches[batch.id]
         row.batch = replace(batch, status=status)
         return row.batch
+
+
+class LateStore(MemoryBatchStore):
+    """A store that does something else between the look at a key and the row of its batch."""
+
+    overtake: Callable[[], object] | None = None
+
+    def add(self, batch: Batch, *, input_at: float | None = None, claim: Claim | None = None) -> None:
+        overtake, self.overtake = self.overtake, None
+        if overtake is not None:
+            overtake()
+        super().add(batch, input_at=input_at, claim=claim)
 
 
 @pytest.fixture
@@ -141,11 +158,40 @@ def test_a_key_whose_request_was_refused_may_be_used_again(world: World) -> None
     assert world.create("k", input_file_id="file-later").input_file_id == "file-later"
 
 
-def test_a_request_whose_twin_is_still_being_served_is_worth_a_retry(world: World) -> None:
-    world.database.batches.pop(world.create("k").id)
+def test_a_key_that_made_a_file_never_makes_a_batch(world: World) -> None:
+    world.file_store.add(world.file("file-keyed"), Claim("k", "print of a file"))
 
+    for _ in range(2):
+        world.clock.advance(86_000)
+        with pytest.raises(Conflict):
+            world.create("k")
+
+    assert not world.database.batches
+
+
+def test_a_create_that_was_overtaken_by_its_twin_answers_with_the_twins_batch() -> None:
+    world = World(LateStore)
+    store = world.batch_store
+    assert isinstance(store, LateStore)
+    store.overtake = lambda: world.create("k")
+
+    answered = world.create("k")
+
+    assert list(world.database.batches) == [answered.id]
+    assert world.queue.validated == [answered.id]
+
+
+def test_a_retry_after_an_outage_makes_the_batch_at_once() -> None:
+    world = World(LateStore)
+    store = world.batch_store
+    assert isinstance(store, LateStore)
+    store.overtake = world.fail
     with pytest.raises(Unavailable):
         world.create("k")
+
+    made = world.create("k")
+
+    assert list(world.database.batches) == [made.id]
 
 
 @pytest.mark.parametrize(

@@ -1,10 +1,13 @@
+from collections.abc import Callable
+
 import pytest
 
 from app.domain.errors import BlobMissing, Conflict, InvalidRequest, NotFound, StorageFull, TooLarge, Unavailable
 from app.domain.file import File
 from app.domain.limits import MAX_BATCH_FILE_BYTES, MAX_FILE_LIFETIME_S, MIB
 from app.services.files import FileService, Upload, label
-from app.services.idempotency import TwinUnfinished
+from app.services.ports import Claim
+from tests.fakes.database import MemoryDatabase
 from tests.fakes.keys import MemoryIdempotencyStore
 from tests.fakes.outside import FakeClock, MemoryBlobs
 from tests.fakes.stores import MemoryFileStore
@@ -15,9 +18,10 @@ TENANT = "tenant"
 class World:
     def __init__(self) -> None:
         self.clock = FakeClock()
-        self.store = MemoryFileStore()
+        self.database = MemoryDatabase()
+        self.store = MemoryFileStore(self.database)
         self.blobs = MemoryBlobs(self.clock)
-        self.idempotency = MemoryIdempotencyStore()
+        self.idempotency = MemoryIdempotencyStore(self.database)
         self.files = FileService(self.store, self.blobs, self.clock, self.idempotency)
 
     def upload(self, data: bytes = b"{}\n", *, is_hashed: bool = False) -> Upload:
@@ -38,7 +42,7 @@ class World:
 
 
 class UnwritableStore(MemoryFileStore):
-    def add(self, file: File) -> None:
+    def add(self, file: File, claim: Claim | None = None) -> None:
         raise Unavailable("The database does not answer.")
 
 
@@ -102,17 +106,43 @@ def test_bytes_stay_where_it_is_open_whether_their_row_was_stored(world: World) 
     assert list(world.blobs.stored) == [upload.blob]
 
 
-def test_a_key_whose_request_left_nothing_is_claimed_anew_once_it_is_stale(world: World) -> None:
+def test_a_retry_after_an_outage_makes_the_file_at_once(world: World) -> None:
     failing = FileService(UnwritableStore(), world.blobs, world.clock, world.idempotency)
     with pytest.raises(Unavailable):
         failing.create(TENANT, _empty_upload(failing), purpose="batch", idempotency_key="k")
-    with pytest.raises(TwinUnfinished):
-        world.files.create(TENANT, _empty_upload(world.files), purpose="batch", idempotency_key="k")
 
-    world.clock.advance(1_000)
     made = world.files.create(TENANT, _empty_upload(world.files), purpose="batch", idempotency_key="k")
 
     assert world.files.get(TENANT, made.id) == made
+
+
+class LateStore(MemoryFileStore):
+    """A store whose next request is overtaken by an equal one between the look at the key and its own row."""
+
+    overtake: Callable[[], object] | None = None
+
+    def add(self, file: File, claim: Claim | None = None) -> None:
+        overtake, self.overtake = self.overtake, None
+        if overtake is not None:
+            overtake()
+        super().add(file, claim)
+
+
+def test_an_upload_that_was_overtaken_by_its_twin_answers_with_the_twins_file_and_leaves_no_bytes(
+    world: World,
+) -> None:
+    store = LateStore(world.database)
+    twin: list[File] = []
+    store.overtake = lambda: twin.append(world.create(b"abc", key="k"))
+    late = FileService(store, world.blobs, world.clock, world.idempotency)
+    upload = late.begin(is_hashed=True)
+    upload.write(b"abc")
+
+    answered = late.create(TENANT, upload, purpose="batch", filename="in.jsonl", idempotency_key="k")
+
+    assert [answered] == twin
+    assert list(world.blobs.stored) == [answered.blob]
+    assert not world.blobs.unfinished
 
 
 def _empty_upload(files: FileService) -> Upload:
@@ -164,12 +194,13 @@ def test_a_key_of_no_sensible_length_is_refused(world: World, key: str) -> None:
     assert world.is_empty
 
 
-def test_a_request_whose_twin_is_still_being_served_is_worth_a_retry(world: World) -> None:
-    file = world.create(key="k")
-    world.store.remove(file.id)
+def test_a_key_stands_for_its_request_after_the_file_is_deleted(world: World) -> None:
+    world.files.delete(TENANT, world.create(key="k").id)
 
-    with pytest.raises(Unavailable):
+    with pytest.raises(Conflict, match="deleted"):
         world.create(key="k")
+
+    assert world.files.page(TENANT, purpose=None, after=None, limit=9, newest_first=True).items == []
 
 
 def test_a_deleted_file_is_not_found_but_its_bytes_wait_for_who_reads_them(world: World) -> None:

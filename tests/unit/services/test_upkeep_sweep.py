@@ -1,7 +1,8 @@
 import pytest
 
 from app.domain.file import File
-from tests.unit.services.pipeline_house import NOW, PipelineHouse
+from app.services.ports import Claim, Known
+from tests.unit.services.pipeline_house import NOW, PipelineHouse, new_batch
 
 DAY_S = 86_400
 
@@ -63,16 +64,17 @@ def test_results_go_once_their_files_are_written(house: PipelineHouse) -> None:
     assert house.results.recorded("batch_running", 0, 2) == {0, 1}
 
 
-def test_idempotency_keys_are_forgotten_after_a_day(house: PipelineHouse) -> None:
-    house.idempotency.claim("tenant", "key", "first", "batch_1", NOW)
+def test_idempotency_keys_are_kept_for_a_day_though_the_clocks_differ_by_hours(house: PipelineHouse) -> None:
+    house.batches.add(new_batch(), claim=Claim("key", "print"))
+    house.clock.advance(DAY_S + 12 * 3_600)
     house.upkeep.sweep()
-    kept = house.idempotency.claim("tenant", "key", "second", "batch_2", NOW)
-    house.clock.advance(DAY_S + 1)
+    kept = house.idempotency.get("tenant", "key")
+    house.clock.advance(DAY_S)
 
     house.upkeep.sweep()
 
-    assert kept == ("first", "batch_1")
-    assert house.idempotency.claim("tenant", "key", "third", "batch_3", house.clock.now()) == ("third", "batch_3")
+    assert kept == Known("print", "batch_1")
+    assert house.idempotency.get("tenant", "key") is None
 
 
 def test_old_blobs_without_an_owner_are_swept(house: PipelineHouse) -> None:
