@@ -15,9 +15,9 @@ from pathlib import Path
 
 import httpx
 
+from app.adapters.db.api_key_store import SqlKeyStore
 from app.adapters.db.engine import open_engine
-from app.adapters.db.key_store import SqlKeyStore
-from app.domain.ids import hash_api_key
+from app.domain.api_key import ApiKey, keyed_hash, new_key_id, plain_hash
 from bench.processes import API_KEY, Deployment, deployment, upstream
 from bench.report import Mark, Row
 from bench.requests_file import write_requests
@@ -145,7 +145,9 @@ def _key(tenant: str) -> str:
 
 def _let_in(deployed: Deployment, tenant: str) -> None:
     engine = open_engine(f"sqlite:///{deployed.data / 'wylon.db'}")
-    SqlKeyStore(engine).add(hash_api_key(_key(tenant)), tenant, time.time())
+    secret = bytes.fromhex((deployed.data / "secret").read_text())
+    key = ApiKey(new_key_id(), tenant, tenant, "…", time.time())
+    SqlKeyStore(engine).add(key, keyed_hash(secret, plain_hash(_key(tenant))))
     engine.dispose()
 
 

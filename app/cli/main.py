@@ -24,6 +24,7 @@ _COMMANDS = {
     "dispatch": _Place("app.cli.dispatch", "dispatch"),
     "upstreams": _Place("app.cli.upstreams", "upstreams"),
     "upstream": _Place("app.cli.upstream.command", "upstream"),
+    "keys": _Place("app.cli.keys", "keys"),
     "migrate": _Place("app.cli.up.command", "migrate"),
 }
 

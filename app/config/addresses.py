@@ -110,3 +110,14 @@ def data_folder(env: Env) -> Path:
         return Path(value).expanduser().absolute()
     except RuntimeError:
         raise invalid("DATA", f"{value!r} names the home of a user that is not known") from None
+
+
+def file_path(env: Env, name: str, default: Path) -> Path:
+    """Read the path of a file, as an absolute one."""
+    value: str | None = env.str(name, None) or None
+    if value is None:
+        return default
+    try:
+        return Path(value).expanduser().absolute()
+    except RuntimeError:
+        raise invalid(name, f"{value!r} names the home of a user that is not known") from None

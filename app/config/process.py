@@ -35,6 +35,7 @@ class Process(StrEnum):
 
     # The supervisor, which hands all settings on, and the commands of an operator.
     UP = "up"
+    # Commands that need the database alone, and the secret of the API keys.
     MIGRATE = "migrate"
     WEB = "web"
     # Every process that is a Celery worker or beat.
@@ -44,7 +45,7 @@ class Process(StrEnum):
 _UNNEEDED = {
     Process.UP: frozenset[str](),
     Process.WEB: _OF_ADDRESS | _OF_RUNNING_LINES | {"WORKERS", "API_KEY"},
-    Process.CELERY: _OF_ADDRESS | {"API_KEY"},
+    Process.CELERY: _OF_ADDRESS | {"API_KEY", "SECRET_FILE"},
     Process.MIGRATE: _OF_ADDRESS
     | _OF_RUNNING_LINES
     | {"WORKERS", "BROKER_URL", "ENDPOINTS", "COMPLETION_WINDOWS", *OF_UPSTREAMS},

@@ -10,7 +10,7 @@ from typing import Any
 
 from environs import Env, EnvError
 
-from app.config.addresses import FILE, broker_url, data_folder, database_url, storage_url
+from app.config.addresses import FILE, broker_url, data_folder, database_url, file_path, storage_url
 from app.config.kubernetes import PORT_WARNING, is_of_kubernetes, is_port_of_kubernetes
 from app.config.process import OF_UPSTREAMS, Process, needed_by
 from app.config.upstreams import MAX_TRIES, CallLimits, read_upstreams
@@ -55,6 +55,8 @@ class Settings:
     broker_url: str
     database_url: str
     storage_url: str
+    # What the hashes of API keys are made with; part of every backup.
+    secret_file: Path
     # The file that the upstreams are from; None where they are from the environment.
     config: Path | None
     # Those of that file, else the one of the environment.
@@ -159,6 +161,7 @@ def _read(env: Env, environ: Mapping[str, str]) -> Settings:
         broker_url=broker_url(env),
         database_url=database_url(env, data),
         storage_url=storage_url(env, data),
+        secret_file=file_path(env, "SECRET_FILE", data / "secret"),
         config=config,
         upstreams=upstreams,
         endpoints=endpoints,

@@ -23,16 +23,6 @@ def new_request_id() -> str:
     return f"req_{secrets.token_hex(16)}"
 
 
-def new_api_key() -> str:
-    """Return a new API key: `wy-` and 43 characters of 256 random bits."""
-    return f"wy-{secrets.token_urlsafe(32)}"
-
-
-def hash_api_key(key: str) -> str:
-    """Return what is stored of a key: its SHA-256 in hex, fit for random keys of 256 bits."""
-    return hashlib.sha256(key.encode()).hexdigest()
-
-
 def new_token() -> str:
     """Return a token that tells one holder of a lease, or one try at writing a blob, from another."""
     return secrets.token_hex(8)

@@ -1,7 +1,9 @@
-"""API keys: who a caller is."""
+"""API keys: who a caller is, and which keys there are."""
 
-from app.domain import ids
-from app.domain.errors import NotAuthorized
+from collections.abc import Callable
+
+from app.domain.api_key import MAX_NAME_CHARS, ApiKey, keyed_hash, new_api_key, new_key_id, plain_hash, redacted
+from app.domain.errors import Conflict, InvalidRequest, NotAuthorized, NotFound
 from app.services.ports import Clock, KeyStore
 
 # One tenant is enough to manage here; every object carries it, so that more can follow.
@@ -9,26 +11,83 @@ DEFAULT_TENANT = "default"
 
 
 class KeyService:
-    """Knows callers by their key, of which only the hash is stored."""
+    """Knows callers by their key, of which only a keyed hash is stored.
 
-    def __init__(self, keys: KeyStore, clock: Clock) -> None:
+    Args:
+        keys: the rows of keys.
+        clock: the time of day.
+        secret: the key of the hashes; it is not in the database.
+        on_use: told the id of a key each time that it lets a caller in.
+    """
+
+    def __init__(
+        self, keys: KeyStore, clock: Clock, secret: bytes, *, on_use: Callable[[str], None] = lambda _: None
+    ) -> None:
         self._keys = keys
         self._clock = clock
+        self._secret = secret
+        self._on_use = on_use
 
     def tenant_of(self, key: str | None) -> str:
-        """Return the tenant whose key this is; NotAuthorized where it is nobody's."""
+        """Return the tenant whose key this is; NotAuthorized where it is nobody's or was revoked."""
         if not key:
             raise NotAuthorized(
-                "You didn't provide an API key. Send it in the Authorization header: Authorization: Bearer YOUR_KEY."
-                " Azure's clients send it as api-key: YOUR_KEY.",
+                "You didn't provide an API key. Send it in the Authorization header: Authorization: Bearer YOUR_KEY.",
                 code="invalid_api_key",
             )
-        tenant_id = self._keys.tenant_of(ids.hash_api_key(key))
-        if tenant_id is None:
+        found = self._keys.find(self._hash(key))
+        if found is None or found.revoked_at is not None:
             # Nothing of the key is repeated: an answer may end in a log that others read.
             raise NotAuthorized("Incorrect API key provided.", code="invalid_api_key")
-        return tenant_id
+        self._on_use(found.id)
+        return found.tenant_id
 
-    def ensure(self, key: str) -> None:
-        """Make sure that this key is let in."""
-        self._keys.add(ids.hash_api_key(key), DEFAULT_TENANT, self._clock.now())
+    def ensure(self, key: str, name: str = "first") -> bool:
+        """Make sure that this key is known; return whether it lets callers in, which a revoked key does not."""
+        self._add(name, key)
+        found = self._keys.find(self._hash(key))
+        return found is not None and found.revoked_at is None
+
+    def add(self, name: str) -> tuple[ApiKey, str]:
+        """Make a key; return it and its value, which nobody can find out later.
+
+        Raises:
+            InvalidRequest: the name is empty, too long or can't be printed.
+            Conflict: a key that is in use has this name.
+        """
+        if not (name.isprintable() and name.strip() == name and 1 <= len(name) <= MAX_NAME_CHARS):
+            raise InvalidRequest(f"The name of a key has between 1 and {MAX_NAME_CHARS} printable characters.")
+        if any(known.name == name and known.revoked_at is None for known in self._keys.all()):
+            raise Conflict(f"There is a key named {name!r}: choose another name, or revoke that key first.")
+        value = new_api_key()
+        return self._add(name, value), value
+
+    def all(self) -> list[ApiKey]:
+        """Return all keys, the newest last, revoked ones included."""
+        return self._keys.all()
+
+    def revoke(self, which: str) -> ApiKey:
+        """Let nobody in by a key any more, within a second in every process.
+
+        Args:
+            which: the id of the key, or the name of the one key in use that has it.
+
+        Raises:
+            NotFound: no key in use has this id or name.
+            Conflict: several keys in use have this name.
+        """
+        found = [key for key in self._keys.all() if key.revoked_at is None and which in (key.id, key.name)]
+        if not found:
+            raise NotFound(f"There is no key {which!r} in use: `wylon keys list` shows ids and names.")
+        if len(found) > 1:
+            raise Conflict(f"{len(found)} keys are named {which!r}: give the id of one of them.")
+        self._keys.revoke(found[0].id, self._clock.now())
+        return found[0]
+
+    def _add(self, name: str, value: str) -> ApiKey:
+        key = ApiKey(new_key_id(), DEFAULT_TENANT, name, redacted(value), self._clock.now())
+        self._keys.add(key, self._hash(value))
+        return key
+
+    def _hash(self, key: str) -> str:
+        return keyed_hash(self._secret, plain_hash(key))

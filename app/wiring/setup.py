@@ -3,8 +3,7 @@
 from app.adapters.db.engine import open_engine
 from app.adapters.db.migrate import migrate
 from app.config import Settings
-from app.services.keys import KeyService
-from app.wiring.stores import open_stores
+from app.wiring.keys import open_keys, settle_secret
 
 # Prompts and answers live there: they are their owner's alone.
 _DATA_FOLDER_MODE = 0o700
@@ -23,12 +22,10 @@ def prepare(settings: Settings) -> None:
         migrate(engine)
     finally:
         engine.dispose()
+    settle_secret(settings)
 
 
-def ensure_key(settings: Settings, key: str) -> None:
-    """Make sure that this API key is let in."""
-    stores = open_stores(settings)
-    try:
-        KeyService(stores.keys, stores.clock).ensure(key)
-    finally:
-        stores.engine.dispose()
+def ensure_key(settings: Settings, key: str) -> bool:
+    """Make sure that this API key is known; return whether it lets callers in, which a revoked key does not."""
+    with open_keys(settings) as keys:
+        return keys.ensure(key)

@@ -7,6 +7,7 @@ from functools import partial
 import redis
 
 from app.adapters.db.engine import check
+from app.adapters.key_uses import KeyUses
 from app.adapters.queue import CeleryQueue, open_sender
 from app.config import Settings
 from app.services.batches import BatchService
@@ -14,6 +15,7 @@ from app.services.files import FileService
 from app.services.keys import KeyService
 from app.services.ports import ModelCatalog
 from app.wiring.catalog import build_catalog
+from app.wiring.keys import build_keys
 from app.wiring.stores import open_redis, open_stores
 
 
@@ -47,7 +49,7 @@ def build_api(settings: Settings) -> Web:
             endpoints=settings.endpoints,
             windows=settings.completion_windows,
         ),
-        keys=KeyService(stores.keys, stores.clock),
+        keys=build_keys(settings, stores, on_use=KeyUses(stores.keys.note_uses, stores.clock).note),
         catalog=build_catalog(settings),
         endpoints=settings.endpoints,
         windows=settings.completion_windows,

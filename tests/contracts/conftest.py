@@ -8,10 +8,11 @@ from typing import Any
 import pytest
 
 from app.adapters.blobs.local import LocalBlobs
+from app.adapters.db.api_key_store import SqlKeyStore
 from app.adapters.db.batch_store import SqlBatchStore
 from app.adapters.db.engine import open_engine
 from app.adapters.db.file_store import SqlFileStore
-from app.adapters.db.key_store import SqlIdempotencyStore, SqlKeyStore
+from app.adapters.db.key_store import SqlIdempotencyStore
 from app.adapters.db.migrate import migrate
 from app.adapters.db.result_store import SqlResultStore
 from app.adapters.db.trial_store import SqlTrialStore

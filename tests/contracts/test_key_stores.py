@@ -1,21 +1,10 @@
-"""What every store of API keys and of idempotency keys promises."""
+"""Each store of idempotency keys keeps these promises."""
 
 import pytest
 
 from app.domain.errors import KeyTaken
 from app.services.ports import Claim, Known
 from tests.contracts.conftest import NOW, Stores
-
-
-def test_a_key_belongs_to_the_tenant_that_had_it_first(stores: Stores) -> None:
-    assert stores.keys.is_empty() is True
-
-    stores.keys.add("hash", "tenant", NOW)
-    stores.keys.add("hash", "other", NOW + 1)
-
-    assert stores.keys.tenant_of("hash") == "tenant"
-    assert stores.keys.tenant_of("unknown") is None
-    assert stores.keys.is_empty() is False
 
 
 def test_a_key_is_stored_with_its_object(stores: Stores) -> None:

@@ -8,7 +8,7 @@ import httpx
 import pytest
 import redis
 
-from app.domain.ids import hash_api_key
+from app.domain.api_key import keyed_hash, plain_hash
 from tests.e2e.deployed import Deployed, await_end, submit
 from tests.integration.pipeline import request_line
 
@@ -91,8 +91,11 @@ def test_the_broker_holds_no_secret(deployed: Deployed, answers: list[str], name
     assert [key for key, value in held.items() if SECRETS[name].encode() in key + value] == []
 
 
-def test_the_database_knows_a_key_by_its_hash_alone(deployed: Deployed, answers: list[str]) -> None:
+def test_the_database_knows_a_key_by_its_keyed_hash_alone(deployed: Deployed, answers: list[str]) -> None:
     stored = b"".join(path.read_bytes() for path in deployed.data.glob("wylon.db*"))
+    secret = bytes.fromhex((deployed.data / "secret").read_text())
 
-    assert hash_api_key(CALLER_KEY).encode() in stored
-    assert hash_api_key(WRONG_KEY).encode() not in stored
+    assert keyed_hash(secret, plain_hash(CALLER_KEY)).encode() in stored
+    assert plain_hash(CALLER_KEY).encode() not in stored
+    assert keyed_hash(secret, plain_hash(WRONG_KEY)).encode() not in stored
+    assert secret not in stored

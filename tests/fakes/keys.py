@@ -1,23 +1,41 @@
 """API keys and idempotency keys in memory."""
 
+from collections.abc import Callable, Mapping
+from dataclasses import replace
+
+from app.domain.api_key import ApiKey
 from app.services.ports import Known
 from tests.fakes.database import MemoryDatabase
 
 
 class MemoryKeyStore:
-    """API keys in a dictionary."""
+    """API keys in a dictionary, by their hash."""
 
     def __init__(self) -> None:
-        self._tenants: dict[str, str] = {}
+        self._keys: dict[str, ApiKey] = {}
 
-    def tenant_of(self, key_hash: str) -> str | None:
-        return self._tenants.get(key_hash)
+    def find(self, key_hash: str) -> ApiKey | None:
+        return self._keys.get(key_hash)
 
-    def add(self, key_hash: str, tenant_id: str, now: float) -> None:
-        self._tenants.setdefault(key_hash, tenant_id)
+    def add(self, key: ApiKey, key_hash: str) -> None:
+        self._keys.setdefault(key_hash, key)
 
-    def is_empty(self) -> bool:
-        return not self._tenants
+    def all(self) -> list[ApiKey]:
+        return sorted(self._keys.values(), key=lambda key: (key.created_at, key.id))
+
+    def revoke(self, key_id: str, now: float) -> bool:
+        return self._change(key_id, lambda key: key.revoked_at is None, revoked_at=now)
+
+    def note_uses(self, uses: Mapping[str, float]) -> None:
+        for key_id, used_at in uses.items():
+            self._change(key_id, lambda key, at=used_at: (key.last_used_at or 0) < at, last_used_at=used_at)
+
+    def _change(self, key_id: str, is_due: Callable[[ApiKey], bool], **values: float) -> bool:
+        for key_hash, key in self._keys.items():
+            if key.id == key_id and is_due(key):
+                self._keys[key_hash] = replace(key, **values)
+                return True
+        return False
 
 
 class MemoryIdempotencyStore:

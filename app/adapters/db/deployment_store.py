@@ -2,10 +2,10 @@
 
 from functools import cached_property
 
-from sqlalchemy import Engine, select
+from sqlalchemy import Engine, select, update
 from sqlalchemy.exc import ProgrammingError
 
-from app.adapters.db.engine import reading
+from app.adapters.db.engine import reading, writing
 from app.adapters.db.tables import deployment
 from app.domain.errors import Unavailable
 
@@ -28,3 +28,15 @@ class SqlDeployment:
         if found is None:
             raise Unavailable("The database has no deployment id: run `wylon migrate`.")
         return str(found)
+
+    def claim_secret(self, check: str) -> bool:
+        """Note what tells the deployment's secret, unless it is noted; return whether the noted value is this one."""
+        with writing(self._engine) as connection:
+            connection.execute(update(deployment).where(deployment.c.secret_check.is_(None)).values(secret_check=check))
+            return bool(connection.scalar(select(deployment.c.secret_check)) == check)
+
+    def secret_check(self) -> str | None:
+        """Return what tells the deployment's secret, None where no secret was made yet."""
+        with reading(self._engine) as connection:
+            found: str | None = connection.scalar(select(deployment.c.secret_check))
+        return found

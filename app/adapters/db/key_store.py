@@ -1,33 +1,12 @@
-"""API keys and idempotency keys in the database."""
+"""Idempotency keys in the database."""
 
-from sqlalchemy import Connection, Engine, delete, func, select
+from sqlalchemy import Connection, Engine, delete, select
 from sqlalchemy.dialects import postgresql, sqlite
 
 from app.adapters.db.engine import reading, writing
-from app.adapters.db.tables import api_keys, idempotency_keys
+from app.adapters.db.tables import idempotency_keys
 from app.domain.errors import KeyTaken
 from app.services.ports import Claim, Known
-
-
-class SqlKeyStore:
-    """`KeyStore` on SQLAlchemy."""
-
-    def __init__(self, engine: Engine) -> None:
-        self._engine = engine
-        dialect = sqlite if engine.dialect.name == "sqlite" else postgresql
-        self._insert = dialect.insert(api_keys).on_conflict_do_nothing()
-
-    def tenant_of(self, key_hash: str) -> str | None:
-        with reading(self._engine) as connection:
-            return connection.scalar(select(api_keys.c.tenant_id).where(api_keys.c.key_hash == key_hash))
-
-    def add(self, key_hash: str, tenant_id: str, now: float) -> None:
-        with writing(self._engine) as connection:
-            connection.execute(self._insert.values(key_hash=key_hash, tenant_id=tenant_id, created_at=now))
-
-    def is_empty(self) -> bool:
-        with reading(self._engine) as connection:
-            return not connection.scalar(select(func.count()).select_from(api_keys))
 
 
 class SqlIdempotencyStore:

@@ -28,6 +28,8 @@ deployment = Table(
     Column("id", String(32), primary_key=True),
     # The id in the marker of the storage; null until `migrate` has marked one.
     Column("storage", String(32)),
+    # Tells the secret of the key hashes from any other; null until one was made.
+    Column("secret_check", String(64)),
 )
 
 batches = Table(
@@ -130,9 +132,16 @@ trials = Table(
 api_keys = Table(
     "api_keys",
     metadata,
-    Column("key_hash", String(64), primary_key=True),
+    Column("id", String(64), primary_key=True),
     Column("tenant_id", String(64), nullable=False),
+    Column("name", String(255), nullable=False),
+    # The HMAC of the key's SHA-256; the SHA-256 itself in rows of 0.1 until `migrate` has seen them.
+    Column("key_hash", String(64), nullable=False, unique=True),
+    Column("is_keyed", Boolean, nullable=False),
+    Column("redacted_value", String(64), nullable=False),
     Column("created_at", Double, nullable=False),
+    Column("last_used_at", Double),
+    Column("revoked_at", Double),
 )
 
 idempotency_keys = Table(

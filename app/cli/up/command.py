@@ -89,8 +89,8 @@ def migrate() -> None:
     with told_in_one_line():
         prepare(settings)
         (settings.data / "run").mkdir(exist_ok=True)
-        if settings.api_key is not None:
-            ensure_key(settings, settings.api_key)
+        if settings.api_key is not None and not ensure_key(settings, settings.api_key):
+            click.echo("Warning: the key of WYLON_API_KEY was revoked: `wylon keys add NAME` makes another.", err=True)
 
 
 def _warn_of_unknown(environ: Mapping[str, str]) -> None:

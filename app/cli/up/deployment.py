@@ -79,12 +79,12 @@ class Deployment:
         return broker
 
     def _admit_key(self, say: Callable[[str], None]) -> None:
-        if self._settings.api_key is not None:
-            ensure_key(self._settings, self._settings.api_key)
-            return
-        key = keep_key(self._settings.data)
-        ensure_key(self._settings, key)
-        say(f"API key: {key}")
+        given = self._settings.api_key
+        key = keep_key(self._settings.data) if given is None else given
+        if not ensure_key(self._settings, key):
+            say("Warning: the API key of this start was revoked: `wylon keys add NAME` makes another.")
+        elif given is None:
+            say(f"API key: {key}")
 
     def _specs(self, listener: socket.socket, broker: EmbeddedBroker | None) -> list[ChildSpec]:
         settings = self._settings

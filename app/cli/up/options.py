@@ -41,6 +41,7 @@ def child_environ(environ: Mapping[str, str], settings: Settings) -> dict[str, s
         "PORT": str(settings.port),
         "BROKER_URL": settings.broker_url,
         "DATABASE_URL": settings.database_url,
+        "SECRET_FILE": str(settings.secret_file),
     }
     return {
         **environ,

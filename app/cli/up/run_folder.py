@@ -8,7 +8,7 @@ from contextlib import suppress
 from pathlib import Path
 
 from app.cli.up.leftovers import end_leftovers
-from app.domain.ids import new_api_key
+from app.domain.api_key import new_api_key
 
 # A log that has grown past this is put aside, in place of the log put aside before it.
 _MAX_LOG_BYTES = 50 * 1024 * 1024

@@ -1,8 +1,9 @@
 """The database, as the use cases see it. A method is one transaction, committed when it returns."""
 
-from collections.abc import Collection, Iterator, Sequence
+from collections.abc import Collection, Iterator, Mapping, Sequence
 from typing import NamedTuple, Protocol
 
+from app.domain.api_key import ApiKey
 from app.domain.batch import Batch, LineError, RunningTotal, Section, Usage
 from app.domain.file import File
 from app.domain.lifecycle import ACTIVE, Event, Status
@@ -197,14 +198,22 @@ class TrialStore(Protocol):
 
 
 class KeyStore(Protocol):
-    """API keys, kept as hashes."""
+    """API keys, found by a hash of their value."""
 
-    def tenant_of(self, key_hash: str) -> str | None: ...
+    def find(self, key_hash: str) -> ApiKey | None:
+        """Return the key with this hash, also where it was revoked."""
 
-    def add(self, key_hash: str, tenant_id: str, now: float) -> None:
-        """Store a key; one that is there already stays as it is."""
+    def add(self, key: ApiKey, key_hash: str) -> None:
+        """Store a key; one with the same hash that is there already stays as it is."""
 
-    def is_empty(self) -> bool: ...
+    def all(self) -> list[ApiKey]:
+        """Return every key, in the order in which they were made."""
+
+    def revoke(self, key_id: str, now: float) -> bool:
+        """Mark a key as revoked; False where there is no such key in use."""
+
+    def note_uses(self, uses: Mapping[str, float]) -> None:
+        """Store when keys, by their ids, were used last; an older instant than the stored one is dropped."""
 
 
 class IdempotencyStore(Protocol):

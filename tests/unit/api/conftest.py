@@ -10,8 +10,8 @@ from flask.testing import FlaskClient
 from structlog.testing import capture_logs
 
 from app.api.application import build_app
+from app.domain.api_key import ApiKey, keyed_hash, plain_hash
 from app.domain.errors import Unavailable
-from app.domain.ids import hash_api_key
 from app.services.batches import BatchService
 from app.services.files import FileService
 from app.services.keys import KeyService
@@ -23,6 +23,7 @@ from tests.fakes.stores import MemoryBatchStore, MemoryFileStore
 
 KEY = "wy-one"
 OTHER_KEY = "wy-two"
+SECRET = b"the secret of the hashes of keys"
 
 
 @dataclass
@@ -65,9 +66,10 @@ class World:
             endpoints=self.endpoints,
             windows=self.windows,
         )
-        self.keys = KeyService(self.key_store, self.clock)
+        self.keys = KeyService(self.key_store, self.clock, SECRET)
         self.keys.ensure(KEY)
-        self.key_store.add(hash_api_key(OTHER_KEY), "other", 0.0)
+        other = ApiKey("key_other", "other", "other", "…", 0.0)
+        self.key_store.add(other, keyed_hash(SECRET, plain_hash(OTHER_KEY)))
 
     @property
     def is_empty(self) -> bool:

@@ -12,7 +12,6 @@ from app.domain import ids
         (ids.new_batch_id, r"batch_[0-9a-f]{32}"),
         (ids.new_file_id, r"file-[0-9a-f]{32}"),
         (ids.new_request_id, r"req_[0-9a-f]{32}"),
-        (ids.new_api_key, r"wy-[A-Za-z0-9_-]{43}"),
         (ids.new_token, r"[0-9a-f]{16}"),
     ],
 )
@@ -34,7 +33,3 @@ def test_derived_ids_differ_by_batch_and_by_number() -> None:
     made = {ids.task_id(batch_id, number) for batch_id in ("batch_1", "batch_2") for number in range(50)}
 
     assert len(made | {ids.group_id("batch_1"), ids.group_id("batch_2")}) == 102
-
-
-def test_a_key_is_stored_as_its_hash() -> None:
-    assert ids.hash_api_key("abc") == "ba7816bf8f01cfea414140de5dae2223b00361a396177a9cb410ff61f20015ad"

@@ -1,0 +1,66 @@
+import json
+from pathlib import Path
+
+import pytest
+from click.testing import CliRunner, Result
+
+from app.cli.main import main
+from app.config import load_settings
+from app.domain.errors import NotAuthorized
+from app.wiring.keys import open_keys
+from app.wiring.setup import prepare
+
+
+@pytest.fixture
+def data(tmp_path: Path) -> Path:
+    prepare(load_settings({"WYLON_DATA": str(tmp_path)}))
+    return tmp_path
+
+
+def run(data: Path, *arguments: str) -> Result:
+    return CliRunner().invoke(main, ["keys", *arguments, "--data", str(data)])
+
+
+def test_a_key_is_printed_once_and_works_until_it_is_revoked(data: Path) -> None:
+    value = run(data, "add", "ci").stdout.strip()
+
+    with open_keys(load_settings({"WYLON_DATA": str(data)})) as keys:
+        assert keys.tenant_of(value) == "default"
+        assert run(data, "revoke", "ci").exit_code == 0
+        with pytest.raises(NotAuthorized):
+            keys.tenant_of(value)
+
+
+def test_the_list_shows_names_and_states_and_no_key(data: Path) -> None:
+    value = run(data, "add", "ci").stdout.strip()
+    run(data, "add", "old")
+    run(data, "revoke", "old")
+
+    shown = run(data, "list").output
+    listed = json.loads(run(data, "list", "--json").output)
+
+    assert value not in shown
+    assert [(key["name"], key["revoked_at"] is None) for key in listed] == [("ci", True), ("old", False)]
+    assert "in use" in shown
+    assert "revoked 20" in shown
+    assert listed[0]["id"] in shown
+
+
+@pytest.mark.parametrize(
+    ("arguments", "said"),
+    [(("revoke", "nobody"), "no key 'nobody' in use"), (("add", ""), "between 1 and 64")],
+)
+def test_a_mistake_is_told_in_one_line(data: Path, arguments: tuple[str, ...], said: str) -> None:
+    done = run(data, *arguments)
+
+    assert done.exit_code == 1
+    assert said in done.output
+    assert len(done.output.splitlines()) == 1
+
+
+def test_a_folder_without_a_database_is_told_and_stays_empty(tmp_path: Path) -> None:
+    done = run(tmp_path, "list")
+
+    assert done.exit_code == 1
+    assert "There is no database" in done.output
+    assert list(tmp_path.iterdir()) == []
