@@ -11,7 +11,7 @@ from flask import Request
 from structlog.testing import capture_logs
 from werkzeug.exceptions import ClientDisconnected
 
-from app.adapters.upstream.connection import Reply
+from app.adapters.upstream.answer_reader import Reply
 from app.adapters.upstream.faults import AnswerGarbled
 from app.adapters.upstream.json_text import without_surrogates
 from app.adapters.upstream.reading import read_answer

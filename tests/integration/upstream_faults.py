@@ -51,6 +51,8 @@ class Fault(NamedTuple):
     # What each line with it is called for, EVER for again and again.
     calls: int | None
     record: Record
+    # Whether the request may go out once more within a call, where its connection was a kept one.
+    may_be_resent: bool = False
     # The shortest and the longest pause before a call is made again; by jitter alone where left out.
     pauses_s: tuple[float, float] = (0.0, 60.0)
 
@@ -71,21 +73,21 @@ def broken(code: str, says: str) -> Record:
 # Those that last longest come first: their windows elapse while the others run.
 FAULTS = [
     Fault("503 until the window ends", "503-none", EVER, OUT_OF_TIME),
-    Fault("429 with a Retry-After past the window", "429-300", 1, OUT_OF_TIME, (300.0, 301.0)),
+    Fault("429 with a Retry-After past the window", "429-300", 1, OUT_OF_TIME, pauses_s=(300.0, 301.0)),
     Fault("a drip that takes longer than a call may", "drip", MAX_TRIES, TIMED_OUT),
     Fault("a hang after accept", "hang", MAX_TRIES, TIMED_OUT),
     Fault("a hang after accept, once", "hangx1", 2, ANSWERED),
     Fault("a hang amid the body", "stall", MAX_TRIES, TIMED_OUT),
-    Fault("a reset", "reset", MAX_TRIES, broken("connection_failed", "The connection to the upstream broke")),
-    Fault("a reset, twice", "resetx2", 3, ANSWERED),
-    Fault("keep-alive closed under the request", "closex1", 2, ANSWERED),
-    Fault("closed under every request", "close", MAX_TRIES, broken("connection_failed", "before it answered")),
+    Fault("a reset", "reset", MAX_TRIES, broken("connection_failed", "The connection to the upstream broke"), True),
+    Fault("a reset, twice", "resetx2", 3, ANSWERED, True),
+    Fault("keep-alive closed under the request", "closex1", 2, ANSWERED, True),
+    Fault("closed under every request", "close", MAX_TRIES, broken("connection_failed", "before it answered"), True),
     Fault("429 without Retry-After", "429-nonex3", 4, ANSWERED),
-    Fault("429 with Retry-After in seconds", "429-2x1", 2, ANSWERED, (2.0, 3.0)),
-    Fault("429 with Retry-After as a date", "429-datex1", 2, ANSWERED, (0.5, 3.0)),
+    Fault("429 with Retry-After in seconds", "429-2x1", 2, ANSWERED, pauses_s=(2.0, 3.0)),
+    Fault("429 with Retry-After as a date", "429-datex1", 2, ANSWERED, pauses_s=(0.5, 3.0)),
     # More than a day is taken for none: only the jitter of a first pause is left.
-    Fault("429 with an absurd Retry-After", "429-99999999999x1", 2, ANSWERED, (0.0, 1.0)),
-    Fault("503 with Retry-After in seconds", "503-2x1", 2, ANSWERED, (2.0, 3.0)),
+    Fault("429 with an absurd Retry-After", "429-99999999999x1", 2, ANSWERED, pauses_s=(0.0, 1.0)),
+    Fault("503 with Retry-After in seconds", "503-2x1", 2, ANSWERED, pauses_s=(2.0, 3.0)),
     Fault("502 more often than a line has tries", "502x3", 4, ANSWERED),
     Fault("503 more often than a line has tries", "503-nonex3", 4, ANSWERED),
     Fault("504 more often than a line has tries", "504x3", 4, ANSWERED),

@@ -2,8 +2,17 @@
 
 import asyncio
 
-from app.adapters.upstream.connection import Connection, Reply
-from app.adapters.upstream.faults import AnswerCutOff, AnswerGarbled, CannotConnect, ConnectTimedOut, NothingHeard
+from app.adapters.upstream.answer_memory import AnswerMemory
+from app.adapters.upstream.answer_reader import Reply
+from app.adapters.upstream.connection import Connection
+from app.adapters.upstream.faults import (
+    AnswerCutOff,
+    AnswerGarbled,
+    CannotConnect,
+    ConnectTimedOut,
+    HostGone,
+    NothingHeard,
+)
 from app.adapters.upstream.pool import Pool
 from app.adapters.upstream.reading import read_answer
 from app.adapters.upstream.target import Target, read_target
@@ -27,6 +36,7 @@ class HttpUpstream:
         connect_timeout_s: for name, connection and TLS together.
         first_byte_timeout_s: the longest silence, before the answer begins and amid it.
         max_answer_bytes: the largest body that is taken, decompressed.
+        memory: what the large answers of all upstreams share; of this one alone where left out.
 
     Raises:
         ValueError: the URL or the key is none that a request can be made with.
@@ -40,6 +50,7 @@ class HttpUpstream:
         connect_timeout_s: float,
         first_byte_timeout_s: float,
         max_answer_bytes: int = MAX_ANSWER_BYTES,
+        memory: AnswerMemory | None = None,
     ) -> None:
         self._target = read_target(base_url)
         self._headers = _request_headers(self._target, api_key)
@@ -47,6 +58,7 @@ class HttpUpstream:
         self._connect_timeout_s = connect_timeout_s
         self._first_byte_timeout_s = first_byte_timeout_s
         self._max_answer_bytes = max_answer_bytes
+        self._memory = memory or AnswerMemory()
         self._pool: Pool | None = None
 
     async def call(self, endpoint: str, body: bytes, timeout_s: float) -> Answer:
@@ -85,6 +97,7 @@ class HttpUpstream:
             connect_timeout_s=self._connect_timeout_s,
             silence_s=self._first_byte_timeout_s,
             max_body_bytes=self._max_answer_bytes,
+            memory=self._memory,
         )
         return self._pool
 
@@ -100,6 +113,8 @@ class HttpUpstream:
         # TLS errors are among these; no line can help any of them.
         if isinstance(error, CannotConnect):
             return _away(CONNECTION_FAILED, f"No connection to the upstream: {_printable(str(error))}")
+        if isinstance(error, HostGone):
+            return _away(CONNECTION_FAILED, f"The upstream is gone: {_said(error)}")
         if isinstance(error, TimeoutError):
             return _TIMED_OUT
         if isinstance(error, AnswerCutOff):

@@ -5,6 +5,7 @@
     │  └─ ConnectTimedOut
     ├─ ServerDisconnected    a connection ended before the answer's headers did
     │  └─ NothingHeard       it ended before the first byte of the answer
+    ├─ HostGone              its host acknowledges nothing any more
     ├─ AnswerCutOff          it ended amid the answer's body
     └─ AnswerGarbled         what came is not HTTP, or not packed as it says
 
@@ -30,6 +31,10 @@ class ServerDisconnected(CallFault):
 
 class NothingHeard(ServerDisconnected):
     """The connection ended before the first byte of an answer."""
+
+
+class HostGone(CallFault):
+    """The host of the server acknowledges nothing any more: it is off, or cut from the network."""
 
 
 class AnswerCutOff(CallFault):

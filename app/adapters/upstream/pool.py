@@ -3,6 +3,8 @@
 import asyncio
 import ssl
 
+from app.adapters.upstream.answer_memory import AnswerMemory
+from app.adapters.upstream.connecting import Connector, Resolve, resolve
 from app.adapters.upstream.connection import Connection
 from app.adapters.upstream.faults import CannotConnect, ConnectTimedOut, ServerDisconnected
 from app.adapters.upstream.target import Target
@@ -23,14 +25,27 @@ class Pool:
         connect_timeout_s: for name, connection and TLS together.
         silence_s: the longest time without data while an answer is awaited.
         max_body_bytes: the most of a body that is kept, as it comes over the wire.
+        memory: what large answers share; one of this pool's own where left out.
+        resolve: asks for the addresses of a name.
     """
 
-    def __init__(self, target: Target, *, connect_timeout_s: float, silence_s: float, max_body_bytes: int) -> None:
+    def __init__(
+        self,
+        target: Target,
+        *,
+        connect_timeout_s: float,
+        silence_s: float,
+        max_body_bytes: int,
+        memory: AnswerMemory | None = None,
+        resolve: Resolve = resolve,
+    ) -> None:
         self._loop = asyncio.get_running_loop()
         self._target = target
         self._connect_timeout_s = connect_timeout_s
         self._silence_s = silence_s
         self._max_body_bytes = max_body_bytes
+        self._memory = memory or AnswerMemory()
+        self._connector = Connector(target.host, target.port, resolve)
         self._tls = ssl.create_default_context() if target.is_tls else None
         self._open: set[Connection] = set()
         # The last one is the one used last, so that those too many grow old at the start.
@@ -65,8 +80,9 @@ class Pool:
         try:
             async with asyncio.timeout(limit_s) as scope:
                 connection = await self._create()
-        # A name that is no name fails as a UnicodeError, a port past the last one as an OverflowError.
-        except (OSError, UnicodeError, OverflowError) as fault:
+        # A name that is no name fails as a UnicodeError, a port past the last one as an OverflowError, and uvloop says
+        # some faults of sockets as a RuntimeError.
+        except (OSError, UnicodeError, OverflowError, RuntimeError) as fault:
             # The system has a TimeoutError of its own, for packets that nobody answers.
             if not scope.expired():
                 raise CannotConnect(f"{type(fault).__name__}: {fault} ({self._target.authority})") from fault
@@ -95,13 +111,14 @@ class Pool:
             await asyncio.wait([self._emptied], timeout=_CLOSE_WAIT_S)
 
     async def _create(self) -> Connection:
-        _, connection = await self._loop.create_connection(
-            self._make,
-            self._target.host,
-            self._target.port,
-            ssl=self._tls,
-            server_hostname=self._target.host if self._tls else None,
-        )
+        sock = await self._connector.connect()
+        try:
+            _, connection = await self._loop.create_connection(
+                self._make, sock=sock, ssl=self._tls, server_hostname=self._target.host if self._tls else None
+            )
+        except BaseException:
+            sock.close()
+            raise
         return connection
 
     def _make(self) -> Connection:
@@ -109,6 +126,7 @@ class Pool:
             self._loop,
             silence_s=self._silence_s,
             max_body_bytes=self._max_body_bytes,
+            memory=self._memory,
             on_idle=self._idle.append,
             on_lost=self._forget,
         )

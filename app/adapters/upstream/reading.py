@@ -3,7 +3,8 @@
 from msgspec import DecodeError
 from msgspec.json import encode
 
-from app.adapters.upstream.connection import Reply
+from app.adapters.upstream.answer_reader import Reply
+from app.adapters.upstream.faults import AnswerGarbled
 from app.adapters.upstream.json_text import in_utf8, without_surrogates
 from app.adapters.upstream.retry_after import read_retry_after
 from app.adapters.upstream.unpacking import unpack
@@ -18,6 +19,9 @@ _MAX_WRAPPED_CHARS = 2_000
 _MAX_SHOWN_CHARS = 200
 # Longer than any request id in use; it is repeated in every line of the output.
 _MAX_REQUEST_ID_CHARS = 200
+_NO_PACKING = frozenset({"", "identity", "chunked"})
+# Nobody packs more often; each time may make the body a thousand times as long.
+_MAX_CODINGS = 3
 _STARTS = (b"{", b"[")
 # A character of UTF-8 is at most four bytes.
 _MAX_CHAR_BYTES = 4
@@ -27,8 +31,8 @@ def read_answer(reply: Reply, max_bytes: int) -> Answer:
     """Sort and check a reply; AnswerGarbled where its body is not packed as it says."""
     status, headers, body, is_whole = reply
     trouble = trouble_of(status)
-    if "content-encoding" in headers:
-        body, is_whole = unpack(body, headers["content-encoding"], max_bytes, is_whole=is_whole)
+    if "content-encoding" in headers or "transfer-encoding" in headers:
+        body, is_whole = _unpacked(reply, max_bytes)
     if trouble is Trouble.NONE:
         if not is_whole:
             return Answer(Trouble.FINAL, error=(RESPONSE_TOO_LARGE, _too_large(max_bytes)))
@@ -40,6 +44,18 @@ def read_answer(reply: Reply, max_bytes: int) -> Answer:
     body = _wrapped(reply, body) if read is None else read[0]
     retry_after_s = None if trouble is Trouble.FINAL else read_retry_after(headers)
     return Answer(trouble, status, _request_id(headers), body, NO_USAGE, retry_after_s)
+
+
+def _unpacked(reply: Reply, max_bytes: int) -> tuple[bytes, bool]:
+    headers, body, is_whole = reply.headers, reply.body, reply.is_whole
+    # In the order in which they were applied. The parser has put chunks together.
+    given = f"{headers.get('content-encoding', '')},{headers.get('transfer-encoding', '')}".lower().split(",")
+    codings = [coding.strip() for coding in given if coding.strip() not in _NO_PACKING]
+    if len(codings) > _MAX_CODINGS:
+        raise AnswerGarbled(f"the body is packed {len(codings)} times")
+    for coding in reversed(codings):
+        body, is_whole = unpack(body, coding, max_bytes, is_whole=is_whole)
+    return body, is_whole
 
 
 def _read_json(body: bytes) -> tuple[bytes, Usage] | None:

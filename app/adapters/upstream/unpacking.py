@@ -15,13 +15,10 @@ _STEP_BYTES = 64 * 1024
 
 
 def unpack(body: bytes, encoding: str, max_bytes: int, *, is_whole: bool) -> tuple[bytes, bool]:
-    """Return up to `max_bytes` of a body by its content encoding, and whether that is all of it.
+    """Return up to `max_bytes` of a body by its coding, in lower case, and whether that is all of it.
 
     Raises AnswerGarbled for what is not packed so, or ends before its end though `is_whole`.
     """
-    encoding = encoding.strip().lower()
-    if encoding in ("", "identity"):
-        return body, is_whole
     unpacker = zlib.decompressobj(_window(encoding, body))
     pieces: list[bytes] = []
     room = max_bytes

@@ -1,0 +1,221 @@
+"""Reads the answers of one connection from its bytes, one after the other."""
+
+from io import BytesIO
+from typing import NamedTuple
+
+from httptools import HttpParserError, HttpParserUpgrade, HttpResponseParser
+
+from app.adapters.upstream.faults import AnswerCutOff, AnswerGarbled, NothingHeard, ServerDisconnected
+from app.adapters.upstream.mending import mend_head
+
+# The only headers whose values anyone reads.
+_KEPT = {
+    name.encode(): name
+    for name in (
+        "content-encoding",
+        "content-length",
+        "content-type",
+        "date",
+        "location",
+        "retry-after",
+        "retry-after-ms",
+        "transfer-encoding",
+        "x-request-id",
+    )
+}
+# Servers bound what they take as headers at a quarter of this. It holds for all that comes without a piece of body
+# in between: headers, interim answers, trailers.
+_MAX_HEAD_BYTES = 64 * 1024
+# A body of a byte for each chunk comes as six times its size; with more around it, it is no answer but a flood.
+_MAX_WIRE_TIMES = 8
+# Of an answer that says it is too large only this much is awaited: what its error shows.
+_START_BYTES = 8_000
+_FIRST_FINAL_STATUS = 200
+
+
+class Reply(NamedTuple):
+    """An HTTP answer: `headers` are the few that are kept, in lower case; `body` is cut where not `is_whole`."""
+
+    status: int
+    headers: dict[str, str]
+    body: bytes
+    is_whole: bool
+
+
+class AnswerReader:
+    """Reads one answer at a time; `expect` comes before each.
+
+    Args:
+        max_body_bytes: the most of a body that is kept, as it comes over the wire.
+    """
+
+    # Of the answer that is awaited; `expect` begins them anew.
+    _room: int
+    _is_complete: bool
+
+    def __init__(self, max_body_bytes: int) -> None:
+        self._max_body_bytes = max_body_bytes
+        self._parser = self._new_parser()
+
+    def expect(self) -> None:
+        """Begin the next answer."""
+        self._status = 0
+        self._headers: dict[str, str] = {}
+        # A body in one piece, which is the rule, is kept as it is; pieces are put together as they come, for a list
+        # of many small ones takes a hundred times their size.
+        self._body = b""
+        self._pieces: BytesIO | None = None
+        self._room = self._max_body_bytes
+        self._bodiless_bytes = 0
+        self._wire_bytes = 0
+        self._is_interim = False
+        self._is_complete = False
+        self._is_whole = True
+        self._is_keepable = False
+        self._is_mended = False
+        # The head as far as it came, until it is whole.
+        self._head: bytearray | None = None
+
+    @property
+    def size(self) -> int:
+        """How many bytes of the body are kept by now."""
+        return self._max_body_bytes - self._room
+
+    @property
+    def is_keepable(self) -> bool:
+        """Whether the connection can carry another request after this answer."""
+        return self._is_keepable and not self._is_mended
+
+    def feed(self, data: bytes) -> bool:
+        """Read on; return whether the answer is complete.
+
+        Raises:
+            AnswerGarbled: this is no answer.
+        """
+        room = self._room
+        try:
+            self._parser.feed_data(data)
+        except (HttpParserError, HttpParserUpgrade) as fault:
+            self._is_keepable = False
+            if not self._is_complete:
+                self._mend(data, fault)
+        if self._is_complete:
+            return True
+        if not self._status:
+            self._head = bytearray(data) if self._head is None else self._head + data
+        self._bodiless_bytes = 0 if self._room != room else self._bodiless_bytes + len(data)
+        self._wire_bytes += len(data)
+        if self._bodiless_bytes > _MAX_HEAD_BYTES:
+            raise AnswerGarbled(f"more than {_MAX_HEAD_BYTES} bytes of headers")
+        if self._wire_bytes > _MAX_HEAD_BYTES + _MAX_WIRE_TIMES * self._max_body_bytes:
+            raise AnswerGarbled("far more bytes around the pieces of the body than in them")
+        return False
+
+    def end(self, error: Exception | None) -> None:
+        """Take what came as far as it goes, as the server says nothing more.
+
+        Raises:
+            CallFault: that is not a whole answer.
+        """
+        reason = f": {error}" if error else ""
+        if not self._status:
+            fault = ServerDisconnected if self._wire_bytes else NothingHeard
+            raise fault(f"the server closed the connection before it answered{reason}")
+        if error is not None or not self._is_until_the_end():
+            raise AnswerCutOff(f"the server closed the connection amid the answer{reason}")
+        self._is_complete = True
+
+    def reply(self) -> Reply:
+        """Return the answer, which then nobody keeps: an idle connection must hold none."""
+        body, pieces = self._body, self._pieces
+        self._body, self._pieces = b"", None
+        if pieces is not None:
+            # Of what is too large no second copy is made.
+            body = pieces.getvalue() if self._is_whole else bytes(pieces.getbuffer()[:_START_BYTES])
+        elif not self._is_whole:
+            body = body[:_START_BYTES]
+        return Reply(self._status, self._headers, body, self._is_whole)
+
+    # What the parser calls. None of these may raise: the parser would hide what.
+
+    def on_message_begin(self) -> None:
+        if self._is_complete:
+            # More than one answer to one request.
+            self._is_keepable = False
+
+    def on_header(self, name: bytes, value: bytes) -> None:
+        kept = _KEPT.get(name) or _KEPT.get(name.lower())
+        # With a status set these are trailers.
+        if kept is not None and not self._status:
+            self._headers[kept] = value.decode("utf-8", "replace")
+
+    def on_headers_complete(self) -> None:
+        if self._is_complete:
+            return
+        status = self._parser.get_status_code()
+        if status < _FIRST_FINAL_STATUS:
+            self._headers.clear()
+            self._is_interim = True
+            return
+        self._status = status
+        length = self._headers.get("content-length")
+        if length is not None and int(length) > self._max_body_bytes:
+            self._room = min(self._room, _START_BYTES)
+
+    def on_body(self, piece: bytes) -> None:
+        if self._is_complete:
+            return
+        room = self._room = self._room - len(piece)
+        if room < 0:
+            piece = piece[:room]
+            self._is_complete = True
+            self._is_whole = False
+        if self._pieces is not None:
+            self._pieces.write(piece)
+        elif self._body:
+            self._pieces = BytesIO()
+            self._pieces.write(self._body)
+            self._pieces.write(piece)
+            self._body = b""
+        else:
+            self._body = piece
+
+    def on_message_complete(self) -> None:
+        if self._is_interim:
+            self._is_interim = False
+        elif not self._is_complete:
+            self._is_complete = True
+            self._is_keepable = self._parser.should_keep_alive()
+
+    def _new_parser(self) -> HttpResponseParser:
+        parser = HttpResponseParser(self)
+        # Servers that write the size of a chunk into a field of fixed width fill it up with spaces.
+        parser.set_dangerous_leniencies(lenient_spaces_after_chunk_size=True)
+        return parser
+
+    def _mend(self, data: bytes, fault: Exception) -> None:
+        """Read the head once more, where the parser gave up amid it; it refuses all that comes after that."""
+        garbled = AnswerGarbled(f"{type(fault).__name__}: {fault}")
+        if self._status:
+            raise garbled
+        try:
+            mended = mend_head(bytes(self._head or b"") + data)
+        except AnswerGarbled:
+            raise garbled from None
+        if mended is None:
+            return
+        self._is_mended = True
+        self._is_interim = False
+        self._headers = {}
+        self._parser = self._new_parser()
+        self._parser.set_dangerous_leniencies(lenient_optional_cr_before_lf=True)
+        try:
+            self._parser.feed_data(mended)
+        except (HttpParserError, HttpParserUpgrade):
+            if not self._is_complete:
+                raise garbled from None
+
+    def _is_until_the_end(self) -> bool:
+        """Whether the answer's body ends with the connection, as one does that tells its length in no other way."""
+        codings = self._headers.get("transfer-encoding", "").lower()
+        return "content-length" not in self._headers and not codings.endswith("chunked")
