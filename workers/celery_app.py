@@ -35,7 +35,14 @@ _HAS_KEEPALIVE = not settings.broker_url.startswith("redis+socket:")
 TRANSPORT_ALIASES.update(redis="workers.transport:Transport", rediss="workers.transport:Transport")
 
 app = Celery(
-    "wylon", include=["workers.control_tasks", "workers.file_tasks", "workers.line_tasks", "workers.beat_tasks"]
+    "wylon",
+    include=[
+        "workers.start",
+        "workers.control_tasks",
+        "workers.file_tasks",
+        "workers.line_tasks",
+        "workers.beat_tasks",
+    ],
 )
 app.conf.update(
     broker_url=settings.broker_url,

@@ -12,7 +12,8 @@ from app.cli.up.start_faults import told_in_one_line
 from app.config import Process, load_settings, unknown_variables
 from app.domain.errors import SettingInvalid
 from app.wiring.logs import set_up_logs
-from app.wiring.setup import ensure_key, prepare
+from app.wiring.setup import ensure_key, make_data_folder, prepare
+from app.wiring.start import await_database
 
 
 @click.command(short_help="Run everything on this machine.")
@@ -87,6 +88,8 @@ def migrate() -> None:
     except SettingInvalid as fault:
         raise click.UsageError(str(fault)) from None
     with told_in_one_line():
+        make_data_folder(settings)
+        await_database(settings, lambda words: click.echo(words, err=True))
         prepare(settings)
         (settings.data / "run").mkdir(exist_ok=True)
         if settings.api_key is not None and not ensure_key(settings, settings.api_key):

@@ -18,6 +18,7 @@ from app.cli.up.supervisor import Supervisor
 from app.cli.up.upstream_watch import UpstreamWatch
 from app.config import Settings
 from app.wiring.setup import ensure_key, make_data_folder, prepare
+from app.wiring.start import await_database
 
 # Eight Python processes that start on a busy machine with one core.
 READY_WITHIN_S = 120.0
@@ -58,6 +59,9 @@ class Deployment:
             listener = stack.enter_context(_listen(self._settings.host, self._settings.port))
             self._settings = replace(self._settings, port=listener.getsockname()[1])
             broker = self._embed_broker(stack)
+            await_database(self._settings, say, should_stop=lambda: signals.is_stopping)
+            if signals.is_stopping:
+                return
             prepare(self._settings)
             self._admit_key(say)
             upstreams.start()

@@ -1,0 +1,49 @@
+"""Whether the database has the schema of this program, found out without alembic, which takes long to load."""
+
+import re
+from functools import cache
+from pathlib import Path
+
+from sqlalchemy import Engine, text
+from sqlalchemy.exc import OperationalError, ProgrammingError
+
+from app.adapters.db.engine import reading
+from app.domain.errors import Unavailable
+
+_VERSIONS = Path(__file__).parent / "migrations" / "versions"
+_ASSIGNED = re.compile(r"^(revision|down_revision) = \"(\w+)\"$", re.MULTILINE)
+
+
+@cache
+def newest_revision() -> str:
+    """Return the revision that no other one follows."""
+    revisions, followed = set[str](), set[str]()
+    for path in _VERSIONS.glob("[0-9]*.py"):
+        assigned = dict(_ASSIGNED.findall(path.read_text("utf-8")))
+        revisions.add(assigned["revision"])
+        followed.add(assigned.get("down_revision", ""))
+    (newest,) = revisions - followed
+    return newest
+
+
+def check_schema(engine: Engine) -> None:
+    """Raise Unavailable where the database does not answer or its schema is another than this program's."""
+    try:
+        with reading(engine) as connection:
+            found = connection.scalar(text("SELECT version_num FROM alembic_version"))
+    except ProgrammingError:
+        # PostgreSQL says so of a table that is not there.
+        found = None
+    except Unavailable as fault:
+        # And SQLite so.
+        cause = fault.__cause__
+        if not (isinstance(cause, OperationalError) and "no such table" in str(cause)):
+            raise
+        found = None
+    if found is None:
+        raise Unavailable("the database has no schema yet: run `wylon migrate`")
+    if found != newest_revision():
+        raise Unavailable(
+            f"the database has schema {found} and this program needs {newest_revision()}: run `wylon migrate` of the"
+            " newest version that you use, then start all processes with that version"
+        )

@@ -1,0 +1,109 @@
+"""The wait of a process that starts for the parts it needs: each missing part is named, and the wait has a bound."""
+
+import time
+from collections.abc import Callable, Mapping
+
+import redis
+import structlog
+
+from app.adapters.db.engine import check as check_database
+from app.adapters.db.engine import open_engine
+from app.adapters.db.schema import check_schema
+from app.config import Settings
+from app.domain.errors import SettingInvalid, WylonError
+from app.wiring.stores import open_redis
+
+log = structlog.get_logger()
+
+START_WITHIN_S = 60.0
+# Parts that start together with this process are there in a moment: nobody needs to hear of that.
+_FIRST_WORD_S = 3.0
+_NEXT_WORD_S = 10.0
+_LOOK_EVERY_S = 0.5
+
+Checks = Mapping[str, Callable[[], None]]
+
+
+class PartsMissing(WylonError):
+    """Parts that a process needs did not answer in time; the message names them."""
+
+
+def await_parts(
+    checks: Checks,
+    tell: Callable[[str], None],
+    *,
+    within_s: float = START_WITHIN_S,
+    first_word_s: float = _FIRST_WORD_S,
+    should_stop: Callable[[], bool] = lambda: False,
+) -> None:
+    """Return once each part answers.
+
+    Args:
+        checks: by the name of a part, a function that raises while the part can't be used.
+        tell: told which parts are waited for, and why, from time to time.
+        within_s: how long is waited for all parts together.
+        first_word_s: how long before it is told the first time.
+        should_stop: whether the process was asked to end, which ends the wait.
+
+    Raises:
+        PartsMissing: a part did not answer in time.
+        SettingInvalid: waiting can't help, for a setting is wrong.
+    """
+    pending, began_at = dict(checks), time.monotonic()
+    tell_at = began_at + first_word_s
+    while pending and not should_stop():
+        faults = {name: fault for name, check in pending.items() if (fault := _fault_of(check)) is not None}
+        pending = {name: check for name, check in pending.items() if name in faults}
+        now, words = time.monotonic(), "; ".join(f"{name}: {fault}" for name, fault in faults.items())
+        if pending and now - began_at >= within_s:
+            raise PartsMissing(f"No start within {within_s:g} s for want of {words}")
+        if pending and now >= tell_at:
+            tell(f"waiting for {words}")
+            tell_at = now + _NEXT_WORD_S
+        if pending:
+            time.sleep(_LOOK_EVERY_S)
+
+
+def await_start(settings: Settings, *, needs_database: bool = True) -> None:
+    """Wait for the database, with the schema of this program, and for the broker; the log names what is missing.
+
+    Raises:
+        SystemExit: with 1, where a part did not answer in time.
+    """
+    engine, client = open_engine(settings.database_url), open_redis(settings)
+    checks = {"database": lambda: check_schema(engine)} if needs_database else {}
+    checks["broker"] = lambda: check_broker(client)
+    try:
+        await_parts(checks, lambda words: log.warning("start.waiting", parts=words))
+    except (PartsMissing, SettingInvalid) as fault:
+        log.critical("start.failed", error=str(fault))
+        raise SystemExit(1) from None
+    finally:
+        client.close()
+        engine.dispose()
+
+
+def await_database(
+    settings: Settings, tell: Callable[[str], None], *, should_stop: Callable[[], bool] = lambda: False
+) -> None:
+    """Wait for a database that takes writes, whatever its schema; PartsMissing where it does not answer in time."""
+    engine = open_engine(settings.database_url)
+    try:
+        await_parts({"database": lambda: check_database(engine)}, tell, should_stop=should_stop)
+    finally:
+        engine.dispose()
+
+
+def check_broker(client: redis.Redis) -> None:
+    """Raise where the broker does not answer."""
+    client.ping()
+
+
+def _fault_of(check: Callable[[], None]) -> str | None:
+    try:
+        check()
+    except SettingInvalid:
+        raise
+    except Exception as fault:
+        return " ".join(str(fault).split()) or type(fault).__name__
+    return None
