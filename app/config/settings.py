@@ -64,6 +64,8 @@ class Settings:
     endpoints: tuple[str, ...]
     completion_windows: tuple[str, ...]
     lines_per_task: int | None
+    # How long a process that starts waits for its database, its broker and its storage.
+    start_wait_s: float
     cancel_grace_s: float
     drain_grace_s: float
     finalize_max_tries: int
@@ -167,6 +169,7 @@ def _read(env: Env, environ: Mapping[str, str]) -> Settings:
         endpoints=endpoints,
         completion_windows=words(env, "COMPLETION_WINDOWS", (DEFAULT_WINDOW,)),
         lines_per_task=lines_per_task(env),
+        start_wait_s=seconds(env, "START_WAIT_S", 60.0, low=0.0),
         cancel_grace_s=seconds(env, "CANCEL_GRACE_S", 30.0, low=0.0),
         drain_grace_s=seconds(env, "DRAIN_GRACE_S", 6.0, low=0.0),
         finalize_max_tries=number(env, "FINALIZE_MAX_TRIES", 100, low=1, high=1_000_000),

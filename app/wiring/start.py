@@ -15,7 +15,6 @@ from app.wiring.stores import open_redis
 
 log = structlog.get_logger()
 
-START_WITHIN_S = 60.0
 # Parts that start together with this process are there in a moment: nobody needs to hear of that.
 _FIRST_WORD_S = 3.0
 _NEXT_WORD_S = 10.0
@@ -32,7 +31,7 @@ def await_parts(
     checks: Checks,
     tell: Callable[[str], None],
     *,
-    within_s: float = START_WITHIN_S,
+    within_s: float,
     first_word_s: float = _FIRST_WORD_S,
     should_stop: Callable[[], bool] = lambda: False,
 ) -> None:
@@ -74,7 +73,7 @@ def await_start(settings: Settings, *, needs_database: bool = True) -> None:
     checks = {"database": lambda: check_schema(engine)} if needs_database else {}
     checks["broker"] = lambda: check_broker(client)
     try:
-        await_parts(checks, lambda words: log.warning("start.waiting", parts=words))
+        await_parts(checks, lambda words: log.warning("start.waiting", parts=words), within_s=settings.start_wait_s)
     except (PartsMissing, SettingInvalid) as fault:
         log.critical("start.failed", error=str(fault))
         raise SystemExit(1) from None
@@ -89,7 +88,9 @@ def await_database(
     """Wait for a database that takes writes, whatever its schema; PartsMissing where it does not answer in time."""
     engine = open_engine(settings.database_url)
     try:
-        await_parts({"database": lambda: check_database(engine)}, tell, should_stop=should_stop)
+        await_parts(
+            {"database": lambda: check_database(engine)}, tell, within_s=settings.start_wait_s, should_stop=should_stop
+        )
     finally:
         engine.dispose()
 

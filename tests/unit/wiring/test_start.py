@@ -31,7 +31,7 @@ class Part:
 def test_parts_that_answer_are_not_asked_again() -> None:
     there, late = Part(), Part(Unavailable("not yet"))
 
-    await_parts({"there": there, "late": late}, lambda words: None)
+    await_parts({"there": there, "late": late}, lambda words: None, within_s=60)
 
     assert (there.asked, late.asked) == (1, 2)
 
@@ -40,7 +40,7 @@ def test_a_wait_names_each_missing_part_and_its_fault() -> None:
     told = list[str]()
     broker, database = Part(Unavailable("refused"), Unavailable("refused")), Part(Unavailable("no\n schema"))
 
-    await_parts({"broker": broker, "database": database}, told.append, first_word_s=0)
+    await_parts({"broker": broker, "database": database}, told.append, within_s=60, first_word_s=0)
 
     assert told == ["waiting for broker: refused; database: no schema"]
 
@@ -58,7 +58,7 @@ def test_a_wrong_setting_ends_the_wait_at_once() -> None:
     part = Part(SettingInvalid("WYLON_BROKER_URL: wrong password"))
 
     with pytest.raises(SettingInvalid):
-        await_parts({"broker": part}, lambda words: None)
+        await_parts({"broker": part}, lambda words: None, within_s=60)
 
     assert part.asked == 1
 
@@ -66,7 +66,7 @@ def test_a_wrong_setting_ends_the_wait_at_once() -> None:
 def test_a_wish_to_stop_ends_the_wait() -> None:
     part = Part(*[Unavailable("refused")] * 100)
 
-    await_parts({"broker": part}, lambda words: None, should_stop=lambda: part.asked > 0)
+    await_parts({"broker": part}, lambda words: None, within_s=60, should_stop=lambda: part.asked > 0)
 
     assert part.asked == 1
 
