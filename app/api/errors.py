@@ -9,6 +9,7 @@ from werkzeug.exceptions import HTTPException, RequestEntityTooLarge
 
 from app.api.paced_socket import BodyTooSlow, TooManySlow
 from app.domain.errors import (
+    BlobMissing,
     Conflict,
     InvalidRequest,
     NotAuthorized,
@@ -59,6 +60,7 @@ def register_errors(app: Flask) -> None:
     app.register_error_handler(Refused, _refused)
     app.register_error_handler(StateConflict, _state_conflict)
     app.register_error_handler(StorageFull, _storage_full)
+    app.register_error_handler(BlobMissing, _blob_missing)
     app.register_error_handler(Unavailable, _unavailable)
     app.register_error_handler(ParseException, _no_http)
     app.register_error_handler(BodyTooSlow, _too_slow)
@@ -78,6 +80,13 @@ def _refused(fault: Refused) -> Response:
 
 def _state_conflict(fault: StateConflict) -> Response:
     return answer(409, str(fault))
+
+
+def _blob_missing(fault: BlobMissing) -> Response:
+    # The storage is the right one, and has not got them: no retry brings them back.
+    log.error("blob.missing", error=str(fault))
+    message = "The bytes of this file are missing in the storage: upload it again, or have the operator restore them."
+    return answer(404, message, code="content_missing")
 
 
 def _storage_full(fault: StorageFull) -> Response:

@@ -10,7 +10,7 @@ from functools import partial
 import structlog
 
 from app.domain import ids
-from app.domain.errors import InvalidRequest, KeyTaken, NotFound, TooLarge
+from app.domain.errors import BlobMissing, InvalidRequest, NotFound, TooLarge, Unavailable
 from app.domain.file import PURPOSE_BATCH, UPLOAD_PURPOSES, File
 from app.domain.limits import MAX_BATCH_FILE_BYTES, MAX_FILE_BYTES, MAX_FILE_LIFETIME_S, MAX_FILENAME_CHARS, MIB
 from app.services.idempotency import Idempotency, claim_of
@@ -183,7 +183,10 @@ class FileService:
     def content(self, tenant_id: str, file_id: str) -> Content:
         """Return the file's bytes; BlobMissing where they are gone."""
         file = self.get(tenant_id, file_id)
-        return Content(file, self._blobs.size(file.blob), self._blobs)
+        size = self._blobs.size(file.blob)
+        if size != file.bytes:
+            raise BlobMissing(f"Of the {file.bytes} bytes of {file.blob} the storage has {size}.")
+        return Content(file, size, self._blobs)
 
     def _find(self, tenant_id: str, file_id: str) -> File | None:
         if not _FILE_ID.fullmatch(file_id):
@@ -214,14 +217,23 @@ class FileService:
         )
         upload.commit()
         try:
-            # When this raises, the row may be there all the same: the bytes stay for upkeep to judge.
             self._files.add(file, claim)
-        except KeyTaken:
-            # The answer is the file of the request that was first: nobody will read these bytes.
-            self._blobs.delete(file.blob)
+        except Unavailable:
+            # The row may be there all the same: the bytes stay for upkeep to judge.
+            raise
+        except Exception:
+            # Among these is KeyTaken: the answer is the file of the request that was first.
+            self._take_back(upload)
             raise
         log.info("file.created", file_id=file.id, tenant_id=tenant_id, purpose=purpose, bytes=file.bytes)
         return file
+
+    def _take_back(self, upload: Upload) -> None:
+        """Delete the bytes of a file that was refused after they were stored."""
+        try:
+            self._blobs.delete(upload.blob)
+        except Unavailable as fault:
+            log.warning("blob.left", blob=upload.blob, error=str(fault), next="upkeep deletes it")
 
 
 def no_such_file(file_id: str, *, param: str = "id") -> NotFound:

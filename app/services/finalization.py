@@ -1,6 +1,7 @@
 """Finalization: one path to the files for batches that completed, were cancelled or expired."""
 
 from collections.abc import Iterator
+from contextlib import suppress
 
 import structlog
 
@@ -66,7 +67,8 @@ class FinalizationService:
         # nobody owns them.
         log.info("batch.ended", batch_id=batch_id, status=ended.status, total=ended.total, failed=ended.failed)
         if batch.plan_blob is not None:
-            self._blobs.delete(batch.plan_blob)
+            with suppress(Unavailable):
+                self._blobs.delete(batch.plan_blob)
         self._queue.forget(batch_id)
         return True
 
@@ -192,7 +194,9 @@ class _LineFile:
     def discard(self) -> None:
         if self._writer is not None:
             self._writer.discard()
-            self._blobs.delete(self._key)
+            # What can't be deleted now is nobody's: the sweep deletes it.
+            with suppress(Unavailable):
+                self._blobs.delete(self._key)
 
     def _flush(self) -> None:
         if not self._lines:

@@ -157,7 +157,7 @@ class UpkeepService:
     def sweep_blobs(self) -> None:
         """Delete blobs that a crash left without an owner."""
         stale: list[str] = []
-        for key in self._blobs.stale(self._clock.now() - _ORPHAN_AGE_S):
+        for key in self._blobs.stale(_ORPHAN_AGE_S):
             stale.append(key)
             if len(stale) == _BLOBS_PER_LOOKUP:
                 self._delete_orphans(stale)

@@ -1,10 +1,17 @@
 """What is done once before the processes start: the schema, and a key to come in with."""
 
+from sqlalchemy import Engine
+
+from app.adapters.blobs.adoption import adopt_storage, check_storage
+from app.adapters.db.deployment_store import SqlDeployment
 from app.adapters.db.engine import open_engine
+from app.adapters.db.file_store import SqlFileStore
 from app.adapters.db.migrate import migrate
 from app.config import Settings
 from app.wiring.keys import open_keys, settle_secret
 
+# Files at both ends that are looked for in a storage without a marker: one that is found shows whose it is.
+_PROOFS = 100
 # Prompts and answers live there: they are their owner's alone.
 _DATA_FOLDER_MODE = 0o700
 
@@ -15,14 +22,29 @@ def make_data_folder(settings: Settings) -> None:
 
 
 def prepare(settings: Settings) -> None:
-    """Bring the database to the newest schema and make the folders that are missing."""
+    """Bring the database to the newest schema, make the folders that are missing, and mark the storage.
+
+    Raises:
+        Unavailable: the folder for files is not the storage of this database.
+    """
     make_data_folder(settings)
     engine = open_engine(settings.database_url)
     try:
         migrate(engine)
+        _settle_storage(settings, engine)
     finally:
         engine.dispose()
     settle_secret(settings)
+
+
+def _settle_storage(settings: Settings, engine: Engine) -> None:
+    deployment = SqlDeployment(engine)
+    storage_id = deployment.find_storage()
+    if storage_id is not None:
+        check_storage(settings.storage_folder, storage_id)
+        return
+    known = SqlFileStore(engine).some_blobs(_PROOFS)
+    deployment.note_storage(adopt_storage(settings.storage_folder, deployment.id, known))
 
 
 def ensure_key(settings: Settings, key: str) -> bool:

@@ -3,6 +3,7 @@
 from dataclasses import dataclass
 
 import redis
+import structlog
 from sqlalchemy import Engine
 
 from app.adapters.blobs.local import LocalBlobs
@@ -16,7 +17,10 @@ from app.adapters.db.key_store import SqlIdempotencyStore
 from app.adapters.db.result_store import SqlResultStore
 from app.adapters.db.trial_store import SqlTrialStore
 from app.config import Settings
+from app.domain.errors import StorageFull, Unavailable
 from app.services.ports import Clock
+
+log = structlog.get_logger()
 
 _REDIS_TIMEOUT_S = 10.0
 
@@ -40,18 +44,30 @@ class Stores:
 def open_stores(settings: Settings) -> Stores:
     """Open the database and the blobs."""
     engine = open_engine(settings.database_url)
+    deployment = SqlDeployment(engine)
     return Stores(
         engine=engine,
-        deployment=SqlDeployment(engine),
+        deployment=deployment,
         files=SqlFileStore(engine),
         batches=SqlBatchStore(engine),
         results=SqlResultStore(engine),
         trials=SqlTrialStore(engine),
         keys=SqlKeyStore(engine),
         idempotency=SqlIdempotencyStore(engine),
-        blobs=LocalBlobs(settings.storage_folder),
+        blobs=LocalBlobs(settings.storage_folder, lambda: deployment.storage),
         clock=SystemClock(),
     )
+
+
+def drop_abandoned(blobs: LocalBlobs) -> None:
+    """Delete what dead processes of this host left half written; where that does not work now, a later start does."""
+    try:
+        found = blobs.drop_abandoned()
+    except (Unavailable, StorageFull) as fault:
+        log.warning("storage.not_cleared", error=str(fault))
+        return
+    if found:
+        log.info("storage.cleared", blobs=found)
 
 
 def open_redis(settings: Settings) -> redis.Redis:

@@ -16,7 +16,8 @@ from app.services.keys import KeyService
 from app.services.ports import ModelCatalog
 from app.wiring.catalog import build_catalog
 from app.wiring.keys import build_keys
-from app.wiring.stores import open_redis, open_stores
+from app.wiring.readiness import HeldCheck
+from app.wiring.stores import drop_abandoned, open_redis, open_stores
 
 
 @dataclass(frozen=True)
@@ -36,6 +37,7 @@ class Web:
 def build_api(settings: Settings) -> Web:
     """Build the services of a web process."""
     stores = open_stores(settings)
+    drop_abandoned(stores.blobs)
     client = open_redis(settings)
     queue = CeleryQueue(open_sender(settings.broker_url), client)
     return Web(
@@ -54,7 +56,11 @@ def build_api(settings: Settings) -> Web:
         endpoints=settings.endpoints,
         windows=settings.completion_windows,
         cors_origins=settings.cors_origins,
-        readiness={"database": partial(check, stores.engine), "broker": lambda: _check_broker(client)},
+        readiness={
+            "database": partial(check, stores.engine),
+            "broker": lambda: _check_broker(client),
+            "storage": HeldCheck(stores.blobs.check),
+        },
     )
 
 

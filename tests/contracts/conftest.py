@@ -7,7 +7,6 @@ from typing import Any
 
 import pytest
 
-from app.adapters.blobs.local import LocalBlobs
 from app.adapters.db.api_key_store import SqlKeyStore
 from app.adapters.db.batch_store import SqlBatchStore
 from app.adapters.db.engine import open_engine
@@ -31,6 +30,7 @@ from app.services.ports import (
     ResultStore,
     TrialStore,
 )
+from tests.contracts.storage import mark, open_blobs
 from tests.fakes.database import MemoryDatabase
 from tests.fakes.keys import MemoryIdempotencyStore, MemoryKeyStore
 from tests.fakes.outside import MemoryBlobs
@@ -173,4 +173,4 @@ def stores(open_stores: Callable[[], Stores]) -> Stores:
 
 @pytest.fixture(params=["memory", "local"])
 def blobs(request: pytest.FixtureRequest, tmp_path: Path) -> Blobs:
-    return MemoryBlobs() if request.param == "memory" else LocalBlobs(tmp_path / "blobs")
+    return MemoryBlobs() if request.param == "memory" else open_blobs(mark(tmp_path / "blobs"))

@@ -64,7 +64,8 @@ class MemoryBlobs:
         self.stored.pop(key, None)
         self._written_at.pop(key, None)
 
-    def stale(self, before: float) -> Iterator[str]:
+    def stale(self, age_s: float) -> Iterator[str]:
+        before = self._clock.now() - age_s
         yield from [key for key, written_at in self._written_at.items() if written_at < before]
 
     def put(self, key: str, data: bytes) -> None:

@@ -1,4 +1,4 @@
-"""The identity of the deployment: a random id that the first migration of its database makes."""
+"""The identity of the deployment, and of its storage: the one row that the first migration of its database makes."""
 
 from functools import cached_property
 
@@ -40,3 +40,22 @@ class SqlDeployment:
         with reading(self._engine) as connection:
             found: str | None = connection.scalar(select(deployment.c.secret_check))
         return found
+
+    @cached_property
+    def storage(self) -> str:
+        """The id in the marker of the storage, read once a process; Unavailable where no storage was marked yet."""
+        found = self.find_storage()
+        if found is None:
+            raise Unavailable("No storage is marked as that of this database yet: run `wylon migrate`.")
+        return found
+
+    def find_storage(self) -> str | None:
+        """Return the id in the marker of the storage, None where no storage was marked yet."""
+        with reading(self._engine) as connection:
+            found: str | None = connection.scalar(select(deployment.c.storage))
+        return found
+
+    def note_storage(self, storage_id: str) -> None:
+        """Note the id in the marker of the storage, unless one is noted."""
+        with writing(self._engine) as connection:
+            connection.execute(update(deployment).where(deployment.c.storage.is_(None)).values(storage=storage_id))

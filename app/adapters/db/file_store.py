@@ -87,6 +87,15 @@ class SqlFileStore:
             owned = set(connection.scalars(select(files.c.blob).where(files.c.blob.in_(keys))))
             return owned | set(connection.scalars(select(batches.c.plan_blob).where(is_planned)))
 
+    def some_blobs(self, limit: int) -> list[str]:
+        """Return the blobs of the newest and of the oldest files."""
+        with reading(self._engine) as connection:
+            return [
+                blob
+                for order in (files.c.seq.desc(), files.c.seq)
+                for blob in connection.scalars(select(files.c.blob).order_by(order).limit(limit))
+            ]
+
 
 def add_file(connection: Connection, file: File) -> None:
     """Insert the row of a file in a transaction that does more than that."""

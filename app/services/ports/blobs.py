@@ -1,4 +1,8 @@
-"""Byte strings by key, as the use cases see them."""
+"""Byte strings by key, as the use cases see them.
+
+Where the storage can't be used, or is not that of this deployment, everything here raises Unavailable: BlobMissing
+means that the right storage has no such blob.
+"""
 
 from collections.abc import Iterator
 from typing import Protocol
@@ -33,5 +37,8 @@ class Blobs(Protocol):
     def delete(self, key: str) -> None:
         """Delete the blob if it is there."""
 
-    def stale(self, before: float) -> Iterator[str]:
-        """Yield the keys of blobs last written before this instant, unfinished ones included."""
+    def stale(self, age_s: float) -> Iterator[str]:
+        """Yield the keys of blobs last written longer ago than this, unfinished ones included.
+
+        The age is by the clock by which the storage stamps its files.
+        """

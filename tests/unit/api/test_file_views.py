@@ -178,6 +178,16 @@ def test_a_range_past_the_end_says_how_long_the_file_is(client: FlaskClient) -> 
     assert response.headers["Content-Range"] == f"bytes */{len(LINE)}"
 
 
+def test_content_whose_bytes_are_missing_is_a_404_that_says_so(client: FlaskClient, world: World) -> None:
+    file_id = put(world, b"abc")
+    world.blobs.stored.clear()
+
+    error = error_of(client.get(f"/v1/files/{file_id}/content"), 404)
+
+    assert error["code"] == "content_missing"
+    assert "missing in the storage" in error["message"]
+
+
 def test_content_that_did_not_change_is_not_sent_again(client: FlaskClient) -> None:
     file_id = upload(client).json["id"]
     tag = client.get(f"/v1/files/{file_id}/content").headers["ETag"]
@@ -198,10 +208,3 @@ def test_the_same_upload_with_the_same_key_makes_one_file(client: FlaskClient, w
     assert other.headers["x-should-retry"] == "false"
     assert len(world.blobs.stored) == 1
     assert not world.blobs.unfinished
-
-
-def test_bytes_that_are_lost_are_a_server_error(client: FlaskClient, world: World) -> None:
-    file_id = upload(client).json["id"]
-    world.blobs.stored.clear()
-
-    assert error_of(client.get(f"/v1/files/{file_id}/content"), 500)

@@ -259,6 +259,14 @@ def test_content_that_is_lost_is_said_before_anything_is_sent(world: World) -> N
         world.files.content(TENANT, file.id)
 
 
+def test_content_that_is_cut_short_is_as_good_as_lost(world: World) -> None:
+    file = world.create(b"abcdef")
+    world.blobs.stored[file.blob] = b"abc"
+
+    with pytest.raises(BlobMissing, match="Of the 6 bytes"):
+        world.files.content(TENANT, file.id)
+
+
 @pytest.mark.parametrize(
     ("filename", "shown"),
     [

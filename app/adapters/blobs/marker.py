@@ -1,0 +1,42 @@
+"""The marker of a storage: a file in its root that holds an id, which the database knows too.
+
+An empty mount point, another share or another deployment's folder has no such file, or one with another id.
+"""
+
+import os
+import re
+from contextlib import suppress
+
+MARKER = ".wylon-storage"
+_NEW = f"{MARKER}-new"
+_ID = re.compile(r"[0-9a-f]{20}")
+_MAX_BYTES = 64
+# What stands for a marker that was cut off or written over: it is no deployment's id.
+DAMAGED = "damaged"
+
+
+def read_marker(root: int) -> str | None:
+    """Return the id in the marker of an open folder; None where it has no marker, DAMAGED where that holds no id."""
+    try:
+        fd = os.open(MARKER, os.O_RDONLY | os.O_CLOEXEC, dir_fd=root)
+    except FileNotFoundError:
+        return None
+    try:
+        text = os.read(fd, _MAX_BYTES).decode("ascii", "replace").strip()
+    finally:
+        os.close(fd)
+    return text if _ID.fullmatch(text) else DAMAGED
+
+
+def write_marker(root: int, storage_id: str) -> None:
+    """Mark an open folder, durably; whoever reads sees the whole marker or none."""
+    with suppress(FileNotFoundError):
+        os.unlink(_NEW, dir_fd=root)
+    fd = os.open(_NEW, os.O_WRONLY | os.O_CREAT | os.O_EXCL | os.O_CLOEXEC, 0o600, dir_fd=root)
+    try:
+        os.write(fd, f"{storage_id}\n".encode())
+        os.fsync(fd)
+    finally:
+        os.close(fd)
+    os.rename(_NEW, MARKER, src_dir_fd=root, dst_dir_fd=root)
+    os.fsync(root)

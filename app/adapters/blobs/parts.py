@@ -1,0 +1,94 @@
+"""Names of blobs that are being written: each says by which process.
+
+So what a dead process left is known without a clock, and a blob of another host is never taken for one.
+"""
+
+import os
+import re
+import secrets
+import socket
+from contextlib import suppress
+from functools import lru_cache
+from hashlib import blake2b
+from pathlib import Path
+from typing import NamedTuple
+
+PART_FOLDER = ".part"
+_NAME = re.compile(r"([0-9a-f]{12})-([0-9a-f]{12})-([0-9]+)-([0-9]+)-([0-9]+)-[0-9a-f]{16}")
+_PROC = Path("/proc")
+# The field of /proc/PID/stat with the instant of the start, counted from behind the name, which may hold spaces.
+_START_FIELD = 19
+
+
+class _Writer(NamedTuple):
+    """A process: its host, that host's boot, its name space of process ids, its id there and when it started."""
+
+    host: str
+    boot: str
+    namespace: int
+    pid: int
+    start: int
+
+
+def new_part_name() -> str:
+    """Return a name that no other part has."""
+    writer = _this_process(os.getpid())
+    token = secrets.token_hex(8)
+    # Without /proc nothing can be said of the process: such a part waits for the sweep by age.
+    return token if writer is None else "-".join([*map(str, writer), token])
+
+
+def is_abandoned(name: str) -> bool:
+    """Return whether a part's writer was a process of this host that has surely ended."""
+    match, reader = _NAME.fullmatch(name), _this_process(os.getpid())
+    if match is None or reader is None:
+        return False
+    host, boot, namespace, pid, start = match.groups()
+    if host != reader.host:
+        return False
+    if boot != reader.boot:
+        return True
+    # In another container the same id is another process.
+    return int(namespace) == reader.namespace and not _is_alive(int(pid), int(start))
+
+
+def _is_alive(pid: int, start: int) -> bool:
+    try:
+        os.kill(pid, 0)
+    except ProcessLookupError:
+        return False
+    except PermissionError:
+        # It belongs to another user.
+        return True
+    found = _started_at(pid)
+    # The id may have gone to another process since.
+    return found is None or found == start
+
+
+@lru_cache(maxsize=1)
+def _this_process(pid: int) -> _Writer | None:
+    start = _started_at(pid)
+    try:
+        boot = (_PROC / "sys/kernel/random/boot_id").read_text()
+        namespace = (_PROC / "self/ns/pid").readlink().name
+    except OSError:
+        return None
+    number = re.search(r"[0-9]+", namespace)
+    if start is None or number is None:
+        return None
+    machine = ""
+    with suppress(OSError):
+        machine = Path("/etc/machine-id").read_text()
+    # Machines made of one image have the same id, but hardly one storage and one name.
+    return _Writer(_short(f"{machine}{socket.gethostname()}"), _short(boot), int(number[0]), pid, start)
+
+
+def _started_at(pid: int) -> int | None:
+    with suppress(OSError, ValueError, IndexError):
+        stat = (_PROC / str(pid) / "stat").read_text()
+        return int(stat.rpartition(")")[2].split()[_START_FIELD])
+    return None
+
+
+def _short(text: str) -> str:
+    return blake2b(text.encode(), digest_size=6).hexdigest()

@@ -1,0 +1,93 @@
+"""The root folder of the storage, used only while it says that it is the right one."""
+
+import errno
+import os
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
+from pathlib import Path
+
+from app.adapters.blobs.marker import DAMAGED, MARKER, read_marker
+from app.domain.errors import StorageFull, Unavailable
+
+_FULL = frozenset({errno.ENOSPC, errno.EDQUOT})
+
+
+class Descriptor:
+    """An open file or folder, closed once nobody refers to it: no reader ever loses it to another."""
+
+    def __init__(self, fd: int) -> None:
+        self.fd = fd
+
+    def close(self) -> None:
+        """Close it now; closing it again does nothing."""
+        fd, self.fd = self.fd, -1
+        if fd >= 0:
+            os.close(fd)
+
+    def __del__(self) -> None:
+        self.close()
+
+
+class StorageRoot:
+    """The folder at `path`, which has to hold the marker with the id that `storage_id` returns.
+
+    The folder may be moved away, and another put in its place, at any moment. So whoever writes opens the folder once,
+    has its marker looked at, and then names everything relative to what was opened.
+    """
+
+    def __init__(self, path: Path, storage_id: Callable[[], str]) -> None:
+        self.path = path
+        self._storage_id = storage_id
+
+    def open(self) -> Descriptor:
+        """Return the folder, opened; Unavailable where it is not the storage of this deployment."""
+        with storage_errors():
+            opened = Descriptor(open_folder(self.path))
+        self._check_marker(opened.fd)
+        return opened
+
+    def confirm(self, opened: Descriptor) -> None:
+        """Raise Unavailable where the path leads to another folder by now, or the marker is gone."""
+        with storage_errors():
+            before, now = os.fstat(opened.fd), self.path.stat()
+        if (before.st_dev, before.st_ino) != (now.st_dev, now.st_ino):
+            raise Unavailable(f"The storage {self.path} was replaced by another folder.")
+        self._check_marker(opened.fd)
+
+    def _check_marker(self, root: int) -> None:
+        wanted = self._storage_id()
+        with storage_errors():
+            found = read_marker(root)
+        if found != wanted:
+            raise Unavailable(foreign(self.path, found, wanted))
+
+
+def foreign(path: Path, found: str | None, wanted: str) -> str:
+    """Say that a folder is not the storage with the id `wanted`, and what to do."""
+    has = "has no marker" if found is None else f"has a marker with the id {found}"
+    if found == DAMAGED:
+        has = "has a marker that holds no id"
+    return (
+        f"The folder {path} is not the storage of this database: {MARKER} in it has to hold {wanted}, and the folder "
+        f"{has}. Mount the right folder, or name it in WYLON_STORAGE_URL. Only if it surely is the right one, write "
+        f"{wanted} into {path / MARKER}."
+    )
+
+
+def open_folder(path: str | Path, parent: int | None = None) -> int:
+    """Return a descriptor of a folder, whose path may be relative to an open one."""
+    return os.open(path, os.O_RDONLY | os.O_DIRECTORY | os.O_CLOEXEC, dir_fd=parent)
+
+
+@contextmanager
+def storage_errors() -> Iterator[None]:
+    """Say in our words that the storage is full or can't be used: a share that went away fails in many ways."""
+    try:
+        yield
+    except OSError as fault:
+        if fault.errno in _FULL:
+            raise StorageFull(
+                "No room is left where files are kept: free some, then send the request again."
+            ) from fault
+        where = f": {fault.filename}" if fault.filename else ""
+        raise Unavailable(f"The storage can't be used ({fault.strerror or fault}){where}") from fault
