@@ -4,7 +4,6 @@ import json
 from collections import Counter
 from collections.abc import Iterable
 from dataclasses import asdict, dataclass
-from pathlib import Path
 from typing import Any
 
 import click
@@ -13,7 +12,7 @@ from rich.table import Column, Table
 
 from app.cli.up.options import has_broker, merged_environ
 from app.cli.up.start_faults import told_in_one_line
-from app.config import Settings, load_settings
+from app.config import Settings, database_path, load_settings
 from app.domain.errors import SettingInvalid, Unavailable
 from app.domain.fairness import BatchStanding, Why, is_due
 from app.domain.stranded import Stranded
@@ -25,7 +24,6 @@ _PIPED_WIDTH = 200
 _MOST_TURNS = 50_000
 # Of batches that wait for an upstream that is missing so many are named; the JSON has all.
 _MOST_NAMED = 20
-_SQLITE = "sqlite:///"
 # What keeps the calls in flight from being more.
 _BOUNDS = {
     "ceiling": "as many as the settings allow",
@@ -266,7 +264,7 @@ def _settings(data: str | None) -> Settings:
     except SettingInvalid as fault:
         raise click.UsageError(str(fault)) from None
     # Opening it would make it.
-    path = settings.database_url.removeprefix(_SQLITE)
-    if settings.database_url.startswith(_SQLITE) and not Path(path).exists():
+    path = database_path(settings.database_url)
+    if path is not None and not path.exists():
         raise Unavailable(f"There is no database {path}: name the folder of `wylon up` by --data.")
     return settings

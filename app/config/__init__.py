@@ -4,8 +4,18 @@ Each is a variable `WYLON_…`, named as the field in upper case; `docs/settings
 upstreams are in a file, `wylon.toml`.
 """
 
+from app.config.addresses import database_path
 from app.config.process import Process
 from app.config.settings import DEFAULT_ENDPOINTS, VARIABLES, Settings, load_settings, unknown_variables
 from app.config.values import PREFIX
 
-__all__ = ["DEFAULT_ENDPOINTS", "PREFIX", "VARIABLES", "Process", "Settings", "load_settings", "unknown_variables"]
+__all__ = [
+    "DEFAULT_ENDPOINTS",
+    "PREFIX",
+    "VARIABLES",
+    "Process",
+    "Settings",
+    "database_path",
+    "load_settings",
+    "unknown_variables",
+]

@@ -4,7 +4,7 @@ from pathlib import Path
 from urllib.parse import urlsplit
 
 from environs import Env
-from sqlalchemy.engine import make_url
+from sqlalchemy.engine import URL, make_url
 from sqlalchemy.exc import ArgumentError
 
 from app.config.values import invalid
@@ -47,16 +47,20 @@ def broker_url(env: Env) -> str:
 
 
 def database_url(env: Env, data: Path) -> str:
-    """Read the address of the database."""
+    """Read the address of the database; a path in it is absolute."""
     name = "DATABASE_URL"
-    value = url(env, name, f"sqlite:///{data / 'wylon.db'}", ("sqlite", "postgresql", "postgres"))
+    default = URL.create("sqlite", database=str(data / "wylon.db")).render_as_string()
+    value = url(env, name, default, ("sqlite", "postgresql", "postgres"))
     try:
-        parsed = make_url(value)
+        parsed = make_url(_with_hosts_in_query(value))
     except (ArgumentError, ValueError):
         # What can't be read may hold a password anywhere: it is not shown.
         raise invalid(name, "it can't be read: give sqlite:///PATH or postgresql://USER:PASSWORD@HOST/NAME") from None
     if parsed.get_backend_name().lower() != "sqlite":
-        return value
+        threshold = parsed.query.get("prepare_threshold", "0")
+        if not (isinstance(threshold, str) and threshold.isascii() and threshold.isdecimal()):
+            raise invalid(name, "prepare_threshold is a number: a statement is prepared once it ran so often")
+        return parsed.render_as_string(hide_password=False)
     if parsed.drivername != "sqlite" or parsed.host or not parsed.database or parsed.database == ":memory:":
         raise invalid(name, "SQLite needs the path of a file: sqlite:///PATH, with four slashes where it is absolute")
     path = Path(parsed.database).absolute()
@@ -65,7 +69,25 @@ def database_url(env: Env, data: Path) -> str:
         raise invalid(name, f"there is no folder {path.parent} for the database: make it, or correct the path")
     if path.is_dir():
         raise invalid(name, f"{path} is a folder: give the path of a file in it")
-    return value
+    return parsed.set(database=str(path)).render_as_string()
+
+
+def _with_hosts_in_query(value: str) -> str:
+    """Return an address of several servers as SQLAlchemy spells it; libpq has them where the one host would be."""
+    scheme, slashes, rest = value.partition("://")
+    authority, slash, tail = rest.partition("/")
+    credentials, at, hosts = authority.rpartition("@")
+    if "," not in hosts:
+        return value
+    name, _, query = tail.partition("?")
+    servers = "&".join(f"host={host}" for host in hosts.split(","))
+    return f"{scheme}{slashes}{credentials}{at}{slash}{name}?{servers}{'&' if query else ''}{query}"
+
+
+def database_path(address: str) -> Path | None:
+    """Return the path of the file where this is the address of SQLite."""
+    parsed = make_url(address)
+    return Path(parsed.database) if parsed.get_backend_name() == "sqlite" and parsed.database else None
 
 
 def storage_url(env: Env, data: Path) -> str:

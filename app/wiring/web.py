@@ -6,7 +6,7 @@ from functools import partial
 
 import redis
 
-from app.adapters.db.engine import check
+from app.adapters.db.engine import check_writes
 from app.adapters.key_uses import KeyUses
 from app.adapters.queue import CeleryQueue, open_sender
 from app.config import Settings
@@ -57,8 +57,8 @@ def build_api(settings: Settings) -> Web:
         windows=settings.completion_windows,
         cors_origins=settings.cors_origins,
         readiness={
-            "database": partial(check, stores.engine),
-            "broker": lambda: _check_broker(client),
+            "database": HeldCheck(partial(check_writes, stores.engine)),
+            "broker": HeldCheck(partial(_check_broker, client)),
             "storage": HeldCheck(stores.blobs.check),
         },
     )

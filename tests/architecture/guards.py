@@ -31,7 +31,40 @@ class Guard(NamedTuple):
     test: str
 
 
+_ENGINE = "app/adapters/db/engine.py"
+_POSTGRES = "app/adapters/db/postgres.py"
+
 GUARDS = (
+    Guard(
+        "SQLite syncs each commit",
+        _ENGINE,
+        "PRAGMA synchronous=FULL",
+        "PRAGMA synchronous=OFF",
+        "tests/unit/adapters/test_sqlite_engine.py::test_each_connection_syncs_each_commit",
+    ),
+    Guard(
+        "PostgreSQL ends a transaction that stands still",
+        _POSTGRES,
+        '"idle_in_transaction_session_timeout": self.idle_s,',
+        "",
+        "tests/contracts/test_postgres_sessions.py::"
+        "test_a_transaction_that_stood_still_is_ended_and_may_be_tried_again",
+    ),
+    Guard(
+        "PostgreSQL ends the wait for a lock",
+        _POSTGRES,
+        '"lock_timeout": self.lock_s,',
+        "",
+        "tests/contracts/test_postgres_sessions.py::test_who_waits_for_a_lock_is_told_so_within_the_limit",
+    ),
+    Guard(
+        "a server that can only read does nothing",
+        _POSTGRES,
+        'is_read_only == "off"',
+        "True",
+        "tests/contracts/test_postgres_sessions.py::"
+        "test_connections_that_can_only_read_any_more_are_replaced_before_anything_is_done",
+    ),
     Guard(
         "insert-once key",
         _RESULT_STORE,

@@ -1,30 +1,29 @@
 """Engines, and the two kinds of transaction: one that reads, one that writes."""
 
+import time
 from collections.abc import Iterator
 from contextlib import contextmanager
 from typing import Any
 
-from psycopg.errors import DiskFull, IdleInTransactionSessionTimeout
-from sqlalchemy import Connection, Engine, create_engine, event
+from psycopg.errors import DiskFull
+from sqlalchemy import Connection, Engine, create_engine, event, update
 from sqlalchemy.engine import make_url
-from sqlalchemy.exc import InterfaceError, InternalError, OperationalError
+from sqlalchemy.exc import DBAPIError, InterfaceError, InternalError, OperationalError
 from sqlalchemy.exc import TimeoutError as PoolTimeout
 
+from app.adapters.db import postgres
+from app.adapters.db.postgres import USUAL, BoundedConnection, Limits
+from app.adapters.db.tables import probes
 from app.domain.errors import StorageFull, Unavailable
 
 # A writer of SQLite waits this long for the one before it; commits take milliseconds.
-_SQLITE_BUSY_MS = 30_000
+_SQLITE_BUSY_MS = 5_000
 _POOL_SIZE = 8
 _MAX_OVERFLOW = 24
-_POOL_WAIT_S = 30
-_POSTGRES_OPTIONS = {
-    "connect_timeout": 10,
-    # A server that is gone without a word is noticed within half a minute.
-    "keepalives_idle": 10,
-    "keepalives_interval": 5,
-    "keepalives_count": 3,
-    "tcp_user_timeout": 30_000,
-}
+_POOL_WAIT_S = 3
+# How long a server that may write is looked for: what is sent again later anyway need not wait out a fail-over.
+_FIND_WRITER_S = 2.0
+_FIND_AGAIN_S = 0.2
 
 
 def open_engine(url: str) -> Engine:
@@ -37,16 +36,12 @@ def open_engine(url: str) -> Engine:
         pool_size=_POOL_SIZE,
         max_overflow=_MAX_OVERFLOW,
         pool_timeout=_POOL_WAIT_S,
-        # A connection that died with its server is replaced before it is used.
-        pool_pre_ping=True,
-        connect_args=_POSTGRES_OPTIONS,
+        connect_args=postgres.connect_options(parsed),
     )
 
-    @event.listens_for(engine, "connect")
-    def _prepare(connection: Any, _record: Any) -> None:
-        # A process that stands still within a transaction, or is cut off in it, must not keep its locks from the rest.
-        connection.execute("SET idle_in_transaction_session_timeout = 10000")
-        connection.commit()
+    @event.listens_for(engine, "do_connect")
+    def _connect(_dialect: Any, _record: Any, arguments: list[Any], options: dict[str, Any]) -> BoundedConnection:
+        return BoundedConnection.connect(*arguments, **options)
 
     return engine
 
@@ -85,17 +80,85 @@ def _open_sqlite(url: str) -> Engine:
 
 
 @contextmanager
-def reading(engine: Engine) -> Iterator[Connection]:
+def reading(engine: Engine, limits: Limits = USUAL) -> Iterator[Connection]:
     """Open a connection for reads of one moment; nothing is committed."""
-    with _errors(), engine.connect().execution_options(is_reading=True) as connection:
+    with _errors(), _begun(engine, limits, is_reading=True) as connection:
         yield connection
 
 
 @contextmanager
-def writing(engine: Engine) -> Iterator[Connection]:
+def writing(engine: Engine, limits: Limits = USUAL) -> Iterator[Connection]:
     """Open a transaction that is committed at the end, or rolled back when it raises."""
-    with _errors(), engine.begin() as connection:
+    with _errors(), _begun(engine, limits) as connection:
         yield connection
+        connection.commit()
+
+
+@contextmanager
+def _begun(engine: Engine, limits: Limits, *, is_reading: bool = False) -> Iterator[Connection]:
+    """Open a transaction on a server that may write, in place of a connection that broke or can only read meanwhile.
+
+    All that can be known of the connection is known before anything is done by it: nothing has to be done twice.
+    """
+    if engine.dialect.name == "sqlite":
+        with _patient(engine, limits) as connection:
+            connection.execution_options(is_reading=is_reading)
+            if not is_reading:
+                connection.begin()
+            yield connection
+        return
+    with _find_writer(engine, limits) as connection:
+        try:
+            yield connection
+        except DBAPIError as fault:
+            if isinstance(fault.orig, postgres.PASSING_FAULTS):
+                connection.invalidate(fault)
+            raise
+
+
+@contextmanager
+def _patient(engine: Engine, limits: Limits) -> Iterator[Connection]:
+    """Open a connection to SQLite that waits for its turn as long as these limits say."""
+    with engine.connect() as connection:
+        if limits == USUAL:
+            yield connection
+            return
+        driver: Any = connection.connection.driver_connection
+        driver.execute(f"PRAGMA busy_timeout={int(limits.lock_s * 1_000)}")
+        try:
+            yield connection
+        finally:
+            driver.execute(f"PRAGMA busy_timeout={_SQLITE_BUSY_MS}")
+
+
+def _find_writer(engine: Engine, limits: Limits) -> Connection:
+    give_up_at = time.monotonic() + _FIND_WRITER_S
+    tries = 0
+    while True:
+        tries += 1
+        connection = None
+        try:
+            connection = engine.connect()
+            if postgres.begin(connection, limits):
+                return connection
+            raise OperationalError(None, None, _ReadOnly("it is read-only: it may have failed over to another"))
+        except (OperationalError, InterfaceError, InternalError) as fault:
+            if connection is not None:
+                connection.invalidate(fault)
+                connection.close()
+            if time.monotonic() > give_up_at:
+                raise
+            # The pool may hold many that broke; after those it is the server that is not ready.
+            if connection is None or tries > _POOL_SIZE + _MAX_OVERFLOW:
+                time.sleep(_FIND_AGAIN_S)
+        except BaseException:
+            if connection is not None:
+                connection.close()
+            raise
+
+
+class _ReadOnly(Exception):
+    """A server that can only read."""
 
 
 @contextmanager
@@ -104,8 +167,8 @@ def _errors() -> Iterator[None]:
     try:
         yield
     except (OperationalError, InterfaceError, InternalError, PoolTimeout) as fault:
-        # The server ends a transaction that stood still; anything else internal is a fault to be seen.
-        if isinstance(fault, InternalError) and not isinstance(fault.orig, IdleInTransactionSessionTimeout):
+        # What passes by itself; anything else internal is a fault to be seen.
+        if isinstance(fault, InternalError) and not isinstance(fault.orig, postgres.PASSING_FAULTS):
             raise
         if _is_full(fault):
             raise StorageFull("No room is left where the database is kept.") from fault
@@ -118,6 +181,7 @@ def _is_full(fault: Exception) -> bool:
 
 
 def check(engine: Engine) -> None:
-    """Raise where the database does not answer."""
-    with reading(engine) as connection:
-        connection.exec_driver_sql("SELECT 1")
+    """Raise where the database takes no write: it is away, full, locked, or can only be read."""
+    with writing(engine) as connection:
+        if connection.execute(update(probes).values(written_at=time.time())).rowcount == 0:
+            raise Unavailable("The database was never prepared: run `wylon migrate`.")

@@ -6,6 +6,9 @@ from alembic import command
 from alembic.config import Config
 from sqlalchemy import Engine, text
 
+from app.adapters.db.engine import writing
+from app.adapters.db.postgres import MIGRATING
+
 # Of PostgreSQL's locks by number, ours alone by chance: the first digits of the SHA-256 of "wylon migrate".
 _LOCK_KEY = 0x5F73D962
 _SCRIPTS = Path(__file__).parent / "migrations"
@@ -13,7 +16,7 @@ _SCRIPTS = Path(__file__).parent / "migrations"
 
 def migrate(engine: Engine, revision: str = "head") -> None:
     """Bring the database to `revision`; where it is there already, nothing happens."""
-    with engine.begin() as connection:
+    with writing(engine, MIGRATING) as connection:
         if engine.dialect.name == "postgresql":
             # Several processes may migrate at once: the later ones find the work done. SQLite takes turns anyway.
             connection.execute(text("SELECT pg_advisory_xact_lock(:key)"), {"key": _LOCK_KEY})
@@ -22,12 +25,13 @@ def migrate(engine: Engine, revision: str = "head") -> None:
 
 def unmigrate(engine: Engine, revision: str = "base") -> None:
     """Take the database back to `revision`."""
-    with engine.begin() as connection:
+    with writing(engine, MIGRATING) as connection:
         command.downgrade(_config(connection), revision)
 
 
 def _config(connection: object) -> Config:
     config = Config()
-    config.set_main_option("script_location", str(_SCRIPTS))
+    # Its parser takes a percent sign for the begin of a reference.
+    config.set_main_option("script_location", str(_SCRIPTS).replace("%", "%%"))
     config.attributes["connection"] = connection
     return config

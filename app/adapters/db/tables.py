@@ -32,6 +32,14 @@ deployment = Table(
     Column("secret_check", String(64)),
 )
 
+# One row, made by its migration, that readiness writes: only a write shows that the database takes one.
+probes = Table(
+    "probes",
+    metadata,
+    Column("id", Integer, primary_key=True, autoincrement=False),
+    Column("written_at", Double, nullable=False),
+)
+
 batches = Table(
     "batches",
     metadata,

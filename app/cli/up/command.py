@@ -6,7 +6,7 @@ import click
 
 from app.cli.up.broker import BrokerMissing
 from app.cli.up.deployment import Deployment, StartFailed
-from app.cli.up.options import has_broker, merged_environ, settle
+from app.cli.up.options import has_broker, merged_environ
 from app.cli.up.run_folder import FolderTaken
 from app.cli.up.start_faults import told_in_one_line
 from app.config import Process, load_settings, unknown_variables
@@ -63,7 +63,7 @@ def up(
     environ = merged_environ(options)
     _warn_of_unknown(environ)
     try:
-        settings = settle(environ)
+        settings = load_settings(environ)
     except SettingInvalid as fault:
         raise click.UsageError(str(fault)) from None
     set_up_logs(settings)

@@ -2,12 +2,8 @@
 
 import os
 from collections.abc import Mapping
-from dataclasses import replace
-from pathlib import Path
 
-from app.config import PREFIX, Settings, load_settings
-
-_SQLITE = "sqlite:///"
+from app.config import PREFIX, Settings
 
 
 def merged_environ(options: Mapping[str, str | None]) -> dict[str, str]:
@@ -20,15 +16,6 @@ def merged_environ(options: Mapping[str, str | None]) -> dict[str, str]:
 def has_broker(environ: Mapping[str, str]) -> bool:
     """Return whether the operator named a broker."""
     return bool(environ.get(f"{PREFIX}BROKER_URL"))
-
-
-def settle(environ: Mapping[str, str]) -> Settings:
-    """Return the settings, with paths that hold in any folder; SettingInvalid."""
-    settings = load_settings(environ)
-    path = settings.database_url.removeprefix(_SQLITE)
-    if settings.database_url.startswith(_SQLITE) and not path.startswith("/"):
-        return replace(settings, database_url=f"{_SQLITE}{Path(path).absolute()}")
-    return settings
 
 
 def child_environ(environ: Mapping[str, str], settings: Settings) -> dict[str, str]:

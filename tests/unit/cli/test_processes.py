@@ -6,7 +6,7 @@ import pytest
 
 from app.cli.up import processes
 from app.cli.up.broker import embed_broker
-from app.cli.up.options import child_environ, settle
+from app.cli.up.options import child_environ
 from app.config import Settings, load_settings
 
 ROOT = Path(__file__).parents[3]
@@ -71,7 +71,7 @@ def test_the_broker_is_for_this_machine_alone_and_refuses_when_full(tmp_path: Pa
 def test_children_are_given_paths_that_hold_in_any_folder() -> None:
     environ = {"WYLON_DATABASE_URL": "sqlite:///here.db", "WYLON_DATA": "there", "WYLON_MODELS": "a,b", "HOME": "/home"}
 
-    given = child_environ(environ, settle(environ))
+    given = child_environ(environ, load_settings(environ))
 
     assert given["WYLON_DATABASE_URL"] == f"sqlite:///{Path('here.db').absolute()}"
     assert given["WYLON_DATA"] == str(Path("there").absolute())

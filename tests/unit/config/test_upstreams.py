@@ -3,7 +3,7 @@ from pathlib import Path
 
 import pytest
 
-from app.cli.up.options import child_environ, settle
+from app.cli.up.options import child_environ
 from app.config import Settings, load_settings
 from app.domain.errors import SettingInvalid
 
@@ -278,7 +278,7 @@ def test_children_are_given_the_absolute_path_of_the_file(tmp_path: Path, monkey
     (tmp_path / "wylon.toml").write_text(SMALL)
     monkeypatch.chdir(tmp_path)
 
-    given = child_environ({}, settle({}))
+    given = child_environ({}, load_settings({}))
 
     assert given["WYLON_CONFIG"] == str(tmp_path / "wylon.toml")
 
@@ -286,6 +286,6 @@ def test_children_are_given_the_absolute_path_of_the_file(tmp_path: Path, monkey
 def test_children_use_no_file_where_their_parent_used_none(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.chdir(tmp_path)
 
-    given = child_environ({}, settle({}))
+    given = child_environ({}, load_settings({}))
 
     assert given["WYLON_CONFIG"] == ""
