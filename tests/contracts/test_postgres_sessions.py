@@ -7,7 +7,7 @@ from collections.abc import Iterator
 import pytest
 from sqlalchemy import Connection, Engine, text
 
-from app.adapters.db.engine import check, open_engine, reading, writing
+from app.adapters.db.engine import check_writes, open_engine, reading, writing
 from app.adapters.db.migrate import migrate
 from app.adapters.db.postgres import MIGRATING, Limits
 from app.domain.errors import Unavailable
@@ -65,7 +65,7 @@ def test_who_waits_for_a_lock_is_told_so_within_the_limit(engine: Engine, other:
         holder.execute(text("LOCK TABLE probes IN ACCESS EXCLUSIVE MODE"))
 
         with pytest.raises(Unavailable, match="lock timeout"):
-            check(engine)
+            check_writes(engine)
 
 
 def test_a_statement_ends_at_its_limit(engine: Engine) -> None:
@@ -106,7 +106,7 @@ def test_connections_that_can_only_read_any_more_are_replaced_before_anything_is
         # The session is told, and it alone: a new one may write.
         _make_read_only(engine, pid)
 
-    check(engine)
+    check_writes(engine)
     with reading(engine) as connection:
         pid = connection.execute(text("SELECT pg_backend_pid()")).scalar_one()
 
@@ -120,7 +120,7 @@ def test_connections_whose_server_ended_are_replaced_before_anything_is_done(eng
         for pid in old:
             connection.execute(text("SELECT pg_terminate_backend(:pid, 10000)"), {"pid": pid})
 
-    check(engine)
+    check_writes(engine)
     with reading(engine) as connection:
         pid = connection.execute(text("SELECT pg_backend_pid()")).scalar_one()
 
@@ -147,7 +147,7 @@ def test_a_server_that_can_only_be_read_is_unavailable_and_not_ready(engine: Eng
     engine.dispose()
 
     with pytest.raises(Unavailable, match="read-only"):
-        check(engine)
+        check_writes(engine)
 
 
 def test_a_server_that_comes_back_within_two_seconds_is_waited_for(engine: Engine, server: PostgresServer) -> None:
@@ -158,7 +158,7 @@ def test_a_server_that_comes_back_within_two_seconds_is_waited_for(engine: Engin
     back = threading.Timer(0.5, server.admit, [name])
     back.start()
 
-    check(engine)
+    check_writes(engine)
 
     back.join()
 

@@ -12,6 +12,7 @@ from sqlalchemy.exc import DBAPIError, InterfaceError, InternalError, Operationa
 from sqlalchemy.exc import TimeoutError as PoolTimeout
 
 from app.adapters.db import postgres
+from app.adapters.db.faults import explain_database_fault
 from app.adapters.db.postgres import USUAL, BoundedConnection, Limits
 from app.adapters.db.tables import probes
 from app.domain.errors import StorageFull, Unavailable
@@ -82,14 +83,14 @@ def _open_sqlite(url: str) -> Engine:
 @contextmanager
 def reading(engine: Engine, limits: Limits = USUAL) -> Iterator[Connection]:
     """Open a connection for reads of one moment; nothing is committed."""
-    with _errors(), _begun(engine, limits, is_reading=True) as connection:
+    with _errors(engine), _begun(engine, limits, is_reading=True) as connection:
         yield connection
 
 
 @contextmanager
 def writing(engine: Engine, limits: Limits = USUAL) -> Iterator[Connection]:
     """Open a transaction that is committed at the end, or rolled back when it raises."""
-    with _errors(), _begun(engine, limits) as connection:
+    with _errors(engine), _begun(engine, limits) as connection:
         yield connection
         connection.commit()
 
@@ -141,7 +142,7 @@ def _find_writer(engine: Engine, limits: Limits) -> Connection:
             connection = engine.connect()
             if postgres.begin(connection, limits):
                 return connection
-            raise OperationalError(None, None, _ReadOnly("it is read-only: it may have failed over to another"))
+            raise OperationalError(None, None, _ReadOnly("the server is read-only since a fail-over"))
         except (OperationalError, InterfaceError, InternalError) as fault:
             if connection is not None:
                 connection.invalidate(fault)
@@ -162,7 +163,7 @@ class _ReadOnly(Exception):
 
 
 @contextmanager
-def _errors() -> Iterator[None]:
+def _errors(engine: Engine) -> Iterator[None]:
     """Say in our words that the database is full or away."""
     try:
         yield
@@ -172,7 +173,7 @@ def _errors() -> Iterator[None]:
             raise
         if _is_full(fault):
             raise StorageFull("No room is left where the database is kept.") from fault
-        raise Unavailable(f"The database does not answer: {fault.args[0] if fault.args else fault}") from fault
+        raise Unavailable(explain_database_fault(fault, engine.url)) from fault
 
 
 def _is_full(fault: Exception) -> bool:
@@ -181,6 +182,12 @@ def _is_full(fault: Exception) -> bool:
 
 
 def check(engine: Engine) -> None:
+    """Raise where the database does not answer, or can only be read; its schema is of no matter."""
+    with writing(engine) as connection:
+        connection.exec_driver_sql("SELECT 1")
+
+
+def check_writes(engine: Engine) -> None:
     """Raise where the database takes no write: it is away, full, locked, or can only be read."""
     with writing(engine) as connection:
         if connection.execute(update(probes).values(written_at=time.time())).rowcount == 0:

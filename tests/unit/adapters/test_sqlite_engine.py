@@ -7,7 +7,7 @@ from pathlib import Path
 import pytest
 from sqlalchemy import Engine, event, text
 
-from app.adapters.db.engine import check, open_engine, reading, writing
+from app.adapters.db.engine import check_writes, open_engine, reading, writing
 from app.adapters.db.migrate import migrate
 from app.config import database_path, load_settings
 from app.domain.errors import Unavailable
@@ -32,7 +32,7 @@ def test_each_connection_syncs_each_commit(engine: Engine) -> None:
 
 
 def test_a_database_that_takes_a_write_is_ready(engine: Engine) -> None:
-    check(engine)
+    check_writes(engine)
 
     with reading(engine) as connection:
         assert connection.execute(text("SELECT written_at FROM probes")).scalar_one() > 0
@@ -43,7 +43,7 @@ def test_a_database_that_can_only_be_read_is_not_ready(engine: Engine) -> None:
     event.listen(engine, "connect", lambda driver, _: driver.execute("PRAGMA query_only=ON"))
 
     with pytest.raises(Unavailable, match="readonly"):
-        check(engine)
+        check_writes(engine)
 
 
 def test_a_database_whose_disk_takes_nothing_more_is_not_ready(engine: Engine, tmp_path: Path) -> None:
@@ -54,7 +54,7 @@ def test_a_database_whose_disk_takes_nothing_more_is_not_ready(engine: Engine, t
     (tmp_path / "wylon.db-wal").mkdir()
 
     with pytest.raises(Unavailable):
-        check(engine)
+        check_writes(engine)
 
 
 def test_a_database_that_another_holds_is_unavailable_in_seconds(engine: Engine, tmp_path: Path) -> None:
@@ -71,7 +71,7 @@ def test_a_database_that_was_never_prepared_is_not_ready(engine: Engine) -> None
         connection.execute(text("DELETE FROM probes"))
 
     with pytest.raises(Unavailable, match="wylon migrate"):
-        check(engine)
+        check_writes(engine)
 
 
 @pytest.mark.parametrize("name", ODD_NAMES)
@@ -82,7 +82,7 @@ def test_the_data_folder_may_have_any_name(name: str, tmp_path: Path) -> None:
 
     engine = open_engine(settings.database_url)
     migrate(engine)
-    check(engine)
+    check_writes(engine)
     engine.dispose()
 
     assert (data / "wylon.db").stat().st_size > 0

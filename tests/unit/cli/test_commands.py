@@ -72,6 +72,7 @@ def test_a_database_that_is_not_there_is_one_line_without_its_password(tmp_path:
 
     assert result.exit_code == 1
     assert result.output.startswith("Error: No start within 0 s for want of database: ")
+    assert f"127.0.0.1:{port}/wylon of WYLON_DATABASE_URL can't be used: nothing listens there" in result.output
     assert result.output.count("\n") == 1
     assert "hush" not in result.output
     assert (tmp_path / "data").stat().st_mode & 0o777 == 0o700
