@@ -201,7 +201,9 @@ class Lane:
         if answer.trouble is Trouble.NONE:
             return Outcome.ANSWERED
         # What fails fast, or for the line's own sake, says nothing of the upstream's room.
-        is_late = answer.error == REQUEST_TIMEOUT and timeout_s >= self._call_timeout_s
+        is_late = (
+            answer.error is not None and answer.error[0] == REQUEST_TIMEOUT[0] and timeout_s >= self._call_timeout_s
+        )
         return Outcome.REFUSED if is_late or answer.status in _REFUSALS else Outcome.DROPPED
 
 

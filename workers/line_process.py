@@ -90,7 +90,7 @@ class LineProcess:
             RateLimit(spec.requests_per_minute, spec.tokens_per_minute),
             concurrency=self._settings.concurrency,
             max_in_flight=spec.max_in_flight,
-            call_timeout_s=spec.call_timeout_s,
+            call_timeout_s=spec.longest_call_s,
             execution=partial(self._lines.execution, spec),
         )
 

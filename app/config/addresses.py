@@ -98,10 +98,13 @@ def storage_url(env: Env, data: Path) -> str:
     return value
 
 
-def upstream_url(env: Env) -> str:
-    """Read the base URL of the model server."""
+def upstream_url(env: Env) -> tuple[str, str]:
+    """Read the base URL of the model server, and the query that goes with each request."""
+    base, _, query = env.str("UPSTREAM_URL", "http://127.0.0.1:8000/v1").partition("?")
+    if "#" in query:
+        raise invalid("UPSTREAM_URL", "the address must have no fragment: leave out # and what follows it")
     try:
-        return checked_model_server(env.str("UPSTREAM_URL", "http://127.0.0.1:8000/v1"), "WYLON_UPSTREAM_API_KEY")
+        return checked_model_server(base, "WYLON_UPSTREAM_API_KEY"), query
     except ValueError as fault:
         raise invalid("UPSTREAM_URL", str(fault)) from None
 

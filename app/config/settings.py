@@ -148,8 +148,8 @@ def _read(env: Env, environ: Mapping[str, str]) -> Settings:
     endpoints = _endpoints(env)
     limits = CallLimits(
         connect_timeout_s=seconds(env, "CONNECT_TIMEOUT_S", 10.0),
-        first_byte_timeout_s=seconds(env, "FIRST_BYTE_TIMEOUT_S", 600.0),
-        call_timeout_s=seconds(env, "CALL_TIMEOUT_S", 900.0),
+        first_byte_timeout_s=seconds(env, "FIRST_BYTE_TIMEOUT_S", 3_600.0),
+        call_timeout_s=seconds(env, "CALL_TIMEOUT_S", 7_200.0),
         max_tries=number(env, "MAX_TRIES", 5, low=1, high=MAX_TRIES),
     )
     config, upstreams = read_upstreams(env, environ, limits, endpoints)

@@ -46,6 +46,8 @@ class Table:
     """
 
     def __init__(self, path: Path, name: str, values: Mapping[str, Any]) -> None:
+        self._path = path
+        self._name = name
         self._where = f"{path}: [{name}]" if name else f"{path}:"
         self._values = values
 
@@ -62,6 +64,26 @@ class Table:
             hint = f"did you mean {nearest[0]}?" if nearest else f"there are {', '.join(known)}"
             shown = key if key.isprintable() and len(key) <= _MAX_TEXT_CHARS else repr(key[:_MAX_TEXT_CHARS])
             raise SettingInvalid(f"{self._where} {shown}: there is no such key: {hints.get(key, hint).rstrip('.')}.")
+
+    def place(self, key: str) -> str:
+        """Return where a key is, for messages."""
+        return f"{key} in [{self._name}]"
+
+    def inner(self, key: str, name: str, values: Mapping[str, Any]) -> "Table":
+        """Return a table in the table of a key."""
+        return Table(self._path, f'{self._name}.{key}."{name[:_MAX_TEXT_CHARS]}"', values)
+
+    def subtable(self, key: str, *, most: int) -> Mapping[str, Any]:
+        """Read a table of any names, an empty one where the key is missing."""
+        values = self._values.get(key, {})
+        if not isinstance(values, dict):
+            raise self.fault(key, f'it must be a table, as in {key} = {{ name = "value" }}')
+        if len(values) > most:
+            raise self.fault(key, f"it has {len(values):,} entries: {most:,} is the most")
+        for name in values:
+            if not name or not name.isprintable() or len(name) > _MAX_TEXT_CHARS:
+                raise self.fault(key, f"a name is empty, longer than {_MAX_TEXT_CHARS} or can't be printed")
+        return values
 
     def is_given(self, key: str) -> bool:
         """Return whether the table has the key."""

@@ -2,6 +2,7 @@
 
 import re
 from collections.abc import Mapping, Sequence
+from dataclasses import replace
 from difflib import get_close_matches
 from pathlib import Path
 from typing import NamedTuple
@@ -10,6 +11,7 @@ from environs import Env
 
 from app.config.addresses import checked_model_server, upstream_url
 from app.config.toml_table import Table, read_toml
+from app.config.upstream_requests import VARIABLE, query_of_url, read_additions, read_model_limits
 from app.config.values import PREFIX, header_text, invalid, unfit_for_header, words
 from app.domain.errors import SettingInvalid
 from app.domain.upstream import DEFAULT_UPSTREAM, UpstreamSpec
@@ -30,8 +32,6 @@ MAX_TRIES = 100
 # What the environment says of its one upstream, and the file of each of its own.
 _REPLACED = ("UPSTREAM_URL", "UPSTREAM_API_KEY", "MODELS")
 _NAME = re.compile(r"[a-z0-9][a-z0-9_-]{0,31}")
-# In capitals, as is usual: a key that was written here by mistake is most likely none, and so is never shown.
-_VARIABLE = re.compile(r"[A-Z_][A-Z0-9_]{0,63}")
 # What a table may hold.
 KEYS = (
     "urls",
@@ -47,9 +47,21 @@ KEYS = (
     "first_byte_timeout_s",
     "call_timeout_s",
     "max_tries",
+    "limits",
+    "query",
+    "headers",
+    "body",
 )
 _NO_KEY_HERE = "the file holds no keys: put it into an environment variable, and the variable's name into api_key_env"
-_HINTS = {"api_key": _NO_KEY_HERE, "key": _NO_KEY_HERE, "url": "did you mean urls, a list?"}
+_HINTS = {
+    "api_key": _NO_KEY_HERE,
+    "key": _NO_KEY_HERE,
+    "url": "did you mean urls, a list?",
+    "params": "did you mean query?",
+    "header": "did you mean headers?",
+    "extra_body": "did you mean body?",
+    "extra_headers": "did you mean headers?",
+}
 
 
 class CallLimits(NamedTuple):
@@ -102,9 +114,11 @@ def read_upstreams(
 
 def _of_environment(env: Env, limits: CallLimits) -> UpstreamSpec:
     key = header_text(env, "UPSTREAM_API_KEY")
+    url, query = upstream_url(env)
     return UpstreamSpec(
         DEFAULT_UPSTREAM,
-        (upstream_url(env),),
+        (url,),
+        query=query_of_url(query),
         models=words(env, "MODELS", ("*",)),
         api_key=key,
         api_key_variable=None if key is None else f"{PREFIX}UPSTREAM_API_KEY",
@@ -154,7 +168,8 @@ def _upstream(
 ) -> UpstreamSpec:
     table.check_keys(KEYS, _HINTS)
     variable, key = _key(table, environ)
-    return UpstreamSpec(
+    query, headers, body, secrets = read_additions(table, environ, has_key=key is not None)
+    spec = UpstreamSpec(
         name,
         _urls(table),
         models=table.texts("models", most=MAX_MODELS, example='["llama-*", "mistral-7b"]') or ("*",),
@@ -170,13 +185,28 @@ def _upstream(
         first_byte_timeout_s=table.seconds("first_byte_timeout_s") or limits.first_byte_timeout_s,
         call_timeout_s=table.seconds("call_timeout_s") or limits.call_timeout_s,
         max_tries=table.number("max_tries", low=1, high=MAX_TRIES) or limits.max_tries,
+        first_byte_setting=_setting(table, "first_byte_timeout_s"),
+        call_setting=_setting(table, "call_timeout_s"),
+        query=query,
+        headers=headers,
+        body=body,
+        secrets=secrets,
     )
+    return replace(spec, model_limits=read_model_limits(table, spec.time_limits))
+
+
+def _setting(table: Table, key: str) -> str:
+    return table.place(key) if table.is_given(key) else f"{PREFIX}{key.upper()}"
 
 
 def _urls(table: Table) -> tuple[str, ...]:
     urls = table.texts("urls", most=MAX_URLS, example='["http://HOST:PORT/v1"]')
     if urls is None:
         raise table.fault("urls", 'it is missing: give the model servers, as in urls = ["http://HOST:PORT/v1"]')
+    if any("?" in url for url in urls):
+        raise table.fault(
+            "urls", 'put what follows the question mark into query, as in query = { api-version = "2024-10-21" }'
+        )
     try:
         checked = tuple(checked_model_server(url, "the variable of api_key_env") for url in urls)
     except ValueError as fault:
@@ -202,7 +232,7 @@ def _key(table: Table, environ: Mapping[str, str]) -> tuple[str | None, str | No
     variable = table.text(name)
     if variable is None:
         return None, None
-    if not _VARIABLE.fullmatch(variable):
+    if not VARIABLE.fullmatch(variable):
         raise table.fault(
             name, "it must be the name of an environment variable, in capitals such as GPU_KEY, not a key"
         )

@@ -4,10 +4,25 @@ import re
 from collections.abc import Sequence
 from dataclasses import KW_ONLY, dataclass, field
 from fnmatch import translate
+from typing import NamedTuple
 
 # Also the name of the one upstream that the environment alone describes.
 DEFAULT_UPSTREAM = "default"
 _WILDCARDS = re.compile(r"[*?\[]")
+
+
+class TimeLimit(NamedTuple):
+    """How long something may take, and the setting that says so, for messages."""
+
+    seconds: float
+    setting: str
+
+
+class TimeLimits(NamedTuple):
+    """How long an upstream may be silent in a call, and how long a whole call may take."""
+
+    first_byte: TimeLimit
+    call: TimeLimit
 
 
 @dataclass(frozen=True)
@@ -35,6 +50,31 @@ class UpstreamSpec:
     first_byte_timeout_s: float
     call_timeout_s: float
     max_tries: int
+    # Where these two times are set, for messages.
+    first_byte_setting: str = "WYLON_FIRST_BYTE_TIMEOUT_S"
+    call_setting: str = "WYLON_CALL_TIMEOUT_S"
+    # Other times for models by name or pattern; the first that matches holds.
+    model_limits: tuple[tuple[str, TimeLimits], ...] = ()
+    # What each request has beside the endpoint, the key and the line's own: a query as it stands in a URL, headers, and
+    # members of the body with their JSON, which are added where the line has none of that name.
+    query: str = field(default="", repr=False)
+    headers: tuple[tuple[str, str], ...] = field(default=(), repr=False)
+    body: tuple[tuple[str, bytes], ...] = ()
+    # Values of environment variables in query and headers, which nobody may be shown.
+    secrets: tuple[str, ...] = field(default=(), repr=False)
+
+    @property
+    def time_limits(self) -> TimeLimits:
+        """How long calls may take, but for the models that have times of their own."""
+        return TimeLimits(
+            TimeLimit(self.first_byte_timeout_s, self.first_byte_setting),
+            TimeLimit(self.call_timeout_s, self.call_setting),
+        )
+
+    @property
+    def longest_call_s(self) -> float:
+        """The longest time that a call for any model may take."""
+        return max(self.call_timeout_s, *(limits.call.seconds for _, limits in self.model_limits), 0.0)
 
     @property
     def named_models(self) -> tuple[str, ...]:

@@ -183,7 +183,7 @@ class UpstreamCheckService:
         return _shown(f"{status}: {said}", spec)
 
     def _no_answer(self, error: tuple[str, str]) -> str:
-        if error == REQUEST_TIMEOUT:
+        if error[0] == REQUEST_TIMEOUT[0]:
             return f"takes the call and does not answer within {self._patience_s:g} s"
         # The client's own words, which name what the system said.
         message = error[1].rstrip(".")
@@ -226,7 +226,8 @@ def _message_in(body: bytes) -> str:
 
 def _shown(text: str, spec: UpstreamSpec) -> str:
     """Return a text for the terminal: one line, not too long, and without the key that a server may repeat."""
-    if spec.api_key:
-        text = text.replace(spec.api_key, "…")
+    for secret in (spec.api_key, *spec.secrets):
+        if secret:
+            text = text.replace(secret, "…")
     text = " ".join("".join(char if char.isprintable() else " " for char in text).split())
     return text if len(text) <= _MAX_SHOWN_CHARS else f"{text[:_MAX_SHOWN_CHARS]}…"

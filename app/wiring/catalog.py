@@ -1,5 +1,6 @@
 """The models of all upstreams, and the check of their servers."""
 
+from app.adapters.upstream.calling import calling_of
 from app.adapters.upstream.catalog import HttpCatalog
 from app.adapters.upstream.catalogs import FirstCatalog, UnitedCatalog
 from app.adapters.upstream.probe import ProbedServer
@@ -10,7 +11,8 @@ from app.services.upstream_check import UpstreamCheckService
 def build_catalog(settings: Settings) -> UnitedCatalog:
     """Build what asks the upstreams for their models."""
     catalogs = {
-        spec.name: FirstCatalog([HttpCatalog(url, spec.api_key) for url in spec.urls]) for spec in settings.upstreams
+        spec.name: FirstCatalog([HttpCatalog(url, **calling_of(spec)) for url in spec.urls])
+        for spec in settings.upstreams
     }
     return UnitedCatalog(catalogs, settings.routes, settings.endpoints)
 

@@ -8,6 +8,7 @@ from celery import Celery
 from app.adapters.queue import CeleryQueue
 from app.adapters.roster import RedisRoster
 from app.adapters.upstream.balanced import OpenUpstream, open_upstream
+from app.adapters.upstream.calling import calling_of
 from app.config import Settings
 from app.domain.retry import RetryPolicy
 from app.domain.upstream import UpstreamSpec
@@ -28,7 +29,7 @@ class Lines:
     def execution(self, spec: UpstreamSpec, upstream: Upstream) -> ExecutionService:
         """Return what runs lines of an upstream, calling this in its stead."""
         policy = RetryPolicy(max_tries=spec.max_tries)
-        return ExecutionService(upstream, self.stores.clock, policy, call_timeout_s=spec.call_timeout_s)
+        return ExecutionService(upstream, self.stores.clock, policy, call_timeout_s=spec.longest_call_s)
 
 
 def build_lines(settings: Settings, celery: Celery) -> Lines:
@@ -44,9 +45,4 @@ def build_lines(settings: Settings, celery: Celery) -> Lines:
 
 
 def _open(spec: UpstreamSpec) -> OpenUpstream:
-    return open_upstream(
-        spec.urls,
-        api_key=spec.api_key,
-        connect_timeout_s=spec.connect_timeout_s,
-        first_byte_timeout_s=spec.first_byte_timeout_s,
-    )
+    return open_upstream(spec.urls, **calling_of(spec))

@@ -89,10 +89,10 @@ def test_the_example_of_a_file_can_be_used_with_and_without_what_is_commented_ou
     whole.write_text(re.sub(r"^# (?=\[|\w+ = )", "", example, flags=re.MULTILINE))
 
     given = load_settings({"WYLON_CONFIG": str(ROOT / "examples" / "wylon.toml")})
-    all_of_it = load_settings({"WYLON_CONFIG": str(whole), "CLOUD_KEY": "key"})
+    all_of_it = load_settings({"WYLON_CONFIG": str(whole), "CLOUD_KEY": "key", "AZURE_KEY": "key"})
 
     assert [spec.name for spec in given.upstreams] == ["gpu", "embedder"]
-    assert [spec.name for spec in all_of_it.upstreams] == ["gpu", "embedder", "cloud"]
+    assert [spec.name for spec in all_of_it.upstreams] == ["gpu", "embedder", "azure", "cloud"]
     assert all_of_it.routes.idle() == []
 
 

@@ -39,7 +39,8 @@ class Record(NamedTuple):
 
 ANSWERED = Record(True)
 OUT_OF_TIME = Record(False, None, "batch_expired", EXPIRED)
-TIMED_OUT = Record(False, None, "request_timeout", "timed out")
+TIMED_OUT = Record(False, None, "request_timeout", "the limit that WYLON_FIRST_BYTE_TIMEOUT_S sets")
+TOOK_TOO_LONG = Record(False, None, "request_timeout", "the limit that WYLON_CALL_TIMEOUT_S sets")
 
 
 class Fault(NamedTuple):
@@ -74,10 +75,10 @@ def broken(code: str, says: str) -> Record:
 FAULTS = [
     Fault("503 until the window ends", "503-none", EVER, OUT_OF_TIME),
     Fault("429 with a Retry-After past the window", "429-300", 1, OUT_OF_TIME, pauses_s=(300.0, 301.0)),
-    Fault("a drip that takes longer than a call may", "drip", MAX_TRIES, TIMED_OUT),
-    Fault("a hang after accept", "hang", MAX_TRIES, TIMED_OUT),
-    Fault("a hang after accept, once", "hangx1", 2, ANSWERED),
-    Fault("a hang amid the body", "stall", MAX_TRIES, TIMED_OUT),
+    Fault("a drip that takes longer than a call may", "drip", 1, TOOK_TOO_LONG),
+    Fault("a hang after accept", "hang", 1, TIMED_OUT),
+    Fault("a hang after accept, once", "hangx1", 1, TIMED_OUT),
+    Fault("a hang amid the body", "stall", 1, TIMED_OUT),
     Fault("a reset", "reset", MAX_TRIES, broken("connection_failed", "The connection to the upstream broke"), True),
     Fault("a reset, twice", "resetx2", 3, ANSWERED, True),
     Fault("keep-alive closed under the request", "closex1", 2, ANSWERED, True),

@@ -6,13 +6,13 @@ import time
 from collections import deque
 from collections.abc import Callable, Mapping, Sequence
 from operator import attrgetter
-from typing import NamedTuple, Protocol
+from typing import NamedTuple, Protocol, Unpack
 
 import structlog
 
+from app.adapters.upstream.calling import Calling
 from app.adapters.upstream.client import HttpUpstream
 from app.domain.health import Health, Sign
-from app.domain.limits import MAX_ANSWER_BYTES
 from app.domain.result import CONNECT_TIMED_OUT, CONNECTION_FAILED, REQUEST_TIMEOUT
 from app.domain.retry import Trouble
 from app.services.ports import Answer, Upstream
@@ -183,29 +183,13 @@ class BalancedUpstream:
         return Answer(Trouble.AWAY, retry_after_s=wait_s, error=(CONNECTION_FAILED, message))
 
 
-def open_upstream(
-    urls: Sequence[str],
-    *,
-    api_key: str | None,
-    connect_timeout_s: float,
-    first_byte_timeout_s: float,
-    max_answer_bytes: int = MAX_ANSWER_BYTES,
-) -> HttpUpstream | BalancedUpstream:
-    """Return the upstream that these base URLs make, all with the same key and times; those of HttpUpstream.
+def open_upstream(urls: Sequence[str], **calling: Unpack[Calling]) -> HttpUpstream | BalancedUpstream:
+    """Return the upstream that these base URLs make, all called in the same way.
 
     Raises:
         ValueError: there is none, or a URL or the key is none that a request can be made with.
     """
-    upstreams = {
-        url: HttpUpstream(
-            url,
-            api_key=api_key,
-            connect_timeout_s=connect_timeout_s,
-            first_byte_timeout_s=first_byte_timeout_s,
-            max_answer_bytes=max_answer_bytes,
-        )
-        for url in urls
-    }
+    upstreams = {url: HttpUpstream(url, **calling) for url in urls}
     if not upstreams:
         raise ValueError("There must be the URL of at least one upstream.")
     if len(upstreams) == 1:

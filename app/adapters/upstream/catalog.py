@@ -1,40 +1,51 @@
-"""Asks a model server which models it has."""
+"""Asks a model server which models it has, by the client that calls go through."""
 
+import asyncio
 import threading
 import time
-from typing import Any
+from typing import Any, Unpack
 
-import httpx
+import msgspec
 
+from app.adapters.upstream.calling import Calling
+from app.adapters.upstream.client import HttpUpstream
+from app.adapters.upstream.json_text import without_surrogates
 from app.domain.errors import Unavailable
+from app.domain.limits import MIB
 
 # A server that is there takes the connection at once, and one that is not may have others behind it in the list.
-_TIMEOUT = httpx.Timeout(5.0, connect=2.0)
+_CONNECT_TIMEOUT_S = 2.0
+# For all of it, however it drips.
+_TIMEOUT_S = 5.0
+# Thousands of models with all that providers say of them.
+_MAX_BYTES = 4 * MIB
 # Every `GET /v1/models` asks; models change far less often, and who did not answer just now is not waited for again.
 _KEPT_S = 5.0
 
+Models = list[dict[str, object]]
+
 
 class HttpCatalog:
-    """The `/models` of one server; safe to use from several threads.
+    """The `/models` of one server; safe to use from several threads that run no event loop.
 
     Args:
         base_url: as for the client of the calls, such as `http://127.0.0.1:8000/v1`.
-        api_key: sent as a bearer token where given.
+        calling: as for the client of the calls.
     """
 
-    def __init__(self, base_url: str, api_key: str | None) -> None:
-        self._url = f"{base_url.rstrip('/')}/models"
-        self._headers = {"authorization": f"Bearer {api_key}"} if api_key else {}
+    def __init__(self, base_url: str, **calling: Unpack[Calling]) -> None:
+        self._url = base_url
+        self._calling = calling
         self._lock = threading.Lock()
-        self._found: list[dict[str, object]] | str = []
+        self._found: Models | str = []
         self._stale_at = float("-inf")
 
-    def models(self) -> list[dict[str, object]]:
+    def models(self) -> Models:
         # Under the lock, so that many requests at once ask the server once.
         with self._lock:
             if time.monotonic() >= self._stale_at:
                 try:
-                    self._found = self._fetch()
+                    self._found = asyncio.run(fetch_models(self._url, **self._calling))
                 except Unavailable as fault:
                     self._found = str(fault)
                 self._stale_at = time.monotonic() + _KEPT_S
@@ -42,24 +53,24 @@ class HttpCatalog:
                 raise Unavailable(self._found)
             return list(self._found)
 
-    def _fetch(self) -> list[dict[str, object]]:
-        try:
-            # Past any proxy of the environment, as the calls go.
-            response = httpx.get(self._url, headers=self._headers, timeout=_TIMEOUT, trust_env=False)
-        except httpx.HTTPError as fault:
-            raise Unavailable(f"The upstream at {self._url} does not answer: {fault}") from fault
-        if response.status_code != httpx.codes.OK:
-            raise Unavailable(f"The upstream at {self._url} answered {response.status_code}.")
-        return _models_in(response)
 
-
-def _models_in(response: httpx.Response) -> list[dict[str, object]]:
-    fault = Unavailable(f"The upstream at {response.url} answered with no list of models.")
+async def fetch_models(base_url: str, **calling: Unpack[Calling]) -> Models:
+    """Return the model objects that a server lists; Unavailable."""
+    url = f"{base_url.rstrip('/')}/models"
+    calling = calling.copy()
+    calling["connect_timeout_s"] = min(calling["connect_timeout_s"], _CONNECT_TIMEOUT_S)
+    calling["max_answer_bytes"] = _MAX_BYTES
+    upstream = HttpUpstream(base_url, **calling)
     try:
-        answer: Any = response.json()
-    except (ValueError, RecursionError):
-        raise fault from None
-    models = answer.get("data") if isinstance(answer, dict) else None
+        answer = await upstream.get("/v1/models", _TIMEOUT_S)
+    finally:
+        await upstream.close()
+    if answer.error is not None:
+        raise Unavailable(f"The upstream at {url} does not answer: {answer.error[1]}")
+    if answer.status != 200:
+        raise Unavailable(f"The upstream at {url} answered {answer.status}.")
+    answered: Any = msgspec.json.decode(without_surrogates(answer.body))
+    models = answered.get("data") if isinstance(answered, dict) else None
     if not isinstance(models, list):
-        raise fault
+        raise Unavailable(f"The upstream at {url} answered with no list of models.")
     return [model for model in models if isinstance(model, dict) and isinstance(model.get("id"), str)]

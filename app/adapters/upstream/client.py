@@ -1,15 +1,19 @@
 """The HTTP client that calls model servers: the hot path of a worker, so it does nothing that it can leave out."""
 
 import asyncio
+import math
+from collections.abc import Sequence
 
 from app.adapters.upstream.answer_memory import AnswerMemory
 from app.adapters.upstream.answer_reader import Reply
+from app.adapters.upstream.calling import LimitsByModel, with_members
 from app.adapters.upstream.connection import Connection
 from app.adapters.upstream.faults import (
     AnswerCutOff,
     AnswerGarbled,
     CannotConnect,
     ConnectTimedOut,
+    FellSilent,
     HostGone,
     NothingHeard,
 )
@@ -19,9 +23,11 @@ from app.adapters.upstream.target import Target, read_target
 from app.domain.limits import MAX_ANSWER_BYTES
 from app.domain.result import CONNECT_TIMED_OUT, CONNECTION_FAILED, INVALID_RESPONSE, REQUEST_TIMEOUT
 from app.domain.retry import Trouble
+from app.domain.upstream import TimeLimit, TimeLimits
 from app.services.ports import Answer
 
 _MAX_MESSAGE_CHARS = 500
+_OF_A_POST = "content-type: application/json\r\ncontent-length: "
 _TIMED_OUT = Answer(Trouble.FLAKY, error=REQUEST_TIMEOUT)
 
 
@@ -34,7 +40,12 @@ class HttpUpstream:
         base_url: what stands in the place of `/v1` before each endpoint, such as `http://127.0.0.1:8000/v1`.
         api_key: sent as a bearer token where given.
         connect_timeout_s: for name, connection and TLS together.
-        first_byte_timeout_s: the longest silence, before the answer begins and amid it.
+        first_byte_timeout_s: the longest silence, before the answer begins and amid it, where `limits` are left out.
+        limits: the longest silence, and the longest time of a whole call, by model.
+        query: what follows the question mark of each request's URL.
+        headers: more headers of each request.
+        body: members that each request's body gets where it has none of that name, with their JSON.
+        secrets: texts beside the key that no message may show.
         max_answer_bytes: the largest body that is taken, decompressed.
         memory: what the large answers of all upstreams share; of this one alone where left out.
 
@@ -49,14 +60,23 @@ class HttpUpstream:
         api_key: str | None,
         connect_timeout_s: float,
         first_byte_timeout_s: float,
+        limits: LimitsByModel | None = None,
+        query: str = "",
+        headers: Sequence[tuple[str, str]] = (),
+        body: Sequence[tuple[str, bytes]] = (),
+        secrets: Sequence[str] = (),
         max_answer_bytes: int = MAX_ANSWER_BYTES,
         memory: AnswerMemory | None = None,
     ) -> None:
         self._target = read_target(base_url)
-        self._headers = _request_headers(self._target, api_key)
+        self._query = f"?{query}" if query else ""
+        self._headers = _request_headers(self._target, api_key, headers)
+        self._body = tuple(body)
+        self._secrets = [secret for secret in (api_key, *secrets) if secret]
+        self._limits = limits or LimitsByModel(_unnamed_limits(first_byte_timeout_s))
         self._heads: dict[str, bytes] = {}
         self._connect_timeout_s = connect_timeout_s
-        self._first_byte_timeout_s = first_byte_timeout_s
+        self._silence_s = first_byte_timeout_s
         self._max_answer_bytes = max_answer_bytes
         self._memory = memory or AnswerMemory()
         self._pool: Pool | None = None
@@ -64,26 +84,48 @@ class HttpUpstream:
     async def call(self, endpoint: str, body: bytes, timeout_s: float) -> Answer:
         if timeout_s <= 0:
             return _TIMED_OUT
+        # The body of a decoded line is a msgspec.Raw, which is typed as bytes and is none; bytes come back as they are.
+        body = bytes(body)
+        limits = self._limits.of(body)
+        if self._body:
+            body = with_members(body, self._body)
+        left_s = min(timeout_s, limits.call.seconds)
+        silence_s = limits.first_byte.seconds
         try:
             pool = self._pool or self._open()
-            deadline = pool.now() + timeout_s
+            deadline = pool.now() + left_s
             head = self._heads.get(endpoint) or self._add_head(endpoint)
-            # The body of a decoded line is a msgspec.Raw, which is typed as bytes and is none; bytes come back as
-            # they are.
-            body = bytes(body)
             kept = pool.take()
             try:
-                reply = await _post(kept or await pool.connect(timeout_s), head, body, deadline)
+                reply = await _post(kept or await pool.connect(left_s), head, body, deadline, silence_s)
             except NothingHeard:
                 if kept is None:
                     raise
                 # The server closed the kept connection, most likely as it was idle, while the request was on its way.
                 fresh = await pool.connect(deadline - pool.now())
-                reply = await _post(fresh, head, body, deadline)
-            return read_answer(reply, self._max_answer_bytes)
+                reply = await _post(fresh, head, body, deadline, silence_s)
+            return self._without_secrets(read_answer(reply, self._max_answer_bytes))
+        except FellSilent:
+            return _limit_met("No byte came from the upstream", limits.first_byte)
+        except TimeoutError:
+            return _limit_met("The call took as long", limits.call) if timeout_s >= limits.call.seconds else _TIMED_OUT
         # A line's outcome must be recorded whatever happens: an exception that nobody foresaw included.
         except Exception as error:
-            return self._failed(error)
+            return self._without_secrets(self._failed(error))
+
+    async def get(self, endpoint: str, timeout_s: float) -> Answer:
+        """Ask for what is at the endpoint, by a new connection."""
+        head = f"GET {self._target.path_of(endpoint)}{self._query} HTTP/1.1\r\n{self._headers}\r\n".encode()
+        try:
+            pool = self._pool or self._open()
+            deadline = pool.now() + timeout_s
+            connection = await pool.connect(timeout_s)
+            reply = await _answer_to(connection, connection.send(deadline, None, head))
+            return self._without_secrets(read_answer(reply, self._max_answer_bytes))
+        except TimeoutError:
+            return _TIMED_OUT
+        except Exception as error:
+            return self._without_secrets(self._failed(error))
 
     async def close(self) -> None:
         """Close the connections; calls in flight come back as flaky."""
@@ -95,16 +137,25 @@ class HttpUpstream:
         self._pool = Pool(
             self._target,
             connect_timeout_s=self._connect_timeout_s,
-            silence_s=self._first_byte_timeout_s,
+            silence_s=self._silence_s,
             max_body_bytes=self._max_answer_bytes,
             memory=self._memory,
         )
         return self._pool
 
     def _add_head(self, endpoint: str) -> bytes:
-        head = f"POST {self._target.path_of(endpoint)} HTTP/1.1\r\n{self._headers}content-length: ".encode()
+        head = f"POST {self._target.path_of(endpoint)}{self._query} HTTP/1.1\r\n{self._headers}{_OF_A_POST}".encode()
         self._heads[endpoint] = head
         return head
+
+    def _without_secrets(self, answer: Answer) -> Answer:
+        """Return the answer with no secret in its message, which may show what the server said."""
+        if answer.error is None or not self._secrets:
+            return answer
+        code, message = answer.error
+        for secret in self._secrets:
+            message = message.replace(secret, "…")
+        return answer._replace(error=(code, message))
 
     def _failed(self, error: Exception) -> Answer:
         """Sort what was raised in the place of an answer; the order matters, as some derive from others."""
@@ -115,8 +166,6 @@ class HttpUpstream:
             return _away(CONNECTION_FAILED, f"No connection to the upstream: {_printable(str(error))}")
         if isinstance(error, HostGone):
             return _away(CONNECTION_FAILED, f"The upstream is gone: {_said(error)}")
-        if isinstance(error, TimeoutError):
-            return _TIMED_OUT
         if isinstance(error, AnswerCutOff):
             return _flaky(INVALID_RESPONSE, f"The upstream's answer was cut off: {_said(error)}")
         if isinstance(error, AnswerGarbled):
@@ -124,8 +173,11 @@ class HttpUpstream:
         return _flaky(CONNECTION_FAILED, f"The connection to the upstream broke: {_said(error)}")
 
 
-async def _post(connection: Connection, head: bytes, body: bytes, deadline: float) -> Reply:
-    answering = connection.post(head, body, deadline)
+async def _post(connection: Connection, head: bytes, body: bytes, deadline: float, silence_s: float) -> Reply:
+    return await _answer_to(connection, connection.post(head, body, deadline, silence_s))
+
+
+async def _answer_to(connection: Connection, answering: asyncio.Future[Reply]) -> Reply:
     try:
         return await answering
     except asyncio.CancelledError:
@@ -133,14 +185,21 @@ async def _post(connection: Connection, head: bytes, body: bytes, deadline: floa
         raise
 
 
-def _request_headers(target: Target, api_key: str | None) -> str:
+def _unnamed_limits(first_byte_timeout_s: float) -> TimeLimits:
+    return TimeLimits(TimeLimit(first_byte_timeout_s, "first_byte_timeout_s"), TimeLimit(math.inf, "call_timeout_s"))
+
+
+def _request_headers(target: Target, api_key: str | None, more: Sequence[tuple[str, str]]) -> str:
     # Compressed answers are read but not asked for: over a local network they cost more than they save.
-    lines = [f"host: {target.authority}", "content-type: application/json", "user-agent: wylon"]
+    headers = {"host": target.authority, "user-agent": "wylon"}
     if api_key:
-        if not api_key.isprintable():
-            raise ValueError("The upstream's API key holds a character that no header can carry.")
-        lines.append(f"authorization: Bearer {api_key}")
-    return "".join(f"{line}\r\n" for line in lines)
+        headers["authorization"] = f"Bearer {api_key}"
+    headers |= {name.lower(): value for name, value in more}
+    for name, value in headers.items():
+        if not f"{name}{value}".isprintable():
+            what = "API key" if name == "authorization" else f"header {name}"
+            raise ValueError(f"The upstream's {what} holds a character that no header can carry.")
+    return "".join(f"{name}: {value}\r\n" for name, value in headers.items())
 
 
 def _said(error: Exception) -> str:
@@ -149,6 +208,14 @@ def _said(error: Exception) -> str:
 
 def _printable(text: str) -> str:
     return "".join(char if char.isprintable() else " " for char in text[:_MAX_MESSAGE_CHARS])
+
+
+def _limit_met(what: str, limit: TimeLimit) -> Answer:
+    """Return the answer of a call that another one under the same limit would only repeat."""
+    message = (
+        f"{what} for {limit.seconds:g} s, the limit that {limit.setting} sets. Raise it for models that take longer."
+    )
+    return Answer(Trouble.FINAL, error=(REQUEST_TIMEOUT[0], message))
 
 
 def _away(code: str, message: str) -> Answer:

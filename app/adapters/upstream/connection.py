@@ -11,7 +11,7 @@ from typing import cast
 
 from app.adapters.upstream.answer_memory import UNCOUNTED_BYTES, AnswerMemory
 from app.adapters.upstream.answer_reader import AnswerReader, Reply
-from app.adapters.upstream.faults import CallFault, HostGone, NothingHeard
+from app.adapters.upstream.faults import CallFault, FellSilent, HostGone, NothingHeard
 from app.adapters.upstream.keepalive import GONE_AFTER_S, LOOK_EVERY_S, Pulse
 
 # Up to here head and body go into one piece of memory and mostly one packet; a larger body is not worth a copy.
@@ -23,7 +23,7 @@ class Connection(asyncio.Protocol):
 
     Args:
         loop: the loop that it belongs to.
-        silence_s: the longest time without data while an answer is awaited.
+        silence_s: the longest time without data while an answer is awaited, where a request says none.
         max_body_bytes: the most of a body that is kept, as it comes over the wire.
         memory: what large answers share.
         on_idle: called when it can carry another request.
@@ -54,19 +54,20 @@ class Connection(asyncio.Protocol):
         self.is_open = False
         self.idle_since = 0.0
 
-    def post(self, head: bytes, body: bytes, deadline: float) -> asyncio.Future[Reply]:
+    def post(self, head: bytes, body: bytes, deadline: float, silence_s: float | None = None) -> asyncio.Future[Reply]:
         """Send a request; the future ends with its Reply, a CallFault or TimeoutError.
 
         Args:
             head: the request's head, up to the value of its last header, the content length.
             body: what follows it.
             deadline: in the loop's time; noticed when `check` is called after it.
+            silence_s: the longest time without data; the connection's own where left out.
         """
         if len(body) <= _MAX_JOINED_BYTES:
-            return self.send(deadline, b"%b%d\r\n\r\n%b" % (head, len(body), body))
-        return self.send(deadline, b"%b%d\r\n\r\n" % (head, len(body)), body)
+            return self.send(deadline, silence_s, b"%b%d\r\n\r\n%b" % (head, len(body), body))
+        return self.send(deadline, silence_s, b"%b%d\r\n\r\n" % (head, len(body)), body)
 
-    def send(self, deadline: float, *request: bytes) -> asyncio.Future[Reply]:
+    def send(self, deadline: float, silence_s: float | None, *request: bytes) -> asyncio.Future[Reply]:
         """Send a request given in pieces, as `post` does.
 
         All of it is handed to the transport at once: it is in memory already, so waiting until the socket takes more
@@ -79,6 +80,7 @@ class Connection(asyncio.Protocol):
             return answering
         self._answering = answering
         self._deadline = deadline
+        self._longest_silence_s = self._silence_s if silence_s is None else silence_s
         self._heard_at = self._looked_at = self._loop.time()
         self._reader.expect()
         for piece in request:
@@ -89,8 +91,11 @@ class Connection(asyncio.Protocol):
         """End the request whose time is up or whose server is gone; returns whether one is in flight still."""
         if self._answering is None:
             return False
-        if now >= self._deadline or (now - self._heard_at >= self._silence_s and not self._is_paused):
+        if now >= self._deadline:
             self.fail(TimeoutError())
+            return False
+        if now - self._heard_at >= self._longest_silence_s and not self._is_paused:
+            self.fail(FellSilent())
             return False
         if now - self._looked_at >= LOOK_EVERY_S:
             self._looked_at = now

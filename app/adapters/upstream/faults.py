@@ -9,7 +9,7 @@
     ├─ AnswerCutOff          it ended amid the answer's body
     └─ AnswerGarbled         what came is not HTTP, or not packed as it says
 
-A call whose time is up is a plain TimeoutError.
+A call whose time is up is a TimeoutError; FellSilent where it is the time without a byte.
 """
 
 
@@ -43,3 +43,7 @@ class AnswerCutOff(CallFault):
 
 class AnswerGarbled(CallFault):
     """What came is not HTTP, or its body is not packed as its headers say."""
+
+
+class FellSilent(TimeoutError):
+    """The server said nothing for longer than it may."""

@@ -1,10 +1,8 @@
 """One server of an upstream, asked once, for the check."""
 
-import asyncio
-
-from app.adapters.upstream.catalog import HttpCatalog
+from app.adapters.upstream.calling import calling_of
+from app.adapters.upstream.catalog import fetch_models
 from app.adapters.upstream.client import HttpUpstream
-from app.adapters.upstream.side_by_side import start
 from app.domain.errors import Unavailable
 from app.domain.upstream import UpstreamSpec
 from app.services.ports import Answer
@@ -18,21 +16,17 @@ class ProbedServer:
         self._url = url
 
     async def models(self) -> list[str] | None:
-        catalog = HttpCatalog(self._url, self._spec.api_key)
         try:
-            found = await asyncio.wrap_future(start(catalog.models))
+            found = await fetch_models(self._url, **calling_of(self._spec))
         except Unavailable:
             return None
         return [str(model["id"]) for model in found]
 
     async def call(self, endpoint: str, body: bytes, timeout_s: float) -> Answer:
-        upstream = HttpUpstream(
-            self._url,
-            api_key=self._spec.api_key,
-            # Shorter than the whole, or no connection would be told as no answer.
-            connect_timeout_s=min(self._spec.connect_timeout_s, timeout_s / 2),
-            first_byte_timeout_s=timeout_s,
-        )
+        calling = calling_of(self._spec)
+        # Shorter than the whole, or no connection would be told as no answer.
+        calling["connect_timeout_s"] = min(self._spec.connect_timeout_s, timeout_s / 2)
+        upstream = HttpUpstream(self._url, **calling)
         try:
             return await upstream.call(endpoint, body, timeout_s)
         finally:

@@ -1,4 +1,5 @@
 import asyncio
+from typing import Any
 
 import pytest
 
@@ -6,11 +7,13 @@ from app.adapters.upstream.catalog import HttpCatalog
 from app.domain.errors import Unavailable
 from tests.unit.adapters.upstream_server import Conversation, Handler, answer, once, refusing, serving
 
+HOW: dict[str, Any] = {"api_key": None, "connect_timeout_s": 5.0, "first_byte_timeout_s": 5.0}
+
 
 def models_of(handler: Handler, times: int = 1, api_key: str | None = None):
     async def ask():
         async with serving(handler) as url:
-            catalog = HttpCatalog(url, api_key)
+            catalog = HttpCatalog(url, **HOW | {"api_key": api_key})
             for _ in range(times):
                 models = await asyncio.to_thread(catalog.models)
             return models
@@ -57,7 +60,7 @@ def test_an_upstream_that_lists_no_models_is_unavailable(said):
 
 def test_an_upstream_that_is_not_there_is_unavailable():
     with refusing() as url, pytest.raises(Unavailable, match="does not answer"):
-        HttpCatalog(url, None).models()
+        HttpCatalog(url, **HOW).models()
 
 
 def test_one_that_did_not_answer_just_now_is_not_waited_for_again():
@@ -69,7 +72,7 @@ def test_one_that_did_not_answer_just_now_is_not_waited_for_again():
 
     async def ask() -> None:
         async with serving(handle) as url:
-            catalog = HttpCatalog(url, None)
+            catalog = HttpCatalog(url, **HOW)
             for _ in range(2):
                 with pytest.raises(Unavailable, match="answered 503"):
                     await asyncio.to_thread(catalog.models)
@@ -77,3 +80,27 @@ def test_one_that_did_not_answer_just_now_is_not_waited_for_again():
     asyncio.run(ask())
 
     assert len(heads) == 1
+
+
+@pytest.mark.parametrize("headers", [b"content-length: 900000000\r\n\r\n", b"\r\n"], ids=["announced", "endless"])
+def test_a_list_of_models_past_all_reason_is_not_read(headers):
+    async def flood(conversation: Conversation) -> None:
+        await conversation.read_head()
+        await conversation.say(b"HTTP/1.1 200 OK\r\n" + headers)
+        while True:
+            await conversation.say(b" " * 65_536)
+
+    with pytest.raises(Unavailable, match="larger than 4194304 bytes"):
+        models_of(flood)
+
+
+def test_a_list_of_models_that_drips_is_waited_for_some_seconds_only():
+    async def drip(conversation: Conversation) -> None:
+        await conversation.read_head()
+        await conversation.say(b"HTTP/1.1 200 OK\r\n\r\n")
+        while True:
+            await conversation.say(b" ")
+            await asyncio.sleep(0.01)
+
+    with pytest.raises(Unavailable, match="does not answer"):
+        models_of(drip)

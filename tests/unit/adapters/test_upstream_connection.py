@@ -164,7 +164,10 @@ def test_an_upstream_that_falls_silent_is_a_timeout(limits, said_first):
 
     said = call(handle, **limits)
 
-    assert said == Answer(Trouble.FLAKY, error=("request_timeout", "The underlying call to the model timed out."))
+    assert said.error[0] == "request_timeout"
+    is_own_limit = "first_byte_timeout_s" in limits
+    assert said.trouble is (Trouble.FINAL if is_own_limit else Trouble.FLAKY)
+    assert ("for 0.05 s, the limit that first_byte_timeout_s sets" in said.error[1]) == is_own_limit
 
 
 def test_an_upstream_that_never_ends_its_answer_is_a_timeout():

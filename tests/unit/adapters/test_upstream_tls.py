@@ -5,9 +5,11 @@ from pathlib import Path
 
 import pytest
 
+from app.adapters.upstream.catalog import fetch_models
+from app.domain.errors import Unavailable
 from app.domain.retry import Trouble
 from app.services.ports import Answer
-from tests.unit.adapters.upstream_server import Handler, always, answer, call_at, on_uvloop, serving
+from tests.unit.adapters.upstream_server import Handler, always, answer, call_at, on_uvloop, once, serving
 
 GOOD = b'{"id":"c"}'
 pytestmark = pytest.mark.skipif(shutil.which("openssl") is None, reason="the openssl command makes the certificates")
@@ -47,6 +49,20 @@ def test_a_server_with_a_trusted_certificate_is_called(tmp_path, monkeypatch):
 
     assert (said.trouble, said.body) == (Trouble.NONE, GOOD)
     assert len(opened) == 1
+
+
+def test_a_list_of_models_is_asked_for_with_the_same_trust_as_calls(tmp_path, monkeypatch):
+    certificate, tls = make_certificate(tmp_path, "IP:127.0.0.1")
+
+    async def ask() -> list[dict[str, object]]:
+        async with serving(once(answer(b'{"data":[{"id":"m"}]}')), tls=tls) as url:
+            return await fetch_models(url, api_key=None, connect_timeout_s=5.0, first_byte_timeout_s=5.0)
+
+    with pytest.raises(Unavailable, match="certificate"):
+        on_uvloop(ask())
+    monkeypatch.setenv("SSL_CERT_FILE", str(certificate))
+
+    assert on_uvloop(ask()) == [{"id": "m"}]
 
 
 def test_a_server_with_a_certificate_that_nobody_trusts_is_away(tmp_path):

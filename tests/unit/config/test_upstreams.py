@@ -55,7 +55,7 @@ def test_an_upstream_is_what_the_file_says_and_the_environment_says_the_rest(loa
     assert (gpu.connect_timeout_s, gpu.first_byte_timeout_s, gpu.call_timeout_s, gpu.max_tries) == (1, 20, 30, 3)
     assert (cloud.models, cloud.endpoints, cloud.api_key, cloud.is_adaptive) == (("*",), None, None, True)
     assert (cloud.max_in_flight, cloud.requests_per_minute, cloud.tokens_per_minute) == (None, None, None)
-    assert (cloud.connect_timeout_s, cloud.first_byte_timeout_s, cloud.call_timeout_s) == (10, 600, 70)
+    assert (cloud.connect_timeout_s, cloud.first_byte_timeout_s, cloud.call_timeout_s) == (10, 3_600, 70)
     assert (cloud.max_tries, cloud.latency_target_s) == (7, None)
 
 
@@ -204,7 +204,7 @@ def test_a_key_that_cannot_be_used_is_named_with_its_table_and_file(
         ("['http:///v1']", "must be like http://HOST:PORT/v1"),
         ("['http://user:hush@gpu/v1']", "a key goes to the variable of api_key_env"),
         ("['http://gpu:port/v1']", "must be like"),
-        ("['http://gpu/v1?key=hush']", "must be like"),
+        ("['http://gpu/v1?key=hush']", "into query"),
         ("['http://gpu/v1', 'http://gpu/v1/']", "there twice"),
         (str([f"http://gpu{number}/v1" for number in range(65)]), "65 entries"),
     ],
