@@ -37,6 +37,7 @@ TRANSPORT_ALIASES.update(redis="workers.transport:Transport", rediss="workers.tr
 app = Celery(
     "wylon",
     include=[
+        "workers.logs",
         "workers.start",
         "workers.control_tasks",
         "workers.file_tasks",

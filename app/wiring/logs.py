@@ -27,6 +27,27 @@ class _Lossy:
             self._stream.flush()
 
 
+def formatter_of_libraries() -> logging.Formatter:
+    """Return the formatter by which records of libraries look like events of ours, with their logger's name."""
+    return structlog.stdlib.ProcessorFormatter(
+        foreign_pre_chain=[
+            structlog.stdlib.add_log_level,
+            structlog.stdlib.add_logger_name,
+            structlog.processors.TimeStamper(fmt="iso", utc=True),
+        ],
+        processors=[structlog.stdlib.ProcessorFormatter.remove_processors_meta, *_RENDERING],
+    )
+
+
+def log_libraries(level: int) -> None:
+    """Send the records of libraries and Python's warnings, from `level` on, where our events go."""
+    handler = logging.StreamHandler(cast(TextIO, _Lossy(sys.stderr)))
+    handler.setFormatter(formatter_of_libraries())
+    logging.root.handlers[:] = [handler]
+    logging.root.setLevel(level)
+    logging.captureWarnings(capture=True)
+
+
 class _VisibleRecord(logging.LogRecord):
     """A record of a library whose message and traceback show control characters as escapes."""
 
@@ -56,22 +77,25 @@ def make_visible(_logger: object, _method: str, event: EventDict) -> EventDict:
     return {visible(key): _visible_value(value) for key, value in event.items()}
 
 
+# The last steps of every line, whoever logs it.
+_RENDERING: list[Any] = [
+    structlog.processors.format_exc_info,
+    make_visible,
+    structlog.processors.LogfmtRenderer(key_order=["timestamp", "level", "event"]),
+]
+
+
 def set_up_logs(settings: Settings) -> None:
     """Send structured logs, ours and the libraries', to standard error as lines of `event key=value`."""
     level = logging.getLevelNamesMapping()[settings.log_level.upper()]
     # Celery's and gunicorn's own lines are records of `logging`, whatever handler writes them.
     logging.setLogRecordFactory(_VisibleRecord)
-    shared: list[Any] = [
-        structlog.contextvars.merge_contextvars,
-        structlog.processors.add_log_level,
-        structlog.processors.TimeStamper(fmt="iso", utc=True),
-    ]
     structlog.configure(
         processors=[
-            *shared,
-            structlog.processors.format_exc_info,
-            make_visible,
-            structlog.processors.LogfmtRenderer(key_order=["timestamp", "level", "event"]),
+            structlog.contextvars.merge_contextvars,
+            structlog.processors.add_log_level,
+            structlog.processors.TimeStamper(fmt="iso", utc=True),
+            *_RENDERING,
         ],
         wrapper_class=structlog.make_filtering_bound_logger(level),
         logger_factory=structlog.PrintLoggerFactory(cast(TextIO, _Lossy(sys.stderr))),

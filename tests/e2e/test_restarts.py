@@ -96,6 +96,23 @@ def test_a_stop_leaves_no_process_and_a_start_goes_on(running: Deployed) -> None
     assert_completes(running, batch_id, 150)
 
 
+def test_a_stop_amid_calls_leaves_logs_of_one_format_without_a_trace(running: Deployed) -> None:
+    batch_id = submit(running.client(), request_lines(60, "[[sleep:4000]]")).id
+    until(lambda: running.client().batches.retrieve(batch_id).status == "in_progress", BACK_WITHIN_S, "it runs")
+
+    assert running.up.terminate(within_s=20) == 0
+
+    assert "Stopping; started again on the same folder" in running.up.said()
+    logs = {path.name: path.read_text() for path in (running.data / "log").glob("*.log") if path.stem != "broker"}
+    lines = [line for log in logs.values() for line in log.splitlines() if line]
+    # Celery prints this one past its log.
+    others = [line for line in lines if not line.startswith(("timestamp=", "worker: "))]
+    assert others == []
+    assert [line for line in lines if "Traceback" in line] == []
+    running.start()
+    running.client().batches.cancel(batch_id)
+
+
 def test_a_killed_supervisor_takes_its_processes_with_it_and_a_start_goes_on(running: Deployed) -> None:
     client = running.client()
     batch_id = submit(client, request_lines(100, "[[sleep:250]]")).id

@@ -66,13 +66,18 @@ class Deployment:
             self._admit_key(say)
             upstreams.start()
             supervisor = Supervisor(self._specs(listener, broker), self._folder)
-            stack.callback(supervisor.stop, lambda seconds: _wait_impatiently(signals, seconds))
+            stack.callback(self._stop, supervisor, signals, say)
             self._await_ready(supervisor, signals, say)
             while not signals.is_stopping:
                 upstreams.tell(say)
                 supervisor.tick()
                 self._folder.rotate_logs()
                 signals.wait(_IDLE_LOOK_S if supervisor.is_whole else _LOOK_EVERY_S)
+
+    def _stop(self, supervisor: Supervisor, signals: SignalWatch, say: Callable[[str], None]) -> None:
+        if signals.is_stopping:
+            say("Stopping; started again on the same folder, everything goes on where it was.")
+        supervisor.stop(lambda seconds: _wait_impatiently(signals, seconds), say)
 
     def _embed_broker(self, stack: ExitStack) -> EmbeddedBroker | None:
         if self._is_broker_given:

@@ -20,6 +20,8 @@ FILES_THREADS = 16
 
 # Celery's own lines at `info` are two for each task; ours have their level in WYLON_LOG_LEVEL.
 _CELERY_LEVELS = {"debug": "info", "info": "warning", "warning": "warning", "error": "error"}
+# Without the banner, which is no line of a log.
+_CELERY = ("-m", "celery", "-q", "-A", "workers.celery_app")
 # Workers neither watch each other nor send events: repair goes by leases in Redis, and chatter costs messages.
 _QUIET = ("--without-gossip", "--without-mingle", "--without-heartbeat")
 
@@ -34,6 +36,7 @@ def web_command(bind: str) -> Sequence[str]:
         # For a thread that hangs altogether; an upload of 200 MB over a slow line takes as long as it takes.
         *("--timeout", "300", "--graceful-timeout", str(WEB_GRACE_S), "--keep-alive", "75"),
         *("--limit-request-line", str(WEB_REQUEST_LINE_BYTES), "--no-control-socket"),
+        *("--logger-class", "app.api.server_logs.ServerLogs"),
     )
 
 
@@ -54,7 +57,7 @@ def worker_command(settings: Settings, name: str) -> Sequence[str]:
 
 def beat_command(settings: Settings) -> Sequence[str]:
     """Return the command of beat."""
-    return ("-m", "celery", "-A", "workers.celery_app", "beat", "-l", _celery_level(settings))
+    return (*_CELERY, "beat", "-l", _celery_level(settings))
 
 
 def run_by_this_python(arguments: Sequence[str]) -> Sequence[str]:
@@ -68,7 +71,8 @@ def _celery_level(settings: Settings) -> str:
 
 def _worker(queue: str, name: str, settings: Settings, *options: str) -> Sequence[str]:
     return (
-        *("-m", "celery", "-A", "workers.celery_app", "worker"),
+        *_CELERY,
+        "worker",
         *("-Q", queue, *options, "-n", f"{name}@%h", "-l", _celery_level(settings)),
         *_QUIET,
     )

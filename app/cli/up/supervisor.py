@@ -12,6 +12,7 @@ from app.cli.up.run_folder import RunFolder
 KILL_AFTER_S = 8.5
 BROKER_KILL_AFTER_S = 0.8
 _LOOK_EVERY_S = 0.05
+_SAY_AFTER_S = 2.0
 
 log = structlog.get_logger()
 
@@ -51,23 +52,33 @@ class Supervisor:
         """Return a process that has ended at least so many times in a row."""
         return next((child for child in self.children if child.backoff.failures >= failures), None)
 
-    def stop(self, is_impatient: Callable[[float], bool]) -> None:
+    def stop(self, is_impatient: Callable[[float], bool], say: Callable[[str], None] = lambda _: None) -> None:
         """End all processes within 10 s.
 
         Args:
             is_impatient: waits up to the given seconds; True where the rest shall be killed now.
+            say: told which processes are waited for, where that takes more than a moment.
         """
         deadline = time.monotonic() + KILL_AFTER_S
-        self._end([child for child in self.children if not child.spec.is_broker], deadline, is_impatient)
+        self._end([child for child in self.children if not child.spec.is_broker], deadline, is_impatient, say)
         broker_deadline = time.monotonic() + BROKER_KILL_AFTER_S
-        self._end([child for child in self.children if child.spec.is_broker], broker_deadline, is_impatient)
+        self._end([child for child in self.children if child.spec.is_broker], broker_deadline, is_impatient, say)
 
-    def _end(self, children: Iterable[Child], deadline: float, is_impatient: Callable[[float], bool]) -> None:
+    def _end(
+        self,
+        children: Iterable[Child],
+        deadline: float,
+        is_impatient: Callable[[float], bool],
+        say: Callable[[str], None],
+    ) -> None:
         left = [child for child in children if child.is_running]
         for child in left:
             child.terminate()
-        is_late = False
+        is_late, say_at = False, time.monotonic() + _SAY_AFTER_S
         while left:
+            if time.monotonic() >= say_at:
+                say_at = time.monotonic() + _SAY_AFTER_S
+                say(f"Waiting for {_named(left)} to end: calls in flight are finished, or given back, within seconds.")
             is_late = is_late or time.monotonic() >= deadline
             for child in left:
                 if is_late:
@@ -77,3 +88,7 @@ class Supervisor:
                     self._folder.remove_pid(child.spec.name)
             left = [child for child in left if child.is_running]
             is_late = bool(left) and is_impatient(_LOOK_EVERY_S)
+
+
+def _named(children: Iterable[Child]) -> str:
+    return ", ".join(child.spec.name for child in children)

@@ -63,3 +63,31 @@ def test_control_characters_of_a_caller_never_reach_the_log_as_they_are() -> Non
 @pytest.mark.parametrize("text", ["plain", "Grüße, 你好 💩", "a\\b"])
 def test_what_can_be_printed_stays_as_it_is(text: str) -> None:
     assert visible(text) == text
+
+
+LIBRARIES = """
+import logging, warnings
+from app.config import load_settings
+from app.wiring.logs import log_libraries, set_up_logs
+
+set_up_logs(load_settings({}))
+log_libraries(logging.WARNING)
+logging.getLogger("celery.worker").warning("Connection to %s lost", "the broker")
+logging.getLogger("celery.worker").info("not from this level on")
+warnings.warn("superuser")
+try:
+    raise ValueError("two\\nlines")
+except ValueError:
+    logging.getLogger("kombu").exception("failed")
+"""
+
+
+def test_what_libraries_log_is_one_line_each_in_the_format_of_ours() -> None:
+    ended = subprocess.run([sys.executable, "-c", LIBRARIES], capture_output=True, timeout=60, check=True, text=True)
+
+    lines = ended.stderr.splitlines()
+    assert len(lines) == 3
+    assert all(line.startswith("timestamp=") for line in lines)
+    assert 'level=warning event="Connection to the broker lost" logger=celery.worker' in lines[0]
+    assert "UserWarning: superuser" in lines[1]
+    assert "ValueError: two" in lines[2]
