@@ -72,6 +72,10 @@ class _AnyLine(Struct, gc=False):
     body: Raw | UnsetType = UNSET
 
 
+class _NamedLine(Struct, gc=False):
+    custom_id: Raw
+
+
 class RequestLine(Struct):
     """A line that was checked before, as a worker reads it: `body` is the bytes to send."""
 
@@ -95,6 +99,7 @@ _any_line_decoder = msgspec.json.Decoder(_AnyLine)
 _any_body_decoder = msgspec.json.Decoder(_AnyBody)
 _text_decoder = msgspec.json.Decoder(str)
 _grammar_decoder = msgspec.json.Decoder(Raw)
+_named_decoder = msgspec.json.Decoder(_NamedLine)
 _request_decoder = msgspec.json.Decoder(RequestLine)
 
 
@@ -106,6 +111,16 @@ def read_request(data: bytes) -> RequestLine:
         line = _any_line_decoder.decode(hide_surrogates(data))
         custom_id = _text_of(line.custom_id, "custom_id", "custom_id")
         return RequestLine(custom_id, Raw(show_surrogates(bytes(_given(line.body, "body")))))
+
+
+def read_custom_id(data: bytes) -> str | None:
+    """Return the custom_id of any line, good or bad; None where it has none that can be read."""
+    try:
+        line = _named_decoder.decode(hide_surrogates(data) if has_surrogates(data) else data)
+        custom_id = _text_of(line.custom_id, "custom_id", "custom_id")
+    except (msgspec.DecodeError, UnicodeDecodeError, RecursionError, LineInvalid):
+        return None
+    return custom_id if 0 < len(custom_id) <= MAX_CUSTOM_ID_CHARS else None
 
 
 def check_line(data: bytes, endpoint: str) -> CheckedLine:

@@ -1,17 +1,17 @@
 """Finalization: one path to the files for batches that completed, were cancelled or expired."""
 
-from collections.abc import Iterator
+from collections.abc import Iterable, Iterator
 from contextlib import suppress
 
 import structlog
 
 from app.domain import ids, result
 from app.domain.batch import Batch, Usage
-from app.domain.errors import StateConflict, StorageFull, Unavailable
+from app.domain.errors import BlobMissing, StateConflict, StorageFull, Unavailable
 from app.domain.file import PURPOSE_BATCH_OUTPUT, File
 from app.domain.limits import MAX_FILE_LIFETIME_S
-from app.domain.line import read_request
-from app.domain.plan import ENTRY_BYTES, input_order, unpack_entries
+from app.domain.plan import ENTRY_BYTES, input_order
+from app.services.never_ran import NeverRan, lines_without_plan
 from app.services.ports import BatchStore, Blobs, BlobWriter, Clock, Queue, ResultStore, Written
 
 log = structlog.get_logger()
@@ -51,7 +51,7 @@ class FinalizationService:
         files = _Files(self._blobs, batch, token)
         lease = _Lease(self._batches, batch_id, token, self._clock)
         try:
-            usage = self._write(batch, files, lease)
+            written = self._write(batch, files, lease)
             output, errors = files.commit(self._clock.now(), lease)
         except BaseException as fault:
             files.discard()
@@ -59,7 +59,9 @@ class FinalizationService:
                 self._excuse(batch_id, token)
             raise
         try:
-            ended = self._batches.finish(batch_id, Written(output, errors, usage), token, self._clock.now())
+            ended = self._batches.finish(
+                batch_id, written._replace(output=output, errors=errors), token, self._clock.now()
+            )
         except StateConflict:
             files.discard()
             return False
@@ -79,41 +81,40 @@ class FinalizationService:
         except (StorageFull, Unavailable):
             log.warning("batch.try_not_excused", batch_id=batch_id, exc_info=True)
 
-    def _write(self, batch: Batch, files: "_Files", lease: "_Lease") -> Usage:
-        usage = Usage()
-        for ok, payload, line_usage in self._lines(batch):
+    def _write(self, batch: Batch, files: "_Files", lease: "_Lease") -> Written:
+        usage, total = Usage(), 0
+        for ok, payload, line_usage in self._lines(batch, lease):
             files.add(ok, payload)
+            total += 1
             if line_usage != result.NO_USAGE:
                 usage += line_usage
             # A look at the clock for each line: a few hundred of the largest may take longer than the lease.
             lease.renew_if_due()
-        return usage
+        return Written(None, None, usage, total if batch.plan_blob is None else None)
 
-    def _lines(self, batch: Batch) -> Iterator[tuple[bool, bytes, Usage]]:
+    def _lines(self, batch: Batch, lease: "_Lease") -> Iterator[tuple[bool, bytes, Usage]]:
         """Yield ok, payload and usage of each line of the batch, in the order of the caller's file."""
-        if batch.plan_blob is None or batch.input_blob is None:
-            # It was never validated, so no line ran.
+        if batch.input_blob is None:
+            return
+        if batch.plan_blob is None:
+            with suppress(BlobMissing):
+                for payload in lines_without_plan(batch, lease.held(self._blobs.stream(batch.input_blob))):
+                    yield False, payload, result.NO_USAGE
             return
         # 1.6 MB at most, and the only thing of a batch that is held whole.
         plan = self._blobs.read(batch.plan_blob, 0, batch.total * ENTRY_BYTES)
         order = input_order(plan)
         results = self._results.read(batch.id) if order is None else self._results.read_in(batch.id, order)
         positions = iter(range(batch.total) if order is None else order)
+        never_ran = NeverRan(self._blobs, batch, batch.input_blob, plan)
         for position, ok, payload, usage in results:
             for due in positions:
                 if due == position:
                     break
-                yield self._never_ran(batch, batch.input_blob, plan, due)
+                yield False, never_ran.payload(due), result.NO_USAGE
             yield ok, payload, usage
         for due in positions:
-            yield self._never_ran(batch, batch.input_blob, plan, due)
-
-    def _never_ran(self, batch: Batch, input_blob: str, plan: bytes, position: int) -> tuple[bool, bytes, Usage]:
-        (entry,) = unpack_entries(plan[position * ENTRY_BYTES : (position + 1) * ENTRY_BYTES])
-        line = self._blobs.read(input_blob, entry.offset, entry.length)
-        code, message = result.never_ran(batch.status)
-        payload = result.unanswered(batch.id, position, read_request(line).custom_id, code, message)
-        return False, payload, result.NO_USAGE
+            yield False, never_ran.payload(due), result.NO_USAGE
 
 
 class _Lease:
@@ -125,6 +126,12 @@ class _Lease:
         self._token = token
         self._clock = clock
         self._renew_at = clock.now() + _RENEW_S
+
+    def held(self, pieces: Iterable[bytes]) -> Iterator[bytes]:
+        """Pass pieces on, and renew the lease on the way."""
+        for piece in pieces:
+            yield piece
+            self.renew_if_due()
 
     def renew_if_due(self) -> None:
         if self._clock.now() >= self._renew_at:

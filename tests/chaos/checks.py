@@ -43,10 +43,6 @@ def _check_batch(scene: Scene, batch: Submitted) -> list[str]:
     if batch.status not in batch.may_end:
         told = {key: batch.seen.get(key) for key in ("errors", "request_counts")}
         return [f"ended {batch.status}, not {sorted(batch.may_end)}: {told}"]
-    if batch.status in _NEVER_RAN and batch.seen.get("in_progress_at") is None:
-        # It ended before its lines were known: it says so by a total of 0, and has no files.
-        counts = batch.seen["request_counts"]
-        return [f"ended before it was validated with counts {counts}"] if any(counts.values()) else []
     output = _read(scene, batch.seen.get("output_file_id"))
     errors = _read(scene, batch.seen.get("error_file_id"))
     found = []

@@ -208,6 +208,17 @@ def test_finishing_adds_the_files_and_the_usage(stores: Stores) -> None:
     assert stores.files.get("tenant", "file-out", NOW) == output
 
 
+def test_finishing_a_batch_that_was_never_validated_sets_its_total(stores: Stores) -> None:
+    stores.add_batch("batch_1")
+    stores.batches.advance("batch_1", Event.CANCEL_REQUESTED, NOW)
+    stores.batches.lease("batch_1", "mine", NOW, 60)
+    stores.batches.seal("batch_1", "mine", NOW)
+
+    batch = stores.batches.finish("batch_1", Written(None, None, Usage(), 7), "mine", NOW + 3)
+
+    assert (batch.status, batch.total, batch.completed, batch.failed) == (Status.CANCELLED, 7, 0, 0)
+
+
 def test_finishing_with_a_lost_lease_changes_nothing(stores: Stores) -> None:
     stores.add_recorded()
     stores.batches.lease("batch_1", "mine", NOW, 60)

@@ -124,6 +124,7 @@ class MemoryBatchStore:
             row.batch = replace(
                 row.batch,
                 usage=written.usage,
+                total=row.batch.total if written.total is None else written.total,
                 output_file_id=written.output.id if written.output else None,
                 error_file_id=written.errors.id if written.errors else None,
             )

@@ -78,6 +78,8 @@ class SqlBatchStore:
 
     def finish(self, batch_id: str, written: Written, token: str, now: float) -> Batch:
         values = asdict(written.usage)
+        if written.total is not None:
+            values["total"] = written.total
         with writing(self._engine) as connection:
             if written.output is not None:
                 add_file(connection, written.output)

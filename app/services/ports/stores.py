@@ -86,6 +86,8 @@ class Written(NamedTuple):
     output: File | None
     errors: File | None
     usage: Usage
+    # The lines of a batch that ended before it was validated; None where its plan has told how many there are.
+    total: int | None = None
 
 
 class BatchStore(Protocol):

@@ -101,16 +101,6 @@ def test_lines_that_never_ran_are_errors_in_their_place(
     assert (batch.completed, batch.failed) == (2, 1)
 
 
-def test_a_batch_that_was_never_validated_ends_without_files(house: PipelineHouse) -> None:
-    house.add_running()
-    house.alter(status=Status.CANCELLING, total=0, plan_blob=None)
-
-    house.finalization.finalize("batch_1")
-
-    batch = house.batch()
-    assert (batch.status, batch.output_file_id, batch.error_file_id) == (Status.CANCELLED, None, None)
-
-
 def test_what_only_the_running_batch_needed_is_deleted(house: PipelineHouse) -> None:
     house.add_running(total=1)
     house.record(0)

@@ -1,0 +1,57 @@
+"""The lines of a batch that ended before they ran, read from its input in long ranges."""
+
+from collections.abc import Iterable, Iterator
+
+from app.domain import result
+from app.domain.batch import Batch
+from app.domain.limits import MAX_LINES, MIB
+from app.domain.line import read_custom_id, read_request
+from app.domain.plan import ENTRY_BYTES, unpack_entries
+from app.domain.source_lines import read_lines
+from app.services.ports import Blobs
+
+# What is read at once; a line that is longer is read by itself.
+_WINDOW_BYTES = MIB
+
+
+class NeverRan:
+    """Makes the error lines of the lines of a plan that have no result, asked for in the order of the file."""
+
+    def __init__(self, blobs: Blobs, batch: Batch, input_blob: str, plan: bytes) -> None:
+        self._blobs = blobs
+        self._batch = batch
+        self._input_blob = input_blob
+        self._plan = plan
+        self._fault = result.never_ran(batch.status)
+        # The part of the input that was read last: in the order of the file the next line is in it or behind it.
+        self._window = b""
+        self._begins_at = 0
+
+    def payload(self, position: int) -> bytes:
+        """Return the error line of a position of the plan."""
+        (entry,) = unpack_entries(self._plan[position * ENTRY_BYTES : (position + 1) * ENTRY_BYTES])
+        custom_id = read_request(self._read(entry.offset, entry.length)).custom_id
+        return result.unanswered(self._batch.id, position, custom_id, *self._fault)
+
+    def _read(self, offset: int, length: int) -> bytes:
+        start = offset - self._begins_at
+        if start < 0 or start + length > len(self._window):
+            self._window = self._blobs.read(self._input_blob, offset, max(length, _WINDOW_BYTES))
+            self._begins_at, start = offset, 0
+        return self._window[start : start + length]
+
+
+def lines_without_plan(batch: Batch, pieces: Iterable[bytes]) -> Iterator[bytes]:
+    """Yield an error line for each line of an input that names itself, of a batch that ended before it was validated.
+
+    Lines without a custom_id that can be read are left out, as are those past the most that a batch may have.
+    """
+    fault = result.never_ran(batch.status)
+    position = 0
+    for line in read_lines(pieces):
+        custom_id = None if line.data is None else read_custom_id(line.data)
+        if custom_id is not None:
+            yield result.unanswered(batch.id, position, custom_id, *fault)
+            position += 1
+            if position == MAX_LINES:
+                return
