@@ -1,5 +1,7 @@
 """The tasks of a process of files: validation and finalizing, a few lines each over a service."""
 
+from collections.abc import Callable
+
 import structlog
 from celery.worker import state
 
@@ -7,16 +9,13 @@ from app.adapters.queue import FINALIZE, VALIDATE
 from app.domain.errors import Unavailable
 from workers.celery_app import app
 from workers.control_tasks import control
-from workers.validation_turns import ValidationTurns
+from workers.file_turns import FileTurns, Task, Turn
 
 log = structlog.get_logger()
 
-# Each is a core's work for the seconds that a large file takes. More at once would end no sooner.
-_VALIDATIONS_AT_ONCE = 4
 
-
-def _validate(batch_id: str) -> None:
-    if not control().validation.validate(batch_id):
+def _validate(batch_id: str, rest: Callable[[], None]) -> None:
+    if not control().validation.validate(batch_id, rest):
         return
     try:
         # The process of ticks hands lines out: a refill in this one, slow as it may be, would hold the others up.
@@ -26,16 +25,25 @@ def _validate(batch_id: str) -> None:
         log.warning("refill.not_asked", batch_id=batch_id, exc_info=True)
 
 
-_turns = ValidationTurns(_validate, _VALIDATIONS_AT_ONCE, is_ending=lambda: state.should_stop is not None)
+_turns = FileTurns(
+    {
+        VALIDATE: Task(lambda batch_id: control().validation.work(batch_id), _validate),
+        FINALIZE: Task(
+            lambda batch_id: control().finalization.work(batch_id),
+            lambda batch_id, rest: control().finalization.finalize(batch_id, rest),
+        ),
+    },
+    is_ending=lambda: state.should_stop is not None,
+)
 
 
 @app.task(name=VALIDATE)
 def validate(batch_id: str) -> None:
     """Check a batch's input and let it run, at once or when others are done."""
-    _turns.take(batch_id)
+    _turns.take(Turn(VALIDATE, batch_id))
 
 
 @app.task(name=FINALIZE)
 def finalize(batch_id: str) -> None:
     """Write the files of a batch whose lines have all returned: the callback of its chord."""
-    control().finalization.finalize(batch_id)
+    _turns.take(Turn(FINALIZE, batch_id))

@@ -12,7 +12,7 @@ _OTHERS = bytes(byte for byte in range(256) if byte not in _MARKS)
 # An opening bracket becomes the digit 1 and a closing one the digit 0: eight brackets are one byte of a number.
 _AS_DIGITS = bytes.maketrans(b"[{]}", b"1100")
 _BRACKETS_PER_BYTE = 8
-# Marks looked at together: few enough to be in the processor's cache, and to be held in pieces.
+# Marks looked at together: few enough for the processor's cache, and for other threads not to wait for long.
 _MARKS_AT_ONCE = 64 * 1024
 
 
@@ -61,7 +61,12 @@ def _outside_strings(marks: bytes) -> bytes:
 
 
 def _deepest(digits: bytes) -> int:
-    count = -(-len(digits) // _BRACKETS_PER_BYTE)
-    packed = int(digits.ljust(count * _BRACKETS_PER_BYTE, b"0") or b"0", 2).to_bytes(count, "big")
-    depths = accumulate(memoryview(packed.translate(_CHANGES)).cast("b"), initial=0)
-    return max(map(add, depths, packed.translate(_PEAKS)), default=0)
+    depth = deepest = 0
+    for start in range(0, len(digits), _MARKS_AT_ONCE):
+        some = digits[start : start + _MARKS_AT_ONCE]
+        count = -(-len(some) // _BRACKETS_PER_BYTE)
+        packed = int(some.ljust(count * _BRACKETS_PER_BYTE, b"0"), 2).to_bytes(count, "big")
+        depths = list(accumulate(memoryview(packed.translate(_CHANGES)).cast("b"), initial=depth))
+        deepest = max(deepest, *map(add, depths, packed.translate(_PEAKS)))
+        depth = depths[-1]
+    return deepest

@@ -1,6 +1,6 @@
 """Finalization: one path to the files for batches that completed, were cancelled or expired."""
 
-from collections.abc import Iterable, Iterator
+from collections.abc import Callable, Iterable, Iterator
 from contextlib import suppress
 
 import structlog
@@ -9,7 +9,9 @@ from app.domain import ids, result
 from app.domain.batch import Batch, Usage
 from app.domain.errors import BlobMissing, StateConflict, StorageFull, Unavailable
 from app.domain.file import PURPOSE_BATCH_OUTPUT, File
-from app.domain.limits import MAX_FILE_LIFETIME_S
+from app.domain.file_work import Work
+from app.domain.lifecycle import ACTIVE, Status
+from app.domain.limits import MAX_FILE_LIFETIME_S, MIB
 from app.domain.plan import ENTRY_BYTES, input_order
 from app.services.never_ran import NeverRan, lines_without_plan
 from app.services.ports import BatchStore, Blobs, BlobWriter, Clock, Queue, ResultStore, Written
@@ -20,6 +22,8 @@ log = structlog.get_logger()
 # this long.
 _LEASE_S = 30.0
 _RENEW_S = 5.0
+# A usual answer with what is around it: the database would have to read all results to know how large they are.
+_BYTES_PER_LINE = 4 * 1024
 # Lines are handed to the blob in pieces of about this size.
 _PIECE_BYTES = 256 * 1024
 
@@ -34,11 +38,26 @@ class FinalizationService:
         self._queue = queue
         self._clock = clock
 
-    def finalize(self, batch_id: str) -> bool:
+    def work(self, batch_id: str) -> Work | None:
+        """Return what there is to be read for the files of a batch; None where it has ended or is validated."""
+        batch = self._batches.find(batch_id)
+        if batch is None or batch.status not in ACTIVE - {Status.VALIDATING}:
+            return None
+        size = batch.total * _BYTES_PER_LINE
+        if batch.plan_blob is None and batch.input_blob is not None:
+            with suppress(BlobMissing):
+                size = self._blobs.size(batch.input_blob)
+        return Work(batch.tenant_id, size)
+
+    def finalize(self, batch_id: str, rest: Callable[[], None] = lambda: None) -> bool:
         """Seal the batch, write its files, end it; False where there is nothing to do or somebody else is at it.
 
         Safe to call at any time and by anyone. When it fails, the lease is left to run out, which is the pause
         before upkeep has it tried again.
+
+        Args:
+            batch_id: the batch.
+            rest: called after each MiB or so, to let others go on.
         """
         token = ids.new_token()
         if not self._batches.lease(batch_id, token, self._clock.now(), _LEASE_S):
@@ -49,9 +68,9 @@ class FinalizationService:
             self._batches.release(batch_id, token)
             return False
         files = _Files(self._blobs, batch, token)
-        lease = _Lease(self._batches, batch_id, token, self._clock)
+        lease = _Lease(self._batches, batch_id, token, self._clock, rest)
         try:
-            written = self._write(batch, files, lease)
+            written = self._write(batch, files, lease, rest)
             output, errors = files.commit(self._clock.now(), lease)
         except BaseException as fault:
             files.discard()
@@ -81,11 +100,15 @@ class FinalizationService:
         except (StorageFull, Unavailable):
             log.warning("batch.try_not_excused", batch_id=batch_id, exc_info=True)
 
-    def _write(self, batch: Batch, files: "_Files", lease: "_Lease") -> Written:
-        usage, total = Usage(), 0
+    def _write(self, batch: Batch, files: "_Files", lease: "_Lease", rest: Callable[[], None]) -> Written:
+        usage, total, unrested = Usage(), 0, 0
         for ok, payload, line_usage in self._lines(batch, lease):
             files.add(ok, payload)
             total += 1
+            unrested += len(payload)
+            if unrested >= MIB:
+                rest()
+                unrested = 0
             if line_usage != result.NO_USAGE:
                 usage += line_usage
             # A look at the clock for each line: a few hundred of the largest may take longer than the lease.
@@ -120,7 +143,8 @@ class FinalizationService:
 class _Lease:
     """The lease to finalize a batch; each renewal raises StateConflict where another has it by now."""
 
-    def __init__(self, batches: BatchStore, batch_id: str, token: str, clock: Clock) -> None:
+    def __init__(self, batches: BatchStore, batch_id: str, token: str, clock: Clock, rest: Callable[[], None]) -> None:
+        self._rest = rest
         self._batches = batches
         self._batch_id = batch_id
         self._token = token
@@ -131,6 +155,7 @@ class _Lease:
         """Pass pieces on, and renew the lease on the way."""
         for piece in pieces:
             yield piece
+            self._rest()
             self.renew_if_due()
 
     def renew_if_due(self) -> None:

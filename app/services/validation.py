@@ -5,11 +5,13 @@ bytes. What depends on settings, which is where each model's lines go, is looked
 """
 
 from collections.abc import Callable, Iterable, Iterator
+from contextlib import suppress
 
 import structlog
 
 from app.domain.batch import Batch, LineError, cut_into_sections, input_missing
 from app.domain.errors import BlobMissing, StateConflict
+from app.domain.file_work import Work
 from app.domain.ids import new_token
 from app.domain.lifecycle import Status
 from app.domain.limits import MAX_LINE_ERRORS
@@ -67,10 +69,25 @@ class ValidationService:
         self._groups_at_once = groups_at_once
         self._verdicts = Verdicts(blobs)
 
-    def validate(self, batch_id: str) -> bool:
+    def work(self, batch_id: str) -> Work | None:
+        """Return what there is to be read for a batch; None where it does not wait for validation."""
+        batch = self._batches.find(batch_id)
+        if batch is None or batch.status is not Status.VALIDATING:
+            return None
+        size = 0
+        if batch.input_blob is not None:
+            with suppress(BlobMissing):
+                size = self._blobs.size(batch.input_blob)
+        return Work(batch.tenant_id, size, batch.input_blob)
+
+    def validate(self, batch_id: str, rest: Callable[[], None] = lambda: None) -> bool:
         """Accept or reject a batch; return whether it was accepted by this call.
 
         Safe to call twice and at once: one call holds the lease, and a batch that left validating is let be.
+
+        Args:
+            batch_id: the batch.
+            rest: called after each MiB of the input, to let others go on.
 
         Raises:
             StorageFull: there is no room for the plan; the batch stays as it is, to be tried again.
@@ -79,16 +96,16 @@ class ValidationService:
         token = new_token()
         if batch is None or batch.status is not Status.VALIDATING or not self._lease(batch_id, token):
             return False
-        is_accepted = self._validate(batch, token)
+        is_accepted = self._validate(batch, token, rest)
         # Where that raised, the lease is left to run out: the pause before upkeep has it tried again.
         self._batches.release(batch_id, token)
         return is_accepted
 
-    def _validate(self, batch: Batch, token: str) -> bool:
+    def _validate(self, batch: Batch, token: str, rest: Callable[[], None]) -> bool:
         plan_blob = f"plans/{batch.id}-{token}"
         plan = self._blobs.create(plan_blob)
         try:
-            structure = self._structure_of(batch, token)
+            structure = self._structure_of(batch, token, rest)
             routed = None if structure is None else _Routed(structure, batch.endpoint, self._route)
             errors = [input_missing(batch)] if routed is None else routed.errors()
             if structure is None or routed is None or errors:
@@ -124,7 +141,7 @@ class ValidationService:
             yield put_alike_together(piece, self._groups_at_once) if self._groups_at_once else bytes(piece)
             start = end
 
-    def _structure_of(self, batch: Batch, token: str) -> Structure | None:
+    def _structure_of(self, batch: Batch, token: str, rest: Callable[[], None]) -> Structure | None:
         """Return what the batch's file is made of; None where its bytes are gone."""
         # The batch has its bytes from its creation on, whatever becomes of the file.
         if batch.input_blob is None:
@@ -133,18 +150,19 @@ class ValidationService:
             known = self._verdicts.find(batch.input_blob, batch.endpoint)
             if known is not None:
                 return known
-            pieces = _Counted(self._held(self._blobs.stream(batch.input_blob), batch.id, token))
+            pieces = _Counted(self._held(self._blobs.stream(batch.input_blob), batch.id, token, rest))
             structure = read_structure(read_lines(pieces), batch.endpoint)
         except BlobMissing:
             return None
         self._verdicts.keep(batch.input_blob, batch.endpoint, structure, pieces.bytes)
         return structure
 
-    def _held(self, pieces: Iterable[bytes], batch_id: str, token: str) -> Iterator[bytes]:
+    def _held(self, pieces: Iterable[bytes], batch_id: str, token: str, rest: Callable[[], None]) -> Iterator[bytes]:
         """Pass pieces on and renew the lease on the way; StateConflict where it is lost."""
         renew_at = self._clock.now() + _RENEW_AFTER_S
         for piece in pieces:
             yield piece
+            rest()
             if self._clock.now() >= renew_at:
                 if not self._lease(batch_id, token):
                     raise StateConflict(f"Another process validates {batch_id} by now.")
