@@ -44,9 +44,9 @@ class RosterRead:
 class StoreReads:
     """What control reads again and again, and how large rows are, in one database."""
 
-    # `undispatched(200)` and `running_totals()` with 200 batches running: part of each refill.
+    # `undispatched(200)` and `outstanding_totals()` with 200 batches running: part of each refill.
     running_s: float
-    # `counts_by_task` of a batch with all its lines recorded: part of each repair, for each running batch.
+    # `count` over a batch with all its lines recorded: what repair counts of it in all its life.
     counts_s: float
     counts_rows: int
     row_bytes: float
@@ -77,11 +77,8 @@ def read_stores(url: str, *, batches: int, rows: int) -> StoreReads:
     for first in range(0, rows, _RECORD_ROWS):
         results.record([_result("batch_0", position) for position in range(first, min(first + _RECORD_ROWS, rows))])
     row_bytes = (_database_bytes(engine) - empty) / rows
-    running_s = _seconds(lambda: (store.undispatched(batches), store.running_totals()))
-    batch = store.find("batch_0")
-    if batch is None:
-        raise RuntimeError("The batch that was added is not there.")
-    counts_s = _seconds(lambda: results.counts_by_task(batch))
+    running_s = _seconds(lambda: (store.undispatched(batches), store.outstanding_totals()))
+    counts_s = _seconds(lambda: results.count("batch_0", 0, rows))
     engine.dispose()
     return StoreReads(running_s, counts_s, rows, row_bytes)
 

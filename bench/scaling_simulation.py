@@ -134,7 +134,7 @@ class Simulation:
         return samples
 
     def _running(self) -> list[Batch]:
-        return self._batches.active(1_000, {Status.IN_PROGRESS})
+        return [row.batch for row in self._db.active_batches() if row.batch.status is Status.IN_PROGRESS]
 
     def _at(self, when: float, do: Callable[[], None]) -> None:
         heapq.heappush(self._events, (when, next(self._order), do))

@@ -233,6 +233,8 @@ class LineProcess:
             outstanding[part.upstream] += part.lines_outstanding
         with_more = {part.upstream for part in progress if not part.is_dispatched_whole}
         is_due = any(is_refill_due(outstanding[name], self._heartbeat.windows.get(name, 0)) for name in with_more)
+        # Small batches are handed out whole: what follows one is of another, of which this process may know nothing.
+        is_due = is_due or any(part.is_recorded_whole for part in progress)
         if is_due and self._lines.roster.is_first("refill", _REFILL_EVERY_S):
             self._lines.queue.refill()
 

@@ -1,6 +1,6 @@
 """Who is alive, in Redis: everything here may be lost at any moment and is written anew within a second."""
 
-from collections.abc import Iterator, Sequence
+from collections.abc import Collection, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from typing import Any, cast
 
@@ -15,6 +15,8 @@ _LOSSES = f"{_PREFIX}:losses"
 _LOSSES_LIFETIME_S = 3_600
 # Longer than the time between two looks for lost tasks, and short enough that a look long ago counts for nothing.
 _MISSING_LIFETIME_S = 15
+# One command for this many keys: others wait for it.
+_KEYS_AT_ONCE = 1_000
 
 # Deletes the lock only for the one who holds it.
 _UNLOCK = "if redis.call('get', KEYS[1]) == ARGV[1] then return redis.call('del', KEYS[1]) end return 0"
@@ -68,20 +70,28 @@ class RedisRoster:
     def forget_losses(self, batch_id: str) -> None:
         self._redis.delete(f"{_LOSSES}:{batch_id}")
 
-    def lost_tasks(self, batch_id: str, missing: Sequence[int], after_s: float) -> set[int]:
-        key = f"{_PREFIX}:missing:{batch_id}"
-        if not missing:
-            self._redis.delete(key)
-            return set()
+    def lost_tasks(self, missing: Mapping[str, Collection[int]], after_s: float) -> dict[str, list[int]]:
+        keys = {batch_id: f"{_PREFIX}:missing:{batch_id}" for batch_id in missing}
+        whole = [keys[batch_id] for batch_id, numbers in missing.items() if not numbers]
+        lacking = {batch_id: numbers for batch_id, numbers in missing.items() if numbers}
+        for start in range(0, len(whole), _KEYS_AT_ONCE):
+            self._redis.delete(*whole[start : start + _KEYS_AT_ONCE])
+        if not lacking:
+            return {}
         seconds, microseconds = self._redis.time()
         now = seconds + microseconds / 1_000_000
-        before = cast("bytes | None", self._redis.get(key))
-        known = msgspec.json.decode(before, type=dict[int, float]) if before else {}
-        # A clock that was set back would have them seen in the future, and never lost.
-        since = {number: min(known.get(number, now), now) for number in missing}
-        lost = {number for number, seen_at in since.items() if now - seen_at >= after_s}
-        waiting = {number: seen_at for number, seen_at in since.items() if number not in lost}
-        self._redis.set(key, msgspec.json.encode(waiting), ex=_MISSING_LIFETIME_S)
+        before = self._redis.mget([keys[batch_id] for batch_id in lacking])
+        lost: dict[str, list[int]] = {}
+        with self._redis.pipeline(transaction=False) as pipe:
+            for (batch_id, numbers), seen in zip(lacking.items(), before, strict=True):
+                known = msgspec.json.decode(seen, type=dict[int, float]) if seen else {}
+                # A clock that was set back would have them seen in the future, and never lost.
+                since = {number: min(known.get(number, now), now) for number in numbers}
+                if late := sorted(number for number, seen_at in since.items() if now - seen_at >= after_s):
+                    lost[batch_id] = late
+                waiting = {number: seen_at for number, seen_at in since.items() if now - seen_at < after_s}
+                pipe.set(keys[batch_id], msgspec.json.encode(waiting), ex=_MISSING_LIFETIME_S)
+            pipe.execute()
         return lost
 
     @contextmanager

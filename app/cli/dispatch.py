@@ -239,8 +239,9 @@ def _print_lane(console: Console, explained: dict[str, Any]) -> None:
     listed = len(explained["batches"])
     others = sum(row["running_batches"] for row in explained["tenants"]) - listed
     if others:
-        beyond = f", or {listed} have nearer deadlines" if listed >= MOST_BATCHES else ""
-        console.print(f"\n{others:,} more of which all lines are handed out{beyond}")
+        console.print(f"\n{others:,} more that have lines outstanding")
+    if listed >= MOST_BATCHES:
+        console.print(f"\nMore than {MOST_BATCHES} batches have lines to hand out: these are looked at now")
 
 
 def _bounds(bound_by: list[str]) -> str:

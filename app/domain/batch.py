@@ -158,6 +158,27 @@ class Batch:
         return max(self.lines_dispatched - self.recorded, 0)
 
 
+class InFlight(NamedTuple):
+    """What repair has to know of a batch that has lines outstanding."""
+
+    id: str
+    lines_per_task: int
+    # Its tasks by upstream, in the order of the plan.
+    sections: tuple[Section, ...]
+    # Lines that have a result.
+    recorded: int
+
+    @property
+    def tasks(self) -> int:
+        """Celery tasks that the whole batch is cut into."""
+        return self.sections[-1].end_task
+
+    def lines_of(self, task: int) -> range:
+        """Return the positions of a task's lines."""
+        section = next(section for section in self.sections if task < section.end_task)
+        return range(section.line_at(task, self.lines_per_task), section.line_at(task + 1, self.lines_per_task))
+
+
 def cut_into_sections(lines: Sequence[tuple[str, int]], per_task: int) -> tuple[Section, ...]:
     """Return the sections of a plan that has so many lines for each of these upstreams, in this order."""
     sections: list[Section] = []
@@ -175,7 +196,7 @@ def waiting_for(sections: Iterable[Section]) -> str:
 
 
 class RunningTotal(NamedTuple):
-    """Batches in progress together: how many, and their lines that are outstanding."""
+    """Batches with lines outstanding together: how many, and these lines."""
 
     batches: int = 0
     lines_outstanding: int = 0

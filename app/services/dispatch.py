@@ -8,7 +8,7 @@ from typing import NamedTuple
 import structlog
 
 from app.domain import fairness
-from app.domain.batch import Batch
+from app.domain.batch import Batch, InFlight
 from app.domain.errors import StorageFull, Unavailable
 from app.domain.fairness import Weights
 from app.domain.lifecycle import Status
@@ -163,7 +163,7 @@ def is_refill_due(outstanding: int, window: int) -> bool:
     return fairness.is_due(outstanding, window)
 
 
-def line_tasks(batch: Batch, numbers: Iterable[int]) -> list[LineTask]:
+def line_tasks(batch: Batch | InFlight, numbers: Iterable[int]) -> list[LineTask]:
     """Return the tasks with these numbers."""
     sections, per_task = batch.sections, batch.lines_per_task
     tasks = []

@@ -5,7 +5,6 @@ from typing import NamedTuple
 
 from app.domain.batch import Batch, RunningTotal, Section
 from app.domain.fairness import RunningBatch, Sharing, Weights, Window
-from app.domain.lifecycle import Status
 from app.domain.stranded import Stranded, find_stranded
 from app.domain.upstream import DEFAULT_UPSTREAM
 from app.services.ports import BatchStore, Clock, LaneState, Roster, WorkerState
@@ -25,10 +24,8 @@ _NEW_S = 2.0
 _MAX_WINDOW = 20_000
 # Before a worker reports, a first helping waits for it.
 _WINDOW_WITHOUT_WORKERS = 256
-# Of more batches that have lines left to send, these get some: of each tenant those with the nearest deadlines.
+# Of more batches that have lines left to send so many are looked at, and some more that are new.
 MOST_BATCHES = 200
-# More than run.
-ALL_BATCHES = 1_000_000
 
 
 class LaneLook(NamedTuple):
@@ -69,13 +66,13 @@ class SharingService:
     def look(self) -> Look:
         """Return how the windows are shared out now."""
         batches = self._batches.undispatched(MOST_BATCHES)
-        others = _others(self._batches.running_totals(), batches)
+        others = _others(self._batches.outstanding_totals(), batches)
         workers, now = self._roster.workers(), self._clock.now()
         return Look(now, batches, [self._look_at(name, batches, others, workers, now) for name in self._upstreams])
 
     def stranded(self) -> list[Stranded]:
         """Return what waits for upstreams that are not configured."""
-        return find_stranded(self._batches.active(ALL_BATCHES, {Status.IN_PROGRESS}), self._upstreams)
+        return find_stranded(self._batches.bound_elsewhere(self._upstreams), self._upstreams)
 
     def _look_at(
         self,
@@ -145,9 +142,9 @@ def _others(totals: dict[tuple[str, str], RunningTotal], batches: list[Batch]) -
         for section in batch.sections:
             key = (section.upstream, batch.tenant_id)
             count, lines = others.get(key, RunningTotal())
-            # Results that were recorded between the two reads are in one of them only.
-            lines -= section.outstanding(batch.lines_per_task)
-            others[key] = RunningTotal(max(count - 1, 0), max(lines, 0))
+            if outstanding := section.outstanding(batch.lines_per_task):
+                # Results that were recorded between the two reads are in one of them only.
+                others[key] = RunningTotal(max(count - 1, 0), max(lines - outstanding, 0))
     return others
 
 

@@ -1,9 +1,11 @@
 """What the processes of ticks and of files work with."""
 
 from dataclasses import dataclass
+from functools import partial
 
 from celery import Celery
 
+from app.adapters.db.write_ahead_log import shorten_log
 from app.adapters.queue import CeleryQueue
 from app.adapters.roster import RedisRoster
 from app.config import Settings
@@ -64,5 +66,6 @@ def build_control(settings: Settings, celery: Celery) -> Control:
             cancel_grace_s=settings.cancel_grace_s,
             finalize_max_tries=settings.finalize_max_tries,
             upstreams=upstreams,
+            shorten_log=partial(shorten_log, stores.engine),
         ),
     )

@@ -109,7 +109,7 @@ GUARDS = (
     ),
     Guard(
         "repair looks first which lines have a result",
-        "app/services/upkeep.py",
+        "app/services/repair.py",
         "(again, Delivery.AGAIN)",
         "(again, Delivery.FIRST)",
         "tests/unit/services/test_upkeep.py::test_what_a_dead_worker_held_is_lost",

@@ -5,7 +5,7 @@ from typing import Any
 
 import pytest
 
-from app.domain.batch import LineError, RunningTotal, Usage
+from app.domain.batch import InFlight, LineError, RunningTotal, Section, Usage
 from app.domain.errors import NotFound, StateConflict
 from app.domain.file import File
 from app.domain.lifecycle import TRANSITIONS, Event, Status, stamps
@@ -126,14 +126,31 @@ def test_nothing_is_sent_unless_in_progress(stores: Stores, status: Status) -> N
     assert stores.batches.move_cursor("batch_unknown", 0, 1) is False
 
 
-def test_active_batches_come_by_deadline_without_the_ended(stores: Stores) -> None:
-    stores.add_batch("batch_late", expires_at=NOW + 30)
-    stores.add_batch("batch_soon", expires_at=NOW + 10)
-    stores.add_running("batch_next", expires_at=NOW + 20)
-    stores.add_in(Status.FAILED, "batch_ended")
+def test_active_batches_are_all_that_have_not_ended(stores: Stores) -> None:
+    for status in Status:
+        stores.add_in(status, f"batch_{status}")
+    stores.add_running("batch_unsent")
 
-    assert [batch.id for batch in stores.batches.active(10)] == ["batch_soon", "batch_next", "batch_late"]
-    assert [batch.id for batch in stores.batches.active(1)] == ["batch_soon"]
+    assert stores.batches.active_ids() == {
+        f"batch_{name}" for name in ("validating", "in_progress", "finalizing", "cancelling", "expiring", "unsent")
+    }
+
+
+def test_expired_are_those_past_their_window_that_it_ends_by_deadline(stores: Stores) -> None:
+    for number, status in enumerate(Status):
+        stores.add_in(status, f"batch_{status}")
+        stores.add_running(f"batch_over_{number}", expires_at=NOW + 20 - number)
+    stores.add_batch("batch_waits", expires_at=NOW + 21)
+    stores.add_batch("batch_over", expires_at=NOW + 20.5)
+    add_sent(stores, "batch_sent", 2, expires_at=NOW + 1)
+    add_sent(stores, "batch_recorded", 2, recorded=3, expires_at=NOW + 2)
+
+    found = [batch.id for batch in stores.batches.expired(NOW + 20.5, 100)]
+
+    running = [f"batch_over_{number}" for number in reversed(range(len(Status)))]
+    assert found == ["batch_sent", "batch_recorded", *running, "batch_over"]
+    assert [batch.id for batch in stores.batches.expired(NOW + 20.5, 2)] == found[:2]
+    assert stores.batches.expired(NOW, 2) == []
 
 
 def add_sent(stores: Stores, batch_id: str, tasks: int, recorded: int = 0, **fields: object) -> None:
@@ -156,31 +173,33 @@ def test_batches_with_lines_to_send_come_by_deadline_without_those_sent_whole(st
     assert [batch.id for batch in stores.batches.undispatched(1)] == ["batch_unsent"]
 
 
-def test_batches_with_lines_outstanding_come_by_deadline_and_go_on_after_one(stores: Stores) -> None:
+def test_in_flight_are_the_batches_with_lines_outstanding_by_deadline(stores: Stores) -> None:
     add_sent(stores, "batch_b", 1, expires_at=NOW + 20)
     add_sent(stores, "batch_a", 2, recorded=2, expires_at=NOW + 20)
     add_sent(stores, "batch_soon", 2, expires_at=NOW + 10.1)
     add_sent(stores, "batch_recorded", 1, recorded=2, expires_at=NOW + 5)
     add_sent(stores, "batch_unsent", 0, expires_at=NOW + 5)
+    add_sent(stores, "batch_whole", 2, recorded=3, expires_at=NOW + 5)
     stores.add_in(Status.CANCELLING, "batch_cancelling")
 
-    first = stores.batches.outstanding(2)
-    rest = stores.batches.outstanding(2, first[-1])
+    assert stores.batches.in_flight() == [
+        InFlight("batch_soon", 2, (Section("default", 0, 2, 0, 3, 2, 0),), 0),
+        InFlight("batch_b", 2, (Section("default", 0, 2, 0, 3, 1, 0),), 0),
+        InFlight("batch_a", 2, (Section("default", 0, 2, 0, 3, 2, 2),), 2),
+    ]
 
-    assert [batch.id for batch in first] == ["batch_soon", "batch_a"]
-    assert [batch.id for batch in rest] == ["batch_b"]
-    assert stores.batches.outstanding(2, rest[-1]) == []
 
-
-def test_totals_are_of_all_that_runs_by_tenant(stores: Stores) -> None:
+def test_totals_are_of_all_that_is_outstanding_by_tenant(stores: Stores) -> None:
     add_sent(stores, "batch_1", 1, recorded=1)
     add_sent(stores, "batch_2", 2)
-    add_sent(stores, "batch_3", 0, tenant_id="other")
+    add_sent(stores, "batch_3", 1, tenant_id="other")
+    add_sent(stores, "batch_unsent", 0)
+    add_sent(stores, "batch_idle", 1, recorded=2)
     stores.add_in(Status.CANCELLING, "batch_cancelling")
 
-    totals = stores.batches.running_totals()
+    totals = stores.batches.outstanding_totals()
 
-    assert totals == {("default", "tenant"): RunningTotal(2, 1 + 3), ("default", "other"): RunningTotal(1, 0)}
+    assert totals == {("default", "tenant"): RunningTotal(2, 1 + 3), ("default", "other"): RunningTotal(1, 2)}
 
 
 def test_statuses_leave_out_what_is_not_there(stores: Stores) -> None:

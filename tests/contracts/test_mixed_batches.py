@@ -1,10 +1,8 @@
 """What the stores promise of a batch whose lines go to several upstreams."""
 
-from dataclasses import replace
-
 import pytest
 
-from app.domain.batch import Batch, RunningTotal, Section
+from app.domain.batch import Batch, InFlight, RunningTotal, Section
 from app.domain.lifecycle import Event, Status
 from app.services.ports import Planned, Progress
 from tests.contracts.conftest import NOW, Stores, result
@@ -106,7 +104,7 @@ def test_a_batch_with_lines_outstanding_in_one_section_is_found(stores: Stores) 
     stores.batches.move_cursor("batch_1", GPU_END, CPU_END)
     stores.results.record([result(position) for position in range(51, 101)])
 
-    assert [batch.id for batch in stores.batches.outstanding(10)] == ["batch_1"]
+    assert [batch.id for batch in stores.batches.in_flight()] == ["batch_1"]
     assert found(stores).lines_outstanding == 1
 
 
@@ -124,13 +122,12 @@ def test_totals_are_of_each_upstream_by_itself(stores: Stores) -> None:
     stores.batches.move_cursor("batch_4", GPU_FIRST, GPU_END)
     stores.batches.advance("batch_4", Event.CANCEL_REQUESTED, NOW)
 
-    totals = stores.batches.running_totals()
+    totals = stores.batches.outstanding_totals()
 
     assert totals == {
         ("gpu", "tenant"): RunningTotal(2, 50 + 6),
         ("cpu", "tenant"): RunningTotal(1, 48),
         ("cpu", "other"): RunningTotal(1, 5),
-        ("tpu", "other"): RunningTotal(1, 0),
     }
 
 
@@ -204,9 +201,32 @@ def test_a_sealed_mixed_batch_takes_no_result(stores: Stores) -> None:
     assert recorded(stores) == [0, 0]
 
 
-def test_results_of_a_mixed_batch_are_counted_by_task(stores: Stores) -> None:
-    batch = stores.add_mixed()
-    stores.results.record([result(position) for position in (0, 49, 50, 51, 52, 100, 101)])
+def test_a_batch_whose_sections_end_in_short_tasks_is_out_of_flight_once_these_are_recorded(stores: Stores) -> None:
+    stores.add_mixed(lines={"gpu": 51, "cpu": 1_000})
+    stores.batches.move_cursor("batch_1", 0, 2)
+    stores.results.record([result(position) for position in range(51)])
 
-    assert stores.results.counts_by_task(batch) == {0: 2, 1: 1, 2: 3, 3: 1}
-    assert stores.results.counts_by_task(replace(batch, id="batch_unknown")) == {}
+    assert stores.batches.in_flight() == []
+    assert stores.batches.outstanding_totals() == {}
+    assert [batch.id for batch in stores.batches.undispatched(10)] == ["batch_1"]
+
+
+def test_what_is_in_flight_of_a_mixed_batch_is_told_by_section(stores: Stores) -> None:
+    stores.add_mixed()
+    stores.batches.move_cursor("batch_1", GPU_FIRST, GPU_END)
+    stores.results.record([result(0)])
+
+    (in_flight,) = stores.batches.in_flight()
+
+    assert in_flight == InFlight("batch_1", 50, found(stores).mixed, 1)
+    assert [in_flight.lines_of(task) for task in (0, 1, 2)] == [range(50), range(50, 51), range(51, 101)]
+
+
+def test_mixed_batches_may_be_bound_elsewhere(stores: Stores) -> None:
+    stores.add_mixed()
+    stores.add_batch("batch_gpu")
+    stores.batches.accept("batch_gpu", Planned("plans/gpu", 2, 10, "small", "gpu"), NOW)
+    stores.add_batch("batch_gone")
+    stores.batches.accept("batch_gone", Planned("plans/gone", 2, 10, "small", "gone"), NOW)
+
+    assert [batch.id for batch in stores.batches.bound_elsewhere({"gpu", "cpu"})] == ["batch_1", "batch_gone"]

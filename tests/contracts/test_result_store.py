@@ -1,7 +1,6 @@
 """What every store of results promises."""
 
 import tracemalloc
-from dataclasses import replace
 
 import pytest
 
@@ -126,12 +125,17 @@ def test_recorded_names_the_positions_in_a_span(stores: Stores) -> None:
     assert stores.results.recorded("batch_1", 5, 9) == set()
 
 
-def test_results_are_counted_by_task(stores: Stores) -> None:
-    batch = stores.add_running(total=10)
+def test_results_are_counted_in_a_span(stores: Stores) -> None:
+    stores.add_running(total=10)
     stores.results.record([result(position) for position in (0, 3, 4, 5, 9)])
 
-    assert stores.results.counts_by_task(replace(batch, lines_per_task=3)) == {0: 1, 1: 3, 3: 1}
-    assert stores.results.counts_by_task(replace(batch, id="batch_unknown")) == {}
+    assert [stores.results.count("batch_1", first, end) for first, end in ((0, 10), (3, 6), (5, 9), (6, 9))] == [
+        5,
+        3,
+        1,
+        0,
+    ]
+    assert stores.results.count("batch_unknown", 0, 10) == 0
 
 
 def test_results_are_read_in_order_with_all_they_hold(stores: Stores) -> None:

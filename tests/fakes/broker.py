@@ -1,7 +1,7 @@
 """The queue and the roster in memory."""
 
 from collections import Counter
-from collections.abc import Collection, Iterator, Sequence
+from collections.abc import Collection, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass, field
 
@@ -139,11 +139,15 @@ class MemoryRoster:
         now = self._clock.now()
         return [state for reported_at, state in self._reports.values() if now - reported_at < REPORT_LIFETIME_S]
 
-    def lost_tasks(self, batch_id: str, missing: Sequence[int], after_s: float) -> set[int]:
-        now, known = self._clock.now(), self._missing.get(batch_id, {})
-        since = {number: known.get(number, now) for number in missing}
-        lost = {number for number, seen_at in since.items() if now - seen_at >= after_s}
-        self._missing[batch_id] = {number: seen_at for number, seen_at in since.items() if number not in lost}
+    def lost_tasks(self, missing: Mapping[str, Collection[int]], after_s: float) -> dict[str, list[int]]:
+        now = self._clock.now()
+        lost: dict[str, list[int]] = {}
+        for batch_id, numbers in missing.items():
+            known = self._missing.get(batch_id, {})
+            since = {number: known.get(number, now) for number in numbers}
+            if late := [number for number, seen_at in sorted(since.items()) if now - seen_at >= after_s]:
+                lost[batch_id] = late
+            self._missing[batch_id] = {number: seen_at for number, seen_at in since.items() if now - seen_at < after_s}
         return lost
 
     @contextmanager

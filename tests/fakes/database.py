@@ -1,7 +1,7 @@
 """What the memory stores share, as tables of one database would be shared."""
 
 from collections import Counter
-from collections.abc import Hashable, Sequence
+from collections.abc import Hashable, Mapping, Sequence
 from dataclasses import dataclass, field, replace
 from threading import RLock
 from typing import Any, TypeVar
@@ -96,17 +96,29 @@ def page_after(items: Sequence[T], ids: Sequence[str], after: str | None, limit:
     return list(items[start : start + limit])
 
 
-def nearest(rows: Sequence[Batch], limit: int) -> list[Batch]:
-    """Return up to `limit` of these rows, which are in the order of their making, the nearest deadlines first.
+def nearest(rows: Mapping[int, Batch], limit: int) -> set[int]:
+    """Return which of these batches, by their numbers in the order of their making, are looked at of more than `limit`.
 
-    Tenants take turns for the places, and within a tenant those that wait for the same upstreams.
+    Half of the places are for batches with nothing outstanding. Tenants take turns for the places, and within a tenant
+    those that wait for the same upstreams.
     """
-    by_deadline = sorted(rows, key=lambda batch: batch.expires_at)
-    of_way = _places([(batch.tenant_id, _waits_for(batch)) for batch in by_deadline])
-    in_way = [batch for _, batch in sorted(zip(of_way, by_deadline, strict=True), key=lambda placed: placed[0])]
-    of_tenant = dict(zip([batch.id for batch in in_way], _places([batch.tenant_id for batch in in_way]), strict=True))
-    chosen = {batch.id for batch in sorted(by_deadline, key=lambda batch: of_tenant[batch.id])[:limit]}
-    return [batch for batch in by_deadline if batch.id in chosen]
+    resting = _turns({seq: batch for seq, batch in rows.items() if not batch.lines_outstanding})
+    going = _turns({seq: batch for seq, batch in rows.items() if batch.lines_outstanding})
+    chosen = resting[: max((limit + 1) // 2, limit - len(going))]
+    return set(chosen) | set(going[: limit - len(chosen)])
+
+
+def newest(rows: Mapping[int, Batch], limit: int) -> set[int]:
+    """Return which of these batches are the newest, in the same turns."""
+    return set(_turns({seq: replace(batch, expires_at=-seq) for seq, batch in rows.items()})[:limit])
+
+
+def _turns(rows: Mapping[int, Batch]) -> list[int]:
+    by_deadline = sorted(rows, key=lambda seq: (rows[seq].expires_at, seq))
+    of_way = _places([(rows[seq].tenant_id, _waits_for(rows[seq])) for seq in by_deadline])
+    in_way = [seq for _, seq in sorted(zip(of_way, by_deadline, strict=True), key=lambda placed: placed[0])]
+    of_tenant = dict(zip(in_way, _places([rows[seq].tenant_id for seq in in_way]), strict=True))
+    return sorted(by_deadline, key=lambda seq: of_tenant[seq])
 
 
 def _waits_for(batch: Batch) -> str:

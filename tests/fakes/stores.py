@@ -1,15 +1,16 @@
 """The stores in memory; give them the same database to let them see each other's rows."""
 
-from collections.abc import Collection, Iterator, Sequence
+from collections.abc import Iterator, Sequence
 from dataclasses import replace
 
-from app.domain.batch import Batch, LineError, RunningTotal, Usage
+from app.domain.batch import Batch, LineError, Usage
 from app.domain.errors import NotFound, StateConflict
 from app.domain.file import File
-from app.domain.lifecycle import ACTIVE, RECORDING, TERMINAL, Event, Status
+from app.domain.lifecycle import RECORDING, TERMINAL, Event, Status
 from app.domain.result import Result
 from app.services.ports import Claim, Planned, Progress, Written
-from tests.fakes.database import BatchRow, FileRow, MemoryDatabase, nearest, page_after
+from tests.fakes.database import BatchRow, FileRow, MemoryDatabase, page_after
+from tests.fakes.stages import MemoryStages
 
 
 class MemoryFileStore:
@@ -65,11 +66,8 @@ class MemoryFileStore:
             return set(keys) & self._db.owned_blobs()
 
 
-class MemoryBatchStore:
+class MemoryBatchStore(MemoryStages):
     """Batches in a dictionary, with the guards of the real one."""
-
-    def __init__(self, database: MemoryDatabase | None = None) -> None:
-        self._db = database or MemoryDatabase()
 
     def add(self, batch: Batch, *, input_at: float | None = None, claim: Claim | None = None) -> None:
         with self._db.lock:
@@ -177,38 +175,9 @@ class MemoryBatchStore:
             row.batch = replace(batch, mixed=mixed, tasks_dispatched=batch.tasks_dispatched + to_task - from_task)
             return True
 
-    def active(self, limit: int, statuses: Collection[Status] = ACTIVE) -> list[Batch]:
-        with self._db.lock:
-            return nearest([row.batch for row in self._db.active_batches() if row.batch.status in statuses], limit)
-
-    def undispatched(self, limit: int) -> list[Batch]:
-        running = self.active(len(self._db.batches), {Status.IN_PROGRESS})
-        return nearest([batch for batch in running if batch.tasks_dispatched < batch.tasks], limit)
-
-    def outstanding(self, limit: int, after: Batch | None = None) -> list[Batch]:
-        running = sorted(self.active(len(self._db.batches), {Status.IN_PROGRESS}), key=_place)
-        following = [batch for batch in running if not after or _place(batch) > _place(after)]
-        return [batch for batch in following if batch.lines_outstanding][:limit]
-
-    def running_totals(self) -> dict[tuple[str, str], RunningTotal]:
-        totals: dict[tuple[str, str], RunningTotal] = {}
-        for batch in self.active(len(self._db.batches), {Status.IN_PROGRESS}):
-            for section in batch.sections:
-                key = (section.upstream, batch.tenant_id)
-                count, lines = totals.get(key, RunningTotal())
-                totals[key] = RunningTotal(count + 1, lines + section.outstanding(batch.lines_per_task))
-        return totals
-
     def statuses(self, batch_ids: Sequence[str]) -> dict[str, Status]:
         with self._db.lock:
             return {each: self._db.batches[each].batch.status for each in batch_ids if each in self._db.batches}
-
-    def stalled(self, now: float, limit: int) -> list[Batch]:
-        with self._db.lock:
-            free = [row.batch for row in self._db.active_batches() if not row.is_leased(now)]
-            return [batch for batch in free if batch.status is not Status.IN_PROGRESS or batch.recorded == batch.total][
-                :limit
-            ]
 
     def _row(self, batch_id: str) -> BatchRow:
         row = self._db.batches.get(batch_id)
@@ -221,10 +190,6 @@ class MemoryBatchStore:
         if row.lease_owner != token:
             raise StateConflict("Another holds the lease of the batch by now.")
         return row
-
-
-def _place(batch: Batch) -> tuple[float, str]:
-    return batch.expires_at, batch.id
 
 
 class MemoryResultStore:
@@ -253,14 +218,8 @@ class MemoryResultStore:
         with self._db.lock:
             return {position for position in self._db.results.get(batch_id, {}) if first <= position < end}
 
-    def counts_by_task(self, batch: Batch) -> dict[int, int]:
-        with self._db.lock:
-            counts: dict[int, int] = {}
-            for position in self._db.results.get(batch.id, {}):
-                section = next(each for each in batch.sections if position < each.end_line)
-                number = section.first_task + (position - section.first_line) // batch.lines_per_task
-                counts[number] = counts.get(number, 0) + 1
-            return counts
+    def count(self, batch_id: str, first: int, end: int) -> int:
+        return len(self.recorded(batch_id, first, end))
 
     def read(self, batch_id: str) -> Iterator[tuple[int, bool, bytes, Usage]]:
         with self._db.lock:

@@ -1,16 +1,18 @@
 """Batches in the database; the only place that writes their status."""
 
-from collections.abc import Collection, Iterable, Sequence
-from dataclasses import asdict, fields
+from collections.abc import Sequence
+from dataclasses import asdict
 from typing import Any
 
-from sqlalchemy import ColumnElement, Connection, Engine, Row, and_, case, func, insert, or_, select, tuple_, update
+from sqlalchemy import ColumnElement, Connection, and_, case, insert, or_, select, update
 
+from app.adapters.db.batch_row import PLAIN, as_batch, as_batches
 from app.adapters.db.engine import reading, writing
 from app.adapters.db.file_store import add_file, hold_file
 from app.adapters.db.key_store import store_claim
+from app.adapters.db.stages import SqlStages
 from app.adapters.db.tables import batches
-from app.domain.batch import Batch, LineError, RunningTotal, Section, Usage, waiting_for
+from app.domain.batch import Batch, LineError, waiting_for
 from app.domain.errors import NotFound, StateConflict
 from app.domain.lifecycle import ACTIVE, RECORDING, Event, Status, next_status, stamps
 from app.services.ports import Claim, Planned, Written
@@ -18,24 +20,12 @@ from app.services.ports import Claim, Planned, Written
 # Two moves of one batch at once make the later one read again; more than a few in a row do not happen.
 _MOVE_TRIES = 5
 
-_USAGE = tuple(field.name for field in fields(Usage))
-_IS_RUNNING = batches.c.status == Status.IN_PROGRESS
-_DISPATCHED = batches.c.tasks_dispatched * batches.c.lines_per_task
-# Exact where all lines go to one upstream, else somewhat high at times.
-_OUTSTANDING = (
-    case((batches.c.total > _DISPATCHED, _DISPATCHED), else_=batches.c.total) - batches.c.completed - batches.c.failed
-)
-_PLAIN = tuple(f.name for f in fields(Batch) if f.name not in {"usage", "errors", "status", "metadata", "mixed"})
 
-
-class SqlBatchStore:
+class SqlBatchStore(SqlStages):
     """`BatchStore` on SQLAlchemy."""
 
-    def __init__(self, engine: Engine) -> None:
-        self._engine = engine
-
     def add(self, batch: Batch, *, input_at: float | None = None, claim: Claim | None = None) -> None:
-        row = {name: getattr(batch, name) for name in _PLAIN}
+        row = {name: getattr(batch, name) for name in PLAIN}
         row |= asdict(batch.usage) | {"status": batch.status.value, "metadata": batch.metadata}
         with writing(self._engine) as connection:
             if claim is not None:
@@ -60,7 +50,7 @@ class SqlBatchStore:
                 if seq is None:
                     raise NotFound(f"No batch found with id '{after}'.", param="after")
                 query = query.where(batches.c.seq < seq)
-            return _all(connection.execute(query))
+            return as_batches(connection.execute(query))
 
     def advance(self, batch_id: str, event: Event, now: float) -> Batch:
         with writing(self._engine) as connection:
@@ -69,7 +59,7 @@ class SqlBatchStore:
     def accept(self, batch_id: str, planned: Planned, now: float) -> Batch:
         with writing(self._engine) as connection:
             values = planned._asdict() | {"mixed": planned.mixed or None, "tasks": planned.tasks}
-            values["waiting_for"] = waiting_for(planned.mixed) if planned.mixed else None
+            values["waiting_for"] = waiting_for(planned.mixed) if planned.mixed else planned.upstream
             return _move(connection, batch_id, Event.ACCEPTED, now, values)
 
     def reject(self, batch_id: str, errors: Sequence[LineError], now: float) -> Batch:
@@ -110,7 +100,7 @@ class SqlBatchStore:
             ).one_or_none()
             if row is None:
                 raise StateConflict(f"Another process finalizes {batch_id}.")
-            return _batch(row)
+            return as_batch(row)
 
     def excuse_try(self, batch_id: str, token: str) -> None:
         with writing(self._engine) as connection:
@@ -149,77 +139,14 @@ class SqlBatchStore:
                     batches.c.tasks >= to_task,
                     batches.c.mixed.is_(None),
                 )
-                .values(tasks_dispatched=to_task)
+                .values(tasks_dispatched=to_task, lines_dispatched=_lines_of(to_task))
             )
             return moved.rowcount == 1 or _move_in_section(connection, batch_id, from_task, to_task)
-
-    def active(self, limit: int, statuses: Collection[Status] = ACTIVE) -> list[Batch]:
-        return self._nearest(batches.c.status.in_(sorted(statuses)), limit)
-
-    def undispatched(self, limit: int) -> list[Batch]:
-        return self._nearest(and_(_IS_RUNNING, batches.c.tasks > batches.c.tasks_dispatched), limit)
-
-    def outstanding(self, limit: int, after: Batch | None = None) -> list[Batch]:
-        place = tuple_(batches.c.expires_at, batches.c.id)
-        query = select(batches).where(_IS_RUNNING, _OUTSTANDING > 0).order_by(*place)
-        if after is not None:
-            query = query.where(place > (after.expires_at, after.id))
-        with reading(self._engine) as connection:
-            return _all(connection.execute(query.limit(limit)))
-
-    def running_totals(self) -> dict[tuple[str, str], RunningTotal]:
-        by = (batches.c.upstream, batches.c.tenant_id)
-        plain = select(*by, func.count(), func.sum(_OUTSTANDING)).where(_IS_RUNNING, batches.c.mixed.is_(None))
-        # Each refill reads all of these: no more of them than it takes.
-        mixed = select(batches.c.tenant_id, batches.c.lines_per_task, batches.c.mixed)
-        with reading(self._engine) as connection:
-            rows = connection.execute(plain.group_by(*by))
-            totals = {(name, tenant): RunningTotal(count, int(lines)) for name, tenant, count, lines in rows}
-            of_mixed = connection.execute(mixed.where(_IS_RUNNING, batches.c.mixed.is_not(None))).all()
-        for tenant, per_task, sections in of_mixed:
-            for section in map(Section._make, sections):
-                count, lines = totals.get((section.upstream, tenant), RunningTotal())
-                totals[section.upstream, tenant] = RunningTotal(count + 1, lines + section.outstanding(per_task))
-        return totals
-
-    def _nearest(self, is_wanted: ColumnElement[bool], limit: int) -> list[Batch]:
-        query = select(batches).where(is_wanted).order_by(batches.c.expires_at, batches.c.seq)
-        with reading(self._engine) as connection:
-            found = _all(connection.execute(query.limit(limit)))
-            if len(found) < limit:
-                return found
-            # There may be more than are taken: the nearest of each tenant before the next nearest of any, so that one
-            # with many batches leaves room for the others. So it is with those of a tenant that wait for the same
-            # upstreams: if one of these is slow or away, they must not keep those for others from being seen.
-            way = (batches.c.tenant_id, func.coalesce(batches.c.waiting_for, batches.c.upstream))
-            on_its_way = func.row_number().over(partition_by=way, order_by=(batches.c.expires_at, batches.c.seq))
-            by_way = (
-                select(batches.c.seq, batches.c.tenant_id, batches.c.expires_at, on_its_way.label("place"))
-                .where(is_wanted)
-                .subquery()
-            )
-            nearest = (by_way.c.place, by_way.c.expires_at, by_way.c.seq)
-            in_order = func.row_number().over(partition_by=by_way.c.tenant_id, order_by=nearest)
-            ranked = select(by_way.c.seq, by_way.c.expires_at, in_order.label("place")).subquery()
-            chosen = (
-                select(ranked.c.seq).order_by(ranked.c.place, ranked.c.expires_at, ranked.c.seq).limit(limit).subquery()
-            )
-            return _all(connection.execute(query.where(batches.c.seq.in_(select(chosen.c.seq)))))
 
     def statuses(self, batch_ids: Sequence[str]) -> dict[str, Status]:
         query = select(batches.c.id, batches.c.status).where(batches.c.id.in_(batch_ids))
         with reading(self._engine) as connection:
             return {row.id: Status(row.status) for row in connection.execute(query)}
-
-    def stalled(self, now: float, limit: int) -> list[Batch]:
-        is_whole = batches.c.completed + batches.c.failed >= batches.c.total
-        query = select(batches).where(
-            batches.c.status.in_(sorted(ACTIVE)),
-            or_(batches.c.status != Status.IN_PROGRESS, is_whole),
-            or_(batches.c.lease_owner.is_(None), batches.c.lease_until < now),
-        )
-        with reading(self._engine) as connection:
-            return _all(connection.execute(query.order_by(batches.c.expires_at, batches.c.seq).limit(limit)))
 
     def _one(self, condition: ColumnElement[bool]) -> Batch | None:
         with reading(self._engine) as connection:
@@ -234,7 +161,7 @@ def is_recording() -> ColumnElement[bool]:
 def _read(connection: Connection, condition: ColumnElement[bool], *, for_update: bool = False) -> Batch | None:
     query = select(batches).where(condition)
     row = connection.execute(query.with_for_update() if for_update else query).one_or_none()
-    return None if row is None else _batch(row)
+    return None if row is None else as_batch(row)
 
 
 def _move(
@@ -257,8 +184,14 @@ def _move(
         moved = moved.values({**(values or {}), "status": status.value, **dict.fromkeys(stamps(status), now)})
         row = connection.execute(moved.returning(*batches.c)).one_or_none()
         if row is not None:
-            return _batch(row)
+            return as_batch(row)
     raise StateConflict(f"The event {event} came too late for {batch_id}: another process was first.")
+
+
+def _lines_of(tasks: int) -> ColumnElement[int]:
+    """Return how many lines the first tasks of a batch for one upstream have."""
+    lines = batches.c.lines_per_task * tasks
+    return case((lines < batches.c.total, lines), else_=batches.c.total)
 
 
 def _move_in_section(connection: Connection, batch_id: str, from_task: int, to_task: int) -> bool:
@@ -272,23 +205,11 @@ def _move_in_section(connection: Connection, batch_id: str, from_task: int, to_t
     ]
     if sections == list(batch.mixed):
         return False
-    dispatched = batch.tasks_dispatched + to_task - from_task
-    values = {"mixed": sections, "waiting_for": waiting_for(sections), "tasks_dispatched": dispatched}
+    values = {
+        "mixed": sections,
+        "waiting_for": waiting_for(sections),
+        "tasks_dispatched": batch.tasks_dispatched + to_task - from_task,
+        "lines_dispatched": sum(section.dispatched(batch.lines_per_task) for section in sections),
+    }
     connection.execute(update(batches).where(batches.c.id == batch_id).values(values))
     return True
-
-
-def _all(rows: Iterable[Row[Any]]) -> list[Batch]:
-    return [_batch(row) for row in rows]
-
-
-def _batch(row: Row[Any]) -> Batch:
-    values = row._mapping
-    return Batch(
-        **{name: values[name] for name in _PLAIN},
-        usage=Usage(*(values[name] for name in _USAGE)),
-        errors=tuple(LineError(**error) for error in values["errors"] or ()),
-        status=Status(values["status"]),
-        metadata=values["metadata"],
-        mixed=tuple(Section(*section) for section in values["mixed"] or ()),
-    )

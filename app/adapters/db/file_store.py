@@ -61,7 +61,9 @@ class SqlFileStore:
     def removable(self, now: float, limit: int) -> list[File]:
         self._hide_expired(now, limit)
         is_read = select(batches.c.id).where(batches.c.input_blob == files.c.blob, _is_active()).exists()
-        query = select(files).where(files.c.deleted_at.is_not(None), ~is_read).order_by(files.c.seq).limit(limit)
+        query = select(files).where(files.c.deleted_at.is_not(None), ~is_read)
+        # By the index of what was deleted: in the order of their making all files there are would be read.
+        query = query.order_by(files.c.deleted_at).limit(limit)
         with reading(self._engine) as connection:
             return [_file(row) for row in connection.execute(query)]
 

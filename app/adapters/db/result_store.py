@@ -9,9 +9,9 @@ from sqlalchemy import ColumnElement, Connection, Engine, Select, and_, bindpara
 
 from app.adapters.db.batch_store import is_recording
 from app.adapters.db.engine import reading, writing
+from app.adapters.db.stages import UNCLEARED
 from app.adapters.db.tables import batches, results
-from app.domain.batch import Batch, Section, Usage
-from app.domain.lifecycle import TERMINAL, Status
+from app.domain.batch import Section, Usage
 from app.domain.limits import MIB
 from app.domain.result import Result
 from app.services.ports import Progress
@@ -43,9 +43,18 @@ _COUNT = (
     .returning(
         batches.c.total,
         batches.c.completed + batches.c.failed,
-        batches.c.tasks_dispatched * batches.c.lines_per_task,
+        batches.c.lines_dispatched,
     )
 )
+_UNCLEARED = (
+    select(batches.c.id, batches.c.completed + batches.c.failed)
+    .where(batches.c.stage == UNCLEARED)
+    .order_by(batches.c.expires_at, batches.c.seq)
+    .limit(bindparam("limit"))
+)
+# Many small batches are cleared by one transaction, which costs a sync of the disk.
+_BATCHES_PER_CLEAR = 200
+
 _OF_BATCH = results.c.batch_id == bindparam("id")
 _IN_SPAN = results.c.position.between(bindparam("first"), bindparam("last"))
 _LISTED = results.c.position.in_(bindparam("positions", expanding=True))
@@ -110,7 +119,7 @@ class SqlResultStore:
         failed = self._insert_new(connection, [result for result in new if not result.ok])
         row = connection.execute(_COUNT, {"id_": batch_id, "new_completed": completed, "new_failed": failed}).one()
         total, recorded, dispatched = row
-        outstanding = max(min(dispatched, total) - recorded, 0)
+        outstanding = max(dispatched - recorded, 0)
         return [Progress(batch_id, dispatched >= total, recorded >= total, outstanding, upstream)]
 
     def _record_mixed(
@@ -170,19 +179,12 @@ class SqlResultStore:
         with reading(self._engine) as connection:
             return set(connection.scalars(query))
 
-    def counts_by_task(self, batch: Batch) -> dict[int, int]:
-        counts: dict[int, int] = {}
+    def count(self, batch_id: str, first: int, end: int) -> int:
+        query = select(func.count()).where(
+            results.c.batch_id == batch_id, results.c.position >= first, results.c.position < end
+        )
         with reading(self._engine) as connection:
-            for section in batch.sections:
-                position = results.c.position
-                # Both databases divide whole numbers to whole numbers; SQLAlchemy's own `/` would make a fraction.
-                # The precedence is above that of a minus.
-                number = (position - section.first_line).op("/", precedence=8)(batch.lines_per_task).label("number")
-                is_in_section = and_(position >= section.first_line, position < section.end_line)
-                query = select(number, func.count()).where(results.c.batch_id == batch.id, is_in_section)
-                rows = connection.execute(query.group_by(number))
-                counts |= {section.first_task + int(row[0]): row[1] for row in rows}
-        return counts
+            return connection.execute(query).scalar_one()
 
     def read(self, batch_id: str) -> Iterator[tuple[int, bool, bytes, Usage]]:
         with reading(self._engine) as connection:
@@ -214,22 +216,35 @@ class SqlResultStore:
             return connection.execute(query, {"id": batch_id, **values}).all()
 
     def clear(self, limit: int) -> int:
-        is_over = and_(
-            batches.c.has_results,
-            batches.c.status.in_(sorted(TERMINAL - {Status.FAILED})),
-        )
-        with writing(self._engine) as connection:
-            batch_id = connection.scalar(select(batches.c.id).where(is_over).order_by(batches.c.seq).limit(1))
-            if batch_id is None:
+        # Looked up outside of the transaction that writes: that one only takes out what it is told.
+        with reading(self._engine) as connection:
+            found = connection.execute(_UNCLEARED, {"limit": _BATCHES_PER_CLEAR}).all()
+            if not found:
                 return 0
-            low = connection.scalar(select(func.min(results.c.position)).where(results.c.batch_id == batch_id))
-            if low is None:
-                connection.execute(update(batches).where(batches.c.id == batch_id).values(has_results=False))
-                return 1
-            deleted = connection.execute(
-                delete(results).where(results.c.batch_id == batch_id, results.c.position < low + limit)
-            )
-            return deleted.rowcount
+            whole = _small_ones(found, limit)
+            low = 0
+            if not whole:
+                of_first = select(func.min(results.c.position)).where(results.c.batch_id == found[0].id)
+                low = connection.scalar(of_first)
+                whole = [found[0].id] if low is None else []
+        with writing(self._engine) as connection:
+            if not whole:
+                is_next = and_(results.c.batch_id == found[0].id, results.c.position < low + limit)
+                return max(connection.execute(delete(results).where(is_next)).rowcount, 1)
+            deleted = connection.execute(delete(results).where(results.c.batch_id.in_(whole))).rowcount
+            connection.execute(update(batches).where(batches.c.id.in_(whole)).values(has_results=False))
+            return max(deleted, 1)
+
+
+def _small_ones(uncleared: Iterable[Any], limit: int) -> list[str]:
+    """Return the first of these batches, as many as have no more results than `limit` together."""
+    ids = []
+    for batch_id, recorded in uncleared:
+        limit -= recorded
+        if limit < 0:
+            break
+        ids.append(batch_id)
+    return ids
 
 
 def _pages(lengths: Iterable[tuple[int, int]]) -> Iterator[list[int]]:

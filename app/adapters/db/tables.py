@@ -1,10 +1,13 @@
 """The tables. Instants are seconds since 1970, UTC."""
 
+from typing import Any
+
 from sqlalchemy import (
     JSON,
     BigInteger,
     Boolean,
     Column,
+    Computed,
     Double,
     Index,
     Integer,
@@ -14,6 +17,7 @@ from sqlalchemy import (
     Table,
     Text,
     false,
+    text,
 )
 
 metadata = MetaData()
@@ -40,6 +44,25 @@ probes = Table(
     Column("written_at", Double, nullable=False),
 )
 
+# What has to be done for a batch, worked out by the database from the columns that say where the batch stands. Whatever
+# upkeep and dispatch look for is one value of it, found by a small index: the batches that have ended, of which there
+# may be millions, have none. It changes a few times in the life of a batch, and not with each result: PostgreSQL writes
+# a row anew without touching its indexes as long as no indexed column has another value.
+STAGE = """
+CASE
+    WHEN status IN ('validating', 'finalizing', 'cancelling', 'expiring') THEN status
+    WHEN status = 'in_progress' THEN CASE
+        WHEN completed + failed >= total THEN 'recorded'
+        WHEN completed + failed < lines_dispatched AND lines_dispatched < total THEN 'sending'
+        WHEN completed + failed < lines_dispatched THEN 'sent'
+        WHEN lines_dispatched > 0 THEN 'idle'
+        ELSE 'new' END
+    WHEN status IN ('completed', 'cancelled', 'expired') AND has_results THEN 'uncleared'
+END
+"""
+_HAS_STAGE = text("stage IS NOT NULL")
+_WITH_A_STAGE: dict[str, Any] = {"sqlite_where": _HAS_STAGE, "postgresql_where": _HAS_STAGE}
+
 batches = Table(
     "batches",
     metadata,
@@ -63,10 +86,12 @@ batches = Table(
     Column("lines_per_task", Integer, nullable=False, server_default="1"),
     Column("tasks", Integer, nullable=False, server_default="0"),
     Column("tasks_dispatched", Integer, nullable=False, server_default="0"),
+    # Lines of the tasks that were handed out.
+    Column("lines_dispatched", Integer, nullable=False, server_default="0"),
     Column("upstream", String(64), nullable=False, server_default="default"),
     # Of a batch whose lines go to several upstreams, each one's `Section` as a list.
     Column("mixed", JSON(none_as_null=True)),
-    # And `waiting_for` them.
+    # The upstreams for which it has lines that were never handed out, set once it is in progress.
     Column("waiting_for", Text),
     Column("total", Integer, nullable=False, server_default="0"),
     Column("completed", Integer, nullable=False, server_default="0"),
@@ -91,8 +116,11 @@ batches = Table(
     Column("lease_until", Double),
     # Set until the results of a finished batch are deleted.
     Column("has_results", Boolean, nullable=False, server_default=false()),
+    Column("stage", String(16), Computed(STAGE, persisted=True)),
     Index("ix_batches_tenant_seq", "tenant_id", "seq"),
-    Index("ix_batches_status_expires", "status", "expires_at"),
+    Index("ix_batches_stage_expires", "stage", "expires_at", "seq", **_WITH_A_STAGE),
+    Index("ix_batches_stage_way", "stage", "tenant_id", "waiting_for", "expires_at", "seq", **_WITH_A_STAGE),
+    Index("ix_batches_stage_newest", "stage", "tenant_id", "waiting_for", "seq", **_WITH_A_STAGE),
     Index("ix_batches_input_blob", "input_blob"),
 )
 

@@ -4,7 +4,7 @@ from sqlalchemy import Engine, delete, select, text
 
 from app.adapters.db.engine import reading, writing
 from app.adapters.db.tables import batches, trials
-from app.domain.lifecycle import TERMINAL
+from app.domain.lifecycle import ACTIVE
 
 # Both databases read it alike, and SQLAlchemy has no one word for it.
 _BEGIN = text(
@@ -30,8 +30,10 @@ class SqlTrialStore:
 
     def clear(self) -> int:
         with reading(self._engine) as connection:
-            if connection.execute(select(trials.c.batch_id).limit(1)).first() is None:
-                return 0
-        over = select(batches.c.id).where(batches.c.status.in_(sorted(TERMINAL)))
+            noted = set(connection.scalars(select(trials.c.batch_id).distinct()))
+            running = select(batches.c.id).where(batches.c.id.in_(noted), batches.c.status.in_(sorted(ACTIVE)))
+            over = noted - set(connection.scalars(running)) if noted else set()
+        if not over:
+            return 0
         with writing(self._engine) as connection:
             return connection.execute(delete(trials).where(trials.c.batch_id.in_(over))).rowcount

@@ -1,6 +1,6 @@
 """The other processes, as the use cases see them: messages to them, and who of them is alive."""
 
-from collections.abc import Collection, Sequence
+from collections.abc import Collection, Mapping, Sequence
 from contextlib import AbstractContextManager
 from enum import StrEnum
 from typing import NamedTuple, Protocol
@@ -136,10 +136,11 @@ class Roster(Protocol):
     def workers(self) -> list[WorkerState]:
         """Return the workers that reported lately."""
 
-    def lost_tasks(self, batch_id: str, missing: Sequence[int], after_s: float) -> set[int]:
-        """Return those of the tasks that have been missing at each look for so long; for them the time starts anew.
+    def lost_tasks(self, missing: Mapping[str, Collection[int]], after_s: float) -> dict[str, list[int]]:
+        """Return by batch the tasks that have been missing at each look for so long; for them the time starts anew.
 
-        The time is the roster's own, which is one for all processes.
+        The batches are those that were looked at, also where none of their tasks is missing. The time is the roster's
+        own, which is one for all processes.
         """
 
     def lock(self, name: str, seconds: float) -> AbstractContextManager[bool]:

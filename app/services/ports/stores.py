@@ -4,9 +4,9 @@ from collections.abc import Collection, Iterator, Mapping, Sequence
 from typing import NamedTuple, Protocol
 
 from app.domain.api_key import ApiKey
-from app.domain.batch import Batch, LineError, RunningTotal, Section, Usage
+from app.domain.batch import Batch, InFlight, LineError, RunningTotal, Section, Usage
 from app.domain.file import File
-from app.domain.lifecycle import ACTIVE, Event, Status
+from app.domain.lifecycle import Event, Status
 from app.domain.result import Result
 from app.domain.upstream import DEFAULT_UPSTREAM
 
@@ -141,27 +141,36 @@ class BatchStore(Protocol):
         False where the section's cursor is not at `from_task`, it has fewer tasks, or nothing may be sent.
         """
 
-    def active(self, limit: int, statuses: Collection[Status] = ACTIVE) -> list[Batch]:
-        """Return unfinished batches in one of these statuses, the nearest deadline first."""
+    def expired(self, now: float, limit: int) -> list[Batch]:
+        """Return batches that are validating or in progress past their window, the nearest deadline first."""
+
+    def active_ids(self) -> set[str]:
+        """Return the ids of all batches that have not ended."""
 
     def undispatched(self, limit: int) -> list[Batch]:
         """Return batches in progress with lines that were never handed out, the nearest deadline first.
 
-        Of more than `limit`, those whose deadlines are the nearest within their tenant, in turn of those that wait for
-        the same upstreams.
+        Of more than `limit` they are as `domain.looks.choose` says. An eighth more are the newest of those of which
+        nothing was handed out.
         """
 
-    def outstanding(self, limit: int, after: Batch | None = None) -> list[Batch]:
-        """Return batches in progress with lines outstanding that follow `after`, the nearest deadline first."""
+    def in_flight(self) -> list[InFlight]:
+        """Return all batches in progress with lines outstanding, the nearest deadline first."""
 
-    def running_totals(self) -> dict[tuple[str, str], RunningTotal]:
+    def outstanding_totals(self) -> dict[tuple[str, str], RunningTotal]:
         """Return what all batches in progress have outstanding, by upstream and tenant."""
+
+    def bound_elsewhere(self, upstreams: Collection[str]) -> list[Batch]:
+        """Return batches in progress that have lines for another upstream than these, or may have, by deadline."""
 
     def statuses(self, batch_ids: Sequence[str]) -> dict[str, Status]:
         """Return the status of each batch that exists."""
 
     def stalled(self, now: float, limit: int) -> list[Batch]:
-        """Return batches that are validating or past recording and that nobody holds a lease on."""
+        """Return batches that are validating, recorded whole or ending and that nobody holds a lease on.
+
+        The nearest deadlines come first.
+        """
 
 
 class ResultStore(Protocol):
@@ -173,8 +182,8 @@ class ResultStore(Protocol):
     def recorded(self, batch_id: str, first: int, end: int) -> set[int]:
         """Return the positions in [first, end) that have a result."""
 
-    def counts_by_task(self, batch: Batch) -> dict[int, int]:
-        """Return how many results each task has, tasks without any left out."""
+    def count(self, batch_id: str, first: int, end: int) -> int:
+        """Return how many positions in [first, end) have a result."""
 
     def read(self, batch_id: str) -> Iterator[tuple[int, bool, bytes, Usage]]:
         """Yield position, ok, payload and usage in order of position, a bounded number in memory at once."""
@@ -183,7 +192,10 @@ class ResultStore(Protocol):
         """Yield what `read` does for positions in this order, each given once; those without a result are left out."""
 
     def clear(self, limit: int) -> int:
-        """Delete up to `limit` results of batches that have ended with their files; 0 where none is left."""
+        """Delete about `limit` results of batches that have ended with their files, in one transaction.
+
+        Returns how many, at least 1 where there is more to do, and 0 where no batch has results left to delete.
+        """
 
 
 class TrialStore(Protocol):

@@ -30,11 +30,13 @@ def test_totals_read_no_more_of_a_mixed_batch_than_they_are_made_of(engine: Engi
     for batch_id in ("batch_1", "batch_2"):
         store.add(new_batch(batch_id, tenant_id="tenant"))
         store.accept(batch_id, Planned("plans/p", 1, 2, None, "gpu", mixed), NOW)
+        assert store.move_cursor(batch_id, 0, 1)
+        assert store.move_cursor(batch_id, 1, 2)
     statements: list[str] = []
     event.listen(engine, "before_cursor_execute", lambda *call: statements.append(call[2]))
 
-    totals = store.running_totals()
+    totals = store.outstanding_totals()
 
-    assert totals == {("gpu", "tenant"): RunningTotal(2, 0), ("cpu", "tenant"): RunningTotal(2, 0)}
+    assert totals == {("gpu", "tenant"): RunningTotal(2, 2), ("cpu", "tenant"): RunningTotal(2, 2)}
     # Errors and metadata are parsed for each row, and may be large.
     assert not [statement for statement in statements if "errors" in statement or "metadata" in statement]

@@ -19,44 +19,69 @@ def roster() -> Iterator[RedisRoster]:
 
 def await_lost(roster: RedisRoster, missing: list[int], after_s: float) -> set[int]:
     deadline = time.monotonic() + 10
-    while not (lost := roster.lost_tasks("batch_1", missing, after_s)):
+    while not (lost := lost_of(roster, missing, after_s)):
         assert time.monotonic() < deadline
     return lost
 
 
+def lost_of(roster: RedisRoster, missing: list[int], after_s: float, batch_id: str = "batch_1") -> set[int]:
+    lost = roster.lost_tasks({batch_id: missing}, after_s)
+    assert lost.keys() <= {batch_id}
+    return set(lost.get(batch_id, ()))
+
+
 def test_a_task_is_lost_once_it_was_missing_for_so_long(roster: RedisRoster) -> None:
-    assert roster.lost_tasks("batch_1", [3, 5], 0.05) == set()
+    assert lost_of(roster, [3, 5], 0.05) == set()
 
     assert await_lost(roster, [3, 5], 0.05) == {3, 5}
 
 
 def test_the_time_of_a_task_that_was_seen_between_two_looks_starts_anew(roster: RedisRoster) -> None:
-    roster.lost_tasks("batch_1", [3, 5], 60)
-    roster.lost_tasks("batch_1", [5], 60)
+    lost_of(roster, [3, 5], 60)
+    lost_of(roster, [5], 60)
 
     assert await_lost(roster, [5], 0.05) == {5}
-    assert roster.lost_tasks("batch_1", [3], 0.5) == set()
+    assert lost_of(roster, [3], 0.5) == set()
 
 
 def test_the_time_of_a_task_that_was_found_lost_starts_anew(roster: RedisRoster) -> None:
     await_lost(roster, [3], 0.05)
 
-    assert roster.lost_tasks("batch_1", [3], 60) == set()
+    assert lost_of(roster, [3], 60) == set()
 
 
 def test_a_task_is_lost_though_the_clock_was_set_back(roster: RedisRoster, monkeypatch: pytest.MonkeyPatch) -> None:
     seconds = iter([7_200, 3_600, 3_606])
     monkeypatch.setattr(roster._redis, "time", lambda: (next(seconds), 0))
-    roster.lost_tasks("batch_1", [3], 5)
+    lost_of(roster, [3], 5)
 
-    assert roster.lost_tasks("batch_1", [3], 5) == set()
-    assert roster.lost_tasks("batch_1", [3], 5) == {3}
+    assert lost_of(roster, [3], 5) == set()
+    assert lost_of(roster, [3], 5) == {3}
 
 
 def test_batches_are_looked_at_each_for_itself(roster: RedisRoster) -> None:
-    roster.lost_tasks("batch_1", [3], 60)
+    lost_of(roster, [3], 60)
 
-    assert roster.lost_tasks("batch_2", [3], 0.5) == set()
+    assert lost_of(roster, [3], 0.5, "batch_2") == set()
+
+
+def test_a_batch_of_which_nothing_is_missing_starts_anew_beside_one_that_goes_on(roster: RedisRoster) -> None:
+    roster.lost_tasks({"batch_1": [3], "batch_2": [4]}, 60)
+    roster.lost_tasks({"batch_1": [], "batch_2": [4]}, 60)
+    deadline = time.monotonic() + 10
+
+    while not (lost := roster.lost_tasks({"batch_2": [4]}, 0.05)):
+        assert time.monotonic() < deadline
+
+    assert lost == {"batch_2": [4]}
+    assert roster.lost_tasks({"batch_1": [3]}, 0.5) == {}
+
+
+def test_batches_that_were_not_looked_at_keep_their_time(roster: RedisRoster) -> None:
+    roster.lost_tasks({"batch_1": [3]}, 60)
+    roster.lost_tasks({"batch_2": [3]}, 60)
+
+    assert await_lost(roster, [3], 0.05) == {3}
 
 
 def test_losses_add_up_and_are_forgotten(roster: RedisRoster) -> None:

@@ -98,7 +98,7 @@ def test_batches_with_nothing_left_to_send_count_for_their_tenant(capsys: pytest
 
     assert [(row["running_batches"], row["lines_outstanding"]) for row in explained["tenants"]] == [(4, 15), (1, 0)]
     assert explained["window"]["lines_outstanding"] == 15
-    assert capsys.readouterr().out.endswith("\n3 more of which all lines are handed out\n")
+    assert capsys.readouterr().out.endswith("\n3 more that have lines outstanding\n")
 
 
 def test_a_batch_that_its_tenant_keeps_waiting_is_told_from_one_without_room() -> None:
@@ -140,7 +140,7 @@ def test_each_upstream_is_explained_by_itself(capsys: pytest.CaptureFixture[str]
     gpu, _, cpu = capsys.readouterr().out.partition("upstream cpu\n")
     # Its lines for this one are all handed out.
     assert "batch_mixed" not in gpu
-    assert "\n1 more of which all lines are handed out\n" in gpu
+    assert "\n1 more that have lines outstanding\n" in gpu
     assert "batch_mixed" in cpu
     assert "batch_gpu" not in cpu
 

@@ -1,0 +1,115 @@
+"""Repair: find the line tasks that were lost, and send them again.
+
+A task is lost when it lacks results, is in no queue, and no live worker says that it holds it, for some seconds.
+"""
+
+import time
+from collections.abc import Callable, Collection, Sequence
+from itertools import islice
+
+import structlog
+
+from app.domain import ids
+from app.domain.batch import InFlight
+from app.services.dispatch import line_tasks
+from app.services.open_tasks import OpenTasks
+from app.services.ports import BatchStore, Clock, Delivery, Queue, ResultStore, Roster
+
+log = structlog.get_logger()
+
+# A worker says what it holds once a second, later when its machine is busy: what is missing is lost only after this.
+_LOST_AFTER_S = 4.5
+# Longer than a look takes; a holder that died is waited for no longer.
+_LOCK_S = 10.0
+# A look counts results for so long, and begins to send no later than this. Where the time is over, the next look begins
+# with the batches that this one did not get to.
+_COUNT_FOR_S = 1.5
+_SEND_FOR_S = 6.0
+_BATCHES_AT_ONCE = 200
+# A task that was lost with this many workers may be what ends them.
+_LOSSES_BEFORE_ALONE = 2
+# Workers together hold no more messages than dispatch publishes.
+_UNACKED_PER_LOOK = 25_000
+
+
+class RepairService:
+    """Sends line tasks again that were lost."""
+
+    def __init__(
+        self,
+        batches: BatchStore,
+        results: ResultStore,
+        queue: Queue,
+        roster: Roster,
+        clock: Clock,
+        upstreams: Collection[str],
+        *,
+        monotonic: Callable[[], float] = time.monotonic,
+    ) -> None:
+        self._batches = batches
+        self._queue = queue
+        self._roster = roster
+        self._clock = clock
+        self._open = OpenTasks(results, upstreams)
+        self._monotonic = monotonic
+        # The first batch that the last look had no time for.
+        self._begin_with: str | None = None
+
+    def repair(self) -> None:
+        """Look once; one process does it at a time."""
+        with self._roster.lock("repair", _LOCK_S) as is_held:
+            if is_held:
+                self._look()
+
+    def _look(self) -> None:
+        began_at = self._monotonic()
+        # The queue is read before the workers: a task that moves from one to the other meanwhile is seen in the first.
+        accounted = self._queue.queued_tasks()
+        accounted |= {task for worker in self._roster.workers() for task in worker.held_tasks}
+        found = self._open.missing(
+            self._in_turn(self._batches.in_flight()),
+            accounted,
+            may_count=lambda: self._monotonic() - began_at < _COUNT_FOR_S,
+        )
+        self._begin_with = None
+        tags: dict[str, str] | None = None
+        while some := list(islice(found, _BATCHES_AT_ONCE)):
+            if self._monotonic() - began_at > _SEND_FOR_S:
+                self._begin_with = self._begin_with or some[0][0].id
+                continue
+            passed_over = (batch.id for batch, _, is_counted in some if not is_counted)
+            self._begin_with = self._begin_with or next(passed_over, None)
+            lost = self._roster.lost_tasks({batch.id: numbers for batch, numbers, _ in some}, _LOST_AFTER_S)
+            if lost and tags is None:
+                taken = self._queue.unacked(_UNACKED_PER_LOOK)
+                tags = {message.task_id: message.tag for message in taken if message.is_lines}
+            for batch, _, _ in some:
+                if batch.id in lost:
+                    self._send_again(batch, lost[batch.id], tags or {})
+
+    def _in_turn(self, batches: Sequence[InFlight]) -> Sequence[InFlight]:
+        first = next((number for number, batch in enumerate(batches) if batch.id == self._begin_with), 0)
+        return [*batches[first:], *batches[:first]]
+
+    def _send_again(self, batch: InFlight, lost: list[int], tags: dict[str, str]) -> None:
+        losses = self._count_losses(batch.id, lost, tags)
+        alone = [number for number in lost if losses.get(number, 0) > _LOSSES_BEFORE_ALONE]
+        again = [number for number in lost if losses.get(number, 0) <= _LOSSES_BEFORE_ALONE]
+        log.warning("batch.repaired", batch_id=batch.id, tasks=len(again), tasks_alone=len(alone))
+        self._queue.open_chord(batch.id, batch.tasks)
+        for numbers, delivery in ((again, Delivery.AGAIN), (alone, Delivery.ALONE)):
+            for section in batch.sections:
+                in_section = [number for number in numbers if section.first_task <= number < section.end_task]
+                if in_section:
+                    tasks = line_tasks(batch, in_section)
+                    self._queue.publish_lines(batch.id, section.upstream, tasks, delivery, self._clock.now())
+
+    def _count_losses(self, batch_id: str, lost: list[int], tags: dict[str, str]) -> dict[int, int]:
+        """Return how often tasks of the batch were lost with their worker, this time included."""
+        # A message that was merely lost is no sign against its lines: one that ended its worker was taken by it.
+        taken = {number: tag for number in lost if (tag := tags.get(ids.task_id(batch_id, number)))}
+        if taken:
+            # Nobody is left to acknowledge it. It goes before it is counted, so that it can't count twice.
+            self._queue.drop_unacked(list(taken.values()))
+            self._roster.count_losses(batch_id, list(taken))
+        return self._roster.losses(batch_id)

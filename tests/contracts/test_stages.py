@@ -1,0 +1,181 @@
+"""Every query that is made again and again finds what it looks for by an index, however many batches have ended."""
+
+from collections.abc import Callable, Iterator
+from pathlib import Path
+from typing import Any
+
+import pytest
+from sqlalchemy import Engine, event, text
+
+from app.adapters.db.batch_store import SqlBatchStore
+from app.adapters.db.engine import open_engine
+from app.adapters.db.file_store import SqlFileStore
+from app.adapters.db.migrate import migrate
+from app.adapters.db.result_store import SqlResultStore
+from app.adapters.db.trial_store import SqlTrialStore
+from app.domain.lifecycle import Event, Status
+from app.services.ports import Planned
+from bench.old_batches import add_ended
+from tests.contracts.conftest import NOW, Stores, result
+
+# So many that no database takes a scan of the table for the shorter way.
+ENDED = 5_000
+
+
+@pytest.fixture(scope="module", params=["sqlite", "postgresql"])
+def engine(request: pytest.FixtureRequest, tmp_path_factory: pytest.TempPathFactory) -> Iterator[Engine]:
+    """A database of many batches that have ended, and one in each other state there is."""
+    if request.param == "sqlite":
+        url = f"sqlite:///{tmp_path_factory.mktemp('stages') / 'wylon.db'}"
+    else:
+        server = request.getfixturevalue("_postgres_server")
+        url = server.url(server.create_database())
+    engine = open_engine(url)
+    migrate(engine)
+    add_ended(engine, ENDED)
+    arrange_each_status(engine)
+    if request.param == "postgresql":
+        with engine.connect() as connection:
+            connection.execute(text("ANALYZE"))
+    yield engine
+    engine.dispose()
+
+
+@pytest.fixture(params=["sqlite", "postgresql"])
+def fresh(request: pytest.FixtureRequest, tmp_path: Path) -> Iterator[Engine]:
+    is_sqlite = request.param == "sqlite"
+    engine = open_engine(f"sqlite:///{tmp_path / 'wylon.db'}" if is_sqlite else request.getfixturevalue("postgres_url"))
+    migrate(engine)
+    yield engine
+    engine.dispose()
+
+
+def stores_over(engine: Engine) -> Stores:
+    no_keys: Any = None
+    return Stores(
+        SqlFileStore(engine), SqlBatchStore(engine), SqlResultStore(engine), SqlTrialStore(engine), no_keys, no_keys
+    )
+
+
+def arrange_each_status(engine: Engine) -> None:
+    """Add a batch in each status there is, so that no query ends before its last statement."""
+    stores = stores_over(engine)
+    for status in Status:
+        stores.add_in(status, f"batch_{status}")
+    stores.add_running("batch_new")
+    stores.add_mixed("batch_mixed")
+    assert stores.batches.move_cursor("batch_mixed", 0, 1)
+    stores.trials.begin("batch_completed", 1)
+    stores.add_file("file-gone")
+    stores.files.mark_deleted("tenant", "file-gone", NOW)
+    stores.add_file("file-expired", expires_at=NOW - 1)
+
+
+def test_a_batch_that_has_ended_and_has_nothing_to_clear_has_no_stage(fresh: Engine) -> None:
+    arrange_each_status(fresh)
+
+    with fresh.connect() as connection:
+        stages = dict(connection.execute(text("SELECT id, stage FROM batches WHERE stage IS NOT NULL")).all())
+
+    assert stages == {
+        "batch_validating": "validating",
+        "batch_in_progress": "recorded",
+        "batch_finalizing": "finalizing",
+        "batch_cancelling": "cancelling",
+        "batch_expiring": "expiring",
+        "batch_completed": "uncleared",
+        "batch_cancelled": "uncleared",
+        "batch_expired": "uncleared",
+        "batch_new": "new",
+        "batch_mixed": "sending",
+    }
+
+
+PERIODIC: dict[str, Callable[[Engine], object]] = {
+    "expired": lambda engine: SqlBatchStore(engine).expired(NOW + 1e6, 500),
+    "stalled": lambda engine: SqlBatchStore(engine).stalled(NOW, 500),
+    "undispatched": lambda engine: SqlBatchStore(engine).undispatched(200),
+    "outstanding_totals": lambda engine: SqlBatchStore(engine).outstanding_totals(),
+    "in_flight": lambda engine: SqlBatchStore(engine).in_flight(),
+    "active_ids": lambda engine: SqlBatchStore(engine).active_ids(),
+    "bound_elsewhere": lambda engine: SqlBatchStore(engine).bound_elsewhere({"gpu"}),
+    "clear results": lambda engine: SqlResultStore(engine).clear(2),
+    "clear trials": lambda engine: SqlTrialStore(engine).clear(),
+    "removable files": lambda engine: SqlFileStore(engine).removable(NOW, 200),
+    "a tenant's list": lambda engine: SqlBatchStore(engine).page("tenant", after="batch_new", limit=20),
+    "a tenant's files": lambda engine: SqlFileStore(engine).page(
+        "tenant", NOW, purpose=None, after=None, limit=20, newest_first=True
+    ),
+}
+
+
+@pytest.mark.parametrize("name", PERIODIC)
+def test_what_is_asked_again_and_again_scans_no_table(engine: Engine, name: str) -> None:
+    plans = explained(engine, lambda: PERIODIC[name](engine))
+
+    assert plans
+    for statement, plan in plans:
+        assert not [step for step in plan if is_scan(step)], (statement, plan)
+
+
+def explained(engine: Engine, act: Callable[[], object]) -> list[tuple[str, list[str]]]:
+    """Return the statements that are run, each with the steps of its plan."""
+    statements: list[tuple[str, Any]] = []
+
+    def note(_connection: Any, _cursor: Any, statement: str, values: Any, *_: Any) -> None:
+        if statement.split(maxsplit=1)[0] in ("SELECT", "WITH", "UPDATE", "DELETE"):
+            statements.append((statement, values))
+
+    event.listen(engine, "before_cursor_execute", note)
+    act()
+    event.remove(engine, "before_cursor_execute", note)
+    is_sqlite = engine.dialect.name == "sqlite"
+    plans = []
+    with engine.connect() as connection:
+        for statement, values in statements:
+            prefix = "EXPLAIN QUERY PLAN " if is_sqlite else "EXPLAIN "
+            rows = connection.exec_driver_sql(prefix + statement, values).all()
+            plans.append((statement, [str(row[-1]) for row in rows]))
+    return plans
+
+
+def is_scan(step: str) -> bool:
+    """Return whether a step of a plan reads a table of ours from its beginning; PostgreSQL reads small ones so."""
+    if "Seq Scan on" in step:
+        return any(f"Seq Scan on {name}" in step for name in ("batches", "files"))
+    return any(step.startswith(f"SCAN {name}") for name in ("batches", "files", "results")) and "INDEX" not in step
+
+
+def test_a_batch_goes_through_the_stages_as_its_lines_are_handed_out_and_recorded(fresh: Engine) -> None:
+    stores = stores_over(fresh)
+    batches, results = stores.batches, stores.results
+
+    def stage() -> str | None:
+        with fresh.connect() as connection:
+            found: str | None = connection.scalar(text("SELECT stage FROM batches WHERE id = 'batch_1'"))
+            return found
+
+    stores.add_batch()
+    seen = [stage()]
+    for act in (
+        lambda: batches.accept("batch_1", Planned("plans/batch_1", 2, 3, "small"), NOW),
+        lambda: batches.move_cursor("batch_1", 0, 1),
+        lambda: results.record([result(0)]),
+        lambda: results.record([result(1)]),
+        lambda: batches.move_cursor("batch_1", 1, 2),
+        lambda: results.record([result(2)]),
+        lambda: batches.advance("batch_1", Event.ALL_RECORDED, NOW),
+    ):
+        act()
+        seen.append(stage())
+
+    assert seen == [
+        "validating",
+        "new",
+        "sending",
+        "sending",
+        "idle",
+        "sent",
+        "recorded",
+        "finalizing",
+    ]

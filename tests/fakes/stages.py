@@ -1,0 +1,64 @@
+"""The part of the batches in memory that finds them by what is to be done for them."""
+
+from collections.abc import Collection
+
+from app.domain.batch import Batch, InFlight, RunningTotal
+from app.domain.lifecycle import Status
+from tests.fakes.database import MemoryDatabase, nearest, newest
+
+
+class MemoryStages:
+    """Looks at each batch there is."""
+
+    def __init__(self, database: MemoryDatabase | None = None) -> None:
+        self._db = database or MemoryDatabase()
+
+    def expired(self, now: float, limit: int) -> list[Batch]:
+        found = [batch for batch in self._active() if batch.status in (Status.VALIDATING, Status.IN_PROGRESS)]
+        return [batch for batch in found if batch.expires_at <= now][:limit]
+
+    def active_ids(self) -> set[str]:
+        return {batch.id for batch in self._active()}
+
+    def undispatched(self, limit: int) -> list[Batch]:
+        waiting = {
+            seq: batch
+            for seq, row in enumerate(self._db.batches.values())
+            if (batch := row.batch).status is Status.IN_PROGRESS and batch.tasks_dispatched < batch.tasks
+        }
+        chosen = nearest(waiting, limit)
+        chosen |= newest({seq: batch for seq, batch in waiting.items() if not batch.tasks_dispatched}, limit // 8)
+        return sorted((waiting[seq] for seq in sorted(chosen)), key=lambda batch: batch.expires_at)
+
+    def in_flight(self) -> list[InFlight]:
+        return [
+            InFlight(batch.id, batch.lines_per_task, batch.sections, batch.recorded)
+            for batch in self._in_progress()
+            if batch.lines_outstanding
+        ]
+
+    def outstanding_totals(self) -> dict[tuple[str, str], RunningTotal]:
+        totals: dict[tuple[str, str], RunningTotal] = {}
+        for batch in self._in_progress():
+            for section in batch.sections:
+                if outstanding := section.outstanding(batch.lines_per_task):
+                    count, lines = totals.get((section.upstream, batch.tenant_id), RunningTotal())
+                    totals[section.upstream, batch.tenant_id] = RunningTotal(count + 1, lines + outstanding)
+        return totals
+
+    def bound_elsewhere(self, upstreams: Collection[str]) -> list[Batch]:
+        running = [batch for batch in self._in_progress() if batch.recorded < batch.total]
+        return [batch for batch in running if batch.mixed or batch.upstream not in upstreams]
+
+    def stalled(self, now: float, limit: int) -> list[Batch]:
+        free = [batch for batch in self._active() if not self._db.batches[batch.id].is_leased(now)]
+        return [batch for batch in free if batch.status is not Status.IN_PROGRESS or batch.recorded == batch.total][
+            :limit
+        ]
+
+    def _active(self) -> list[Batch]:
+        with self._db.lock:
+            return sorted((row.batch for row in self._db.active_batches()), key=lambda batch: batch.expires_at)
+
+    def _in_progress(self) -> list[Batch]:
+        return [batch for batch in self._active() if batch.status is Status.IN_PROGRESS]
