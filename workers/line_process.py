@@ -58,7 +58,7 @@ class LineProcess:
         self._asked_in_term = self._lease.term
         self.is_draining = False
         self._batches = BatchesInHand(self._lines.stores.batches)
-        self._writer = ResultWriter(self._lines.stores.results.record, self._on_progress)
+        self._writer = ResultWriter(self._lines.stores.results.record, self._on_progress, self._lines.memory)
         self._engine = LineEngine(
             list(self._lanes.values()),
             self._writer,

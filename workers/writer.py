@@ -7,6 +7,7 @@ from queue import Empty, SimpleQueue
 
 import structlog
 
+from app.adapters.upstream.answer_memory import UNCOUNTED_BYTES, AnswerMemory
 from app.domain.result import Result
 from app.services.ports import Progress
 from workers.line_run import LineRun
@@ -28,13 +29,23 @@ _Item = tuple[LineRun, Result | None]
 
 
 class ResultWriter:
-    """Records results and settles their runs once they are committed."""
+    """Records results and settles their runs once they are committed.
+
+    Args:
+        record: records results in one transaction.
+        on_progress: is told of what they came to.
+        memory: what large answers share, from their first bytes until they are recorded.
+    """
 
     def __init__(
-        self, record: Callable[[Sequence[Result]], list[Progress]], on_progress: Callable[[list[Progress]], None]
+        self,
+        record: Callable[[Sequence[Result]], list[Progress]],
+        on_progress: Callable[[list[Progress]], None],
+        memory: AnswerMemory | None = None,
     ) -> None:
         self._record = record
         self._on_progress = on_progress
+        self._memory = memory or AnswerMemory()
         self._items: SimpleQueue[_Item | None] = SimpleQueue()
         self._is_stopping = threading.Event()
         self._thread = vital_thread("writer", self._main)
@@ -45,6 +56,8 @@ class ResultWriter:
 
     def put(self, run: LineRun, result: Result | None) -> None:
         """Record a result, or settle a line that has none, from any thread."""
+        if result is not None and len(result.payload) > UNCOUNTED_BYTES:
+            self._memory.record_later(len(result.payload))
         self._items.put((run, result))
 
     def stop(self) -> None:
@@ -63,7 +76,9 @@ class ResultWriter:
             results = [result for _, result in items if result is not None]
             if results and not self._commit(results):
                 return
-            for run, _ in items:
+            for run, result in items:
+                if result is not None and len(result.payload) > UNCOUNTED_BYTES:
+                    self._memory.recorded(len(result.payload))
                 run.settle()
 
     def _gather(self, first: _Item) -> list[_Item]:

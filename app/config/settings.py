@@ -29,7 +29,7 @@ from app.config.values import (
     words,
 )
 from app.domain.errors import SettingInvalid
-from app.domain.limits import DEFAULT_WINDOW
+from app.domain.limits import DEFAULT_WINDOW, MAX_ANSWER_MIB
 from app.domain.upstream import Routes, UpstreamSpec
 from app.domain.window import window_s
 
@@ -69,6 +69,8 @@ class Settings:
     cancel_grace_s: float
     drain_grace_s: float
     finalize_max_tries: int
+    # The largest answer that is taken. All answers of a worker together may take about three times as much.
+    max_answer_mib: int
     # Whether lines that begin alike are sent one after the other.
     prefix_grouping: bool
     # What a tenant gets of the model servers while others want them, too; 1 for those that are not named.
@@ -173,6 +175,7 @@ def _read(env: Env, environ: Mapping[str, str]) -> Settings:
         cancel_grace_s=seconds(env, "CANCEL_GRACE_S", 30.0, low=0.0),
         drain_grace_s=seconds(env, "DRAIN_GRACE_S", 6.0, low=0.0),
         finalize_max_tries=number(env, "FINALIZE_MAX_TRIES", 100, low=1, high=1_000_000),
+        max_answer_mib=number(env, "MAX_ANSWER_MIB", MAX_ANSWER_MIB, low=1, high=512),
         prefix_grouping=switch(env, "PREFIX_GROUPING", "on"),
         tenant_weights=weights(env, "TENANT_WEIGHTS"),
         deadline_weight=decimal(env, "DEADLINE_WEIGHT", 1.0, low=0.0, high=10.0),

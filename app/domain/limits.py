@@ -18,8 +18,9 @@ MAX_LINE_ERRORS = 100
 # Deeper than any real request; beyond it parsers, ours and the upstream's, differ and crash.
 MAX_JSON_DEPTH = 100
 
-# An answer of the longest context in use, with log probabilities, stays below this.
-MAX_ANSWER_BYTES = 16 * MIB
+# Embeddings of 1,024 texts with 1,024 numbers each are 20 MiB, with 3,072 numbers 60 MiB.
+MAX_ANSWER_MIB = 64
+MAX_ANSWER_BYTES = MAX_ANSWER_MIB * MIB
 
 # What one call may report; a hundred times the longest context in use.
 MAX_TOKENS_PER_CALL = 1_000_000_000

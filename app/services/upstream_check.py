@@ -10,6 +10,7 @@ from typing import Any, NamedTuple, Protocol
 import msgspec
 
 from app.domain.result import REQUEST_TIMEOUT
+from app.domain.retry import Trouble
 from app.domain.upstream import Routes, UpstreamSpec
 from app.services.ports import Answer
 
@@ -124,7 +125,7 @@ class UpstreamCheckService:
         began = time.perf_counter()
         answer = await self._ask(server, question)
         took_ms = (time.perf_counter() - began) * 1_000
-        if 200 <= answer.status < 300:
+        if answer.trouble is Trouble.NONE:
             return True, f"answers in {took_ms:,.0f} ms"
         return False, self._trouble(spec, answer, question)
 

@@ -7,14 +7,19 @@ from celery import Celery
 
 from app.adapters.queue import CeleryQueue
 from app.adapters.roster import RedisRoster
+from app.adapters.upstream.answer_memory import AnswerMemory
 from app.adapters.upstream.balanced import OpenUpstream, open_upstream
 from app.adapters.upstream.calling import calling_of
 from app.config import Settings
+from app.domain.limits import MIB
 from app.domain.retry import RetryPolicy
 from app.domain.upstream import UpstreamSpec
 from app.services.execution import ExecutionService
 from app.services.ports import Upstream
 from app.wiring.stores import Stores, open_redis, open_stores
+
+# The memory for answers, in answers of the largest size: one that is recorded, and one that comes meanwhile.
+_ANSWERS_AT_ONCE = 2
 
 
 @dataclass(frozen=True)
@@ -25,6 +30,8 @@ class Lines:
     queue: CeleryQueue
     roster: RedisRoster
     upstreams: Mapping[str, OpenUpstream]
+    # What all answers of the process share, until they are recorded.
+    memory: AnswerMemory
 
     def execution(self, spec: UpstreamSpec, upstream: Upstream) -> ExecutionService:
         """Return what runs lines of an upstream, calling this in its stead."""
@@ -36,13 +43,19 @@ def build_lines(settings: Settings, celery: Celery) -> Lines:
     """Build what a worker process runs lines with."""
     stores = open_stores(settings)
     client = open_redis(settings)
+    max_bytes = settings.max_answer_mib * MIB
+    memory = AnswerMemory(_ANSWERS_AT_ONCE * max_bytes)
     return Lines(
         stores=stores,
         queue=CeleryQueue(celery, client, settings.upstream_names),
         roster=RedisRoster(client),
-        upstreams={spec.name: _open(spec) for spec in settings.upstreams},
+        upstreams={spec.name: _open(spec, max_bytes, memory) for spec in settings.upstreams},
+        memory=memory,
     )
 
 
-def _open(spec: UpstreamSpec) -> OpenUpstream:
-    return open_upstream(spec.urls, **calling_of(spec))
+def _open(spec: UpstreamSpec, max_answer_bytes: int, memory: AnswerMemory) -> OpenUpstream:
+    calling = calling_of(spec)
+    calling["max_answer_bytes"] = max_answer_bytes
+    calling["memory"] = memory
+    return open_upstream(spec.urls, **calling)

@@ -29,6 +29,8 @@ class AnswerMemory:
         self._leader: object | None = None
         # Answers that are read and not yet in the database.
         self._unrecorded = 0
+        # Those that wait for room to unpack an answer.
+        self._turns: list[asyncio.Future[None]] = []
         self._lock = Lock()
         self._loop: asyncio.AbstractEventLoop | None = None
 
@@ -50,6 +52,14 @@ class AnswerMemory:
         if holder is self._leader:
             self._leader = None
         self._let_go_on()
+
+    async def wait_for_room(self) -> None:
+        """Wait until what is to be recorded fits into the budget; the caller bounds the time."""
+        while self._unrecorded >= self._budget_bytes:
+            self._loop = asyncio.get_running_loop()
+            turn = self._loop.create_future()
+            self._turns.append(turn)
+            await turn
 
     def record_later(self, size: int) -> None:
         """Count an answer that is to be recorded."""
@@ -75,6 +85,10 @@ class AnswerMemory:
         return True
 
     def _let_go_on(self) -> None:
+        turns, self._turns = self._turns, []
+        for turn in turns:
+            if not turn.done():
+                turn.set_result(None)
         while self._waiting:
             holder = next(iter(self._waiting))
             if not self._has_room() and not self._may_lead(holder):

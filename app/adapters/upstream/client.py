@@ -104,6 +104,10 @@ class HttpUpstream:
                 # The server closed the kept connection, most likely as it was idle, while the request was on its way.
                 fresh = await pool.connect(deadline - pool.now())
                 reply = await _post(fresh, head, body, deadline, silence_s)
+            if "content-encoding" in reply.headers:
+                # A small answer may become a large one here, which nobody has counted.
+                async with asyncio.timeout(deadline - pool.now()):
+                    await self._memory.wait_for_room()
             return self._without_secrets(read_answer(reply, self._max_answer_bytes))
         except FellSilent:
             return _limit_met("No byte came from the upstream", limits.first_byte)

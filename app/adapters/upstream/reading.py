@@ -5,6 +5,7 @@ from msgspec.json import encode
 
 from app.adapters.upstream.answer_reader import Reply
 from app.adapters.upstream.faults import AnswerGarbled
+from app.adapters.upstream.hidden_errors import status_within
 from app.adapters.upstream.json_text import in_utf8, without_surrogates
 from app.adapters.upstream.retry_after import read_retry_after
 from app.adapters.upstream.unpacking import unpack
@@ -39,7 +40,12 @@ def read_answer(reply: Reply, max_bytes: int) -> Answer:
         read = _read_json(body)
         if read is None:
             return Answer(Trouble.FLAKY, error=(INVALID_RESPONSE, _senseless(reply, body)))
-        return Answer(trouble, status, _request_id(headers), *read)
+        hidden = status_within(read[0])
+        if hidden is None:
+            return Answer(trouble, status, _request_id(headers), *read)
+        trouble = trouble_of(hidden)
+        wait_s = None if trouble is Trouble.FINAL else read_retry_after(headers)
+        return Answer(trouble, status, _request_id(headers), read[0], NO_USAGE, wait_s)
     read = _read_json(body) if is_whole else None
     body = _wrapped(reply, body) if read is None else read[0]
     retry_after_s = None if trouble is Trouble.FINAL else read_retry_after(headers)
@@ -114,4 +120,4 @@ def _senseless(reply: Reply, body: bytes) -> str:
 
 
 def _too_large(max_bytes: int) -> str:
-    return f"The upstream's answer is larger than {max_bytes} bytes."
+    return f"The upstream's answer is larger than {max_bytes} bytes, the limit that WYLON_MAX_ANSWER_MIB sets."

@@ -3,6 +3,7 @@ from collections.abc import Callable, Iterator, Sequence
 
 import pytest
 
+from app.adapters.upstream.answer_memory import AnswerMemory
 from app.domain.result import Result
 from app.services.ports import Progress
 from tests.unit.workers.waiting import WITHIN_S, is_settled, result, run_of, until
@@ -186,3 +187,38 @@ def test_stopping_ends_the_wait_for_a_database_that_is_away(ledger: Ledger, star
 
     assert not is_settled(run)
     assert ledger.commits == []
+
+
+class CountedMemory(AnswerMemory):
+    """Memory that a test looks into."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.unrecorded = 0
+
+    def record_later(self, size: int) -> None:
+        self.unrecorded += size
+
+    def recorded(self, size: int) -> None:
+        self.unrecorded -= size
+
+
+def test_large_answers_count_until_they_are_recorded(ledger: Ledger, told: list[list[Progress]]) -> None:
+    memory = CountedMemory()
+    writer = ResultWriter(ledger.record, told.append, memory)
+    run, large, small = run_of(2), b"x" * 300_000, b"x"
+    ledger.is_open.clear()
+
+    writer.start()
+    try:
+        writer.put(run, result(0)._replace(payload=large))
+        writer.put(run, result(1)._replace(payload=small))
+        until(lambda: ledger.tries == 1)
+        assert memory.unrecorded == len(large)
+
+        ledger.is_open.set()
+        until(lambda: is_settled(run))
+        assert memory.unrecorded == 0
+    finally:
+        ledger.is_open.set()
+        writer.stop()
