@@ -17,4 +17,4 @@ def _await_start(**_: Any) -> None:
 
 @signals.beat_init.connect
 def _await_start_of_beat(**_: Any) -> None:
-    await_start(load_settings(process=Process.CELERY), needs_database=False)
+    await_start(load_settings(process=Process.CELERY), is_beat=True)

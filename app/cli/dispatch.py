@@ -10,10 +10,8 @@ import click
 from rich.console import Console
 from rich.table import Column, Table
 
-from app.cli.up.options import has_broker, merged_environ
+from app.cli.looking import settings_to_look
 from app.cli.up.start_faults import told_in_one_line
-from app.config import Settings, database_path, load_settings
-from app.domain.errors import SettingInvalid, Unavailable
 from app.domain.fairness import BatchStanding, Why, is_due
 from app.domain.stranded import Stranded
 from app.services.sharing import MOST_BATCHES, LaneLook, Look, window_reason
@@ -81,7 +79,7 @@ def explain(data: str | None, is_json: bool) -> None:
     Reads the database and the broker by the settings, which have to be those of the control process: the weights are
     among them. The embedded broker of `wylon up` is found by --data.
     """
-    with told_in_one_line(), open_sharing(_settings(data)) as sharing:
+    with told_in_one_line(), open_sharing(settings_to_look(data)) as sharing:
         explained = explain_look(sharing.look(), sharing.weights.deadline, sharing.stranded())
     if is_json:
         click.echo(json.dumps(explained, indent=2))
@@ -253,19 +251,3 @@ def _duration(seconds: float) -> str:
         return "over"
     minutes, seconds = divmod(int(seconds), 60)
     return f"{minutes // 60}h{minutes % 60:02}m" if minutes >= 60 else f"{minutes}m{seconds:02}s"
-
-
-def _settings(data: str | None) -> Settings:
-    environ = merged_environ({"DATA": data})
-    try:
-        settings = load_settings(environ)
-        socket = settings.data / "run" / "broker.sock"
-        if not has_broker(environ) and socket.exists():
-            settings = load_settings({**environ, "WYLON_BROKER_URL": f"redis+socket://{socket}?virtual_host=0"})
-    except SettingInvalid as fault:
-        raise click.UsageError(str(fault)) from None
-    # Opening it would make it.
-    path = database_path(settings.database_url)
-    if path is not None and not path.exists():
-        raise Unavailable(f"There is no database {path}: name the folder of `wylon up` by --data.")
-    return settings

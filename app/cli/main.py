@@ -21,6 +21,7 @@ _COMMANDS = {
     "list": _Place("app.cli.client.batches", "list_batches"),
     "show": _Place("app.cli.client.batches", "show"),
     "cancel": _Place("app.cli.client.batches", "cancel"),
+    "status": _Place("app.cli.status", "status"),
     "dispatch": _Place("app.cli.dispatch", "dispatch"),
     "upstreams": _Place("app.cli.upstreams", "upstreams"),
     "upstream": _Place("app.cli.upstream.command", "upstream"),

@@ -3,7 +3,6 @@
 import time
 from collections.abc import Callable, Mapping
 
-import redis
 import structlog
 
 from app.adapters.db.engine import check as check_database
@@ -11,7 +10,8 @@ from app.adapters.db.engine import open_engine
 from app.adapters.db.schema import check_schema
 from app.config import Settings
 from app.domain.errors import SettingInvalid, WylonError
-from app.wiring.stores import open_redis
+from app.wiring.parts import part_checks
+from app.wiring.stores import open_redis, open_stores
 
 log = structlog.get_logger()
 
@@ -63,15 +63,18 @@ def await_parts(
             time.sleep(_LOOK_EVERY_S)
 
 
-def await_start(settings: Settings, *, needs_database: bool = True) -> None:
-    """Wait for the database, with the schema of this program, and for the broker; the log names what is missing.
+def await_start(settings: Settings, *, is_beat: bool = False) -> None:
+    """Wait for the database, with the schema of this program, for the broker and for the storage.
+
+    The log names the missing parts. Beat needs the broker alone.
 
     Raises:
         SystemExit: with 1, where a part did not answer in time.
     """
-    engine, client = open_engine(settings.database_url), open_redis(settings)
-    checks = {"database": lambda: check_schema(engine)} if needs_database else {}
-    checks["broker"] = lambda: check_broker(client)
+    stores, client = open_stores(settings), open_redis(settings)
+    checks = part_checks(stores, client) | {"database": lambda: check_schema(stores.engine)}
+    if is_beat:
+        checks = {"broker": checks["broker"]}
     try:
         await_parts(checks, lambda words: log.warning("start.waiting", parts=words), within_s=settings.start_wait_s)
     except (PartsMissing, SettingInvalid) as fault:
@@ -79,7 +82,7 @@ def await_start(settings: Settings, *, needs_database: bool = True) -> None:
         raise SystemExit(1) from None
     finally:
         client.close()
-        engine.dispose()
+        stores.engine.dispose()
 
 
 def await_database(
@@ -93,11 +96,6 @@ def await_database(
         )
     finally:
         engine.dispose()
-
-
-def check_broker(client: redis.Redis) -> None:
-    """Raise where the broker does not answer."""
-    client.ping()
 
 
 def _fault_of(check: Callable[[], None]) -> str | None:

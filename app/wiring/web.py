@@ -2,11 +2,7 @@
 
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
-from functools import partial
 
-import redis
-
-from app.adapters.db.engine import check_writes
 from app.adapters.key_uses import KeyUses
 from app.adapters.queue import CeleryQueue, open_sender
 from app.config import Settings
@@ -16,6 +12,7 @@ from app.services.keys import KeyService
 from app.services.ports import ModelCatalog
 from app.wiring.catalog import build_catalog
 from app.wiring.keys import build_keys
+from app.wiring.parts import part_checks
 from app.wiring.readiness import HeldCheck
 from app.wiring.stores import drop_abandoned, open_redis, open_stores
 
@@ -56,13 +53,5 @@ def build_api(settings: Settings) -> Web:
         endpoints=settings.endpoints,
         windows=settings.completion_windows,
         cors_origins=settings.cors_origins,
-        readiness={
-            "database": HeldCheck(partial(check_writes, stores.engine)),
-            "broker": HeldCheck(partial(_check_broker, client)),
-            "storage": HeldCheck(stores.blobs.check),
-        },
+        readiness={name: HeldCheck(check) for name, check in part_checks(stores, client).items()},
     )
-
-
-def _check_broker(client: redis.Redis) -> None:
-    client.ping()

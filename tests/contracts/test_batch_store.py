@@ -252,3 +252,11 @@ def test_finishing_with_a_lost_lease_changes_nothing(stores: Stores) -> None:
     assert batch is not None
     assert (batch.status, batch.output_file_id) == (Status.FINALIZING, None)
     assert stores.files.get("tenant", "file-out", NOW) is None
+
+
+def test_batches_that_have_not_ended_are_counted_by_status(stores: Stores) -> None:
+    assert stores.batches.count_active() == {}
+    for number, status in enumerate([Status.VALIDATING, Status.IN_PROGRESS, Status.IN_PROGRESS, Status.COMPLETED]):
+        stores.add_in(status, f"batch_{number}")
+
+    assert stores.batches.count_active() == {Status.VALIDATING: 1, Status.IN_PROGRESS: 2}

@@ -1,7 +1,9 @@
 """`wylon up` under kills and restarts: whatever dies comes back, and batches go on where they were."""
 
+import json
 import os
 import signal
+import subprocess
 import sys
 import time
 from collections.abc import Iterator
@@ -12,7 +14,7 @@ import pytest
 
 from tests.e2e.deployed import STOP_WITHIN_S, Deployed, await_completed, await_end, content_lines, submit
 from tests.integration.pipeline import custom_ids, request_lines
-from tests.integration.processes import until
+from tests.integration.processes import WYLON, environ_of, until
 
 pytestmark = pytest.mark.e2e
 
@@ -96,15 +98,33 @@ def test_a_stop_leaves_no_process_and_a_start_goes_on(running: Deployed) -> None
     assert_completes(running, batch_id, 150)
 
 
+def test_the_status_of_a_running_deployment_names_its_workers_and_no_fault(running: Deployed) -> None:
+    done = subprocess.run(
+        [WYLON, "status", "--data", str(running.data), "--json"],
+        env=environ_of({}),
+        cwd=running.folder,
+        capture_output=True,
+        text=True,
+        timeout=60,
+    )
+
+    found = json.loads(done.stdout)
+    assert (done.returncode, found["faults"]) == (0, [])
+    assert [worker["name"].partition("@")[0] for worker in found["workers"]] == ["worker-1"]
+
+
 def test_a_stop_amid_calls_leaves_logs_of_one_format_without_a_trace(running: Deployed) -> None:
     batch_id = submit(running.client(), request_lines(60, "[[sleep:4000]]")).id
     until(lambda: running.client().batches.retrieve(batch_id).status == "in_progress", BACK_WITHIN_S, "it runs")
 
+    # What the tests before have killed left traces.
+    logs = [path for path in (running.data / "log").glob("*.log") if path.stem != "broker"]
+    before = {path: path.stat().st_size for path in logs}
+
     assert running.up.terminate(within_s=20) == 0
 
     assert "Stopping; started again on the same folder" in running.up.said()
-    logs = {path.name: path.read_text() for path in (running.data / "log").glob("*.log") if path.stem != "broker"}
-    lines = [line for log in logs.values() for line in log.splitlines() if line]
+    lines = [line for path in logs for line in path.read_bytes()[before[path] :].decode().splitlines() if line]
     # Celery prints this one past its log.
     others = [line for line in lines if not line.startswith(("timestamp=", "worker: "))]
     assert others == []

@@ -1,5 +1,6 @@
 """The part of the batches in memory that finds them by what is to be done for them."""
 
+from collections import Counter
 from collections.abc import Collection
 
 from app.domain.batch import Batch, InFlight, RunningTotal
@@ -19,6 +20,9 @@ class MemoryStages:
 
     def active_ids(self) -> set[str]:
         return {batch.id for batch in self._active()}
+
+    def count_active(self) -> dict[Status, int]:
+        return dict(Counter(batch.status for batch in self._active()))
 
     def undispatched(self, limit: int) -> list[Batch]:
         waiting = {

@@ -79,6 +79,11 @@ class SqlStages:
         with reading(self._engine) as connection:
             return set(connection.scalars(select(_C.id).where(_C.stage.in_((*_UNRECORDED, *_STALLED)))))
 
+    def count_active(self) -> dict[Status, int]:
+        query = select(_C.status, func.count()).where(_C.stage.in_((*_UNRECORDED, *_STALLED))).group_by(_C.status)
+        with reading(self._engine) as connection:
+            return {Status(status): count for status, count in connection.execute(query)}
+
     def bound_elsewhere(self, upstreams: Collection[str]) -> list[Batch]:
         is_elsewhere = or_(_C.upstream.not_in(sorted(upstreams)), _C.mixed.is_not(None))
         query = select(batches).where(_C.stage.in_(_UNRECORDED), is_elsewhere).order_by(*_BY_DEADLINE)

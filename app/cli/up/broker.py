@@ -11,6 +11,7 @@ from pathlib import Path
 
 # The kernel takes 107 bytes on Linux and 103 elsewhere; the broker appends nothing to it.
 _MAX_SOCKET_PATH_BYTES = 100
+_SOCKET = "broker.sock"
 
 
 class BrokerMissing(Exception):
@@ -58,17 +59,27 @@ class EmbeddedBroker:
 def embed_broker(run: Path) -> EmbeddedBroker:
     """Return a broker whose socket is in `run`, or in a short temporary folder where that path is too long."""
     program = _find_program()
-    socket, short_folder = run / "broker.sock", None
+    socket, short_folder = run / _SOCKET, None
     if len(str(socket).encode()) > _MAX_SOCKET_PATH_BYTES or "?" in str(socket):
         short_folder = _short_folder(run)
-        socket = short_folder / "broker.sock"
+        socket = short_folder / _SOCKET
     return EmbeddedBroker(program, socket, run, short_folder)
+
+
+def known_socket(run: Path) -> Path | None:
+    """Return the socket of the embedded broker that works for this `run`, None where there is none."""
+    sockets = (run / _SOCKET, _short_path(run) / _SOCKET)
+    return next((path for path in sockets if path.exists()), None)
+
+
+def _short_path(run: Path) -> Path:
+    name = hashlib.sha256(str(run).encode()).hexdigest()[:16]
+    return Path(tempfile.gettempdir()) / f"wylon-{os.getuid()}-{name}"
 
 
 def _short_folder(run: Path) -> Path:
     """Return a temporary folder for a socket of this `run`: the same at each start, so that a crash leaves no other."""
-    name = hashlib.sha256(str(run).encode()).hexdigest()[:16]
-    folder = Path(tempfile.gettempdir()) / f"wylon-{os.getuid()}-{name}"
+    folder = _short_path(run)
     try:
         folder.mkdir(mode=0o700)
     except FileExistsError:
@@ -76,7 +87,7 @@ def _short_folder(run: Path) -> Path:
         # Anybody may make a folder in a temporary one: a socket in a stranger's would be a stranger's to replace.
         if not stat.S_ISDIR(found.st_mode) or found.st_uid != os.getuid() or found.st_mode & 0o077:
             return Path(tempfile.mkdtemp(prefix="wylon-"))
-        (folder / "broker.sock").unlink(missing_ok=True)
+        (folder / _SOCKET).unlink(missing_ok=True)
     return folder
 
 

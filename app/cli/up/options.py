@@ -36,3 +36,11 @@ def child_environ(environ: Mapping[str, str], settings: Settings) -> dict[str, s
         # A log is read while it is written.
         "PYTHONUNBUFFERED": "1",
     }
+
+
+def shared_settings(settings: Settings) -> dict[str, str]:
+    """Return variables by which another command on this machine looks at the same model servers; none is secret."""
+    if settings.config is not None:
+        return {f"{PREFIX}CONFIG": str(settings.config)}
+    # The environment describes one upstream with one URL.
+    return {f"{PREFIX}CONFIG": "", f"{PREFIX}UPSTREAM_URL": settings.upstreams[0].urls[0]}

@@ -1,9 +1,10 @@
 """The folders `run` and `log` of a deployment: one supervisor's lock, process ids, logs and the kept API key."""
 
 import fcntl
+import json
 import os
 import shutil
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from contextlib import suppress
 from pathlib import Path
 
@@ -13,6 +14,7 @@ from app.domain.api_key import new_api_key
 # A log that has grown past this is put aside, in place of the log put aside before it.
 _MAX_LOG_BYTES = 50 * 1024 * 1024
 _COPY_BYTES = 1024 * 1024
+_SETTINGS = "settings.json"
 
 
 class FolderTaken(Exception):
@@ -56,6 +58,10 @@ class RunFolder:
             os.close(self._lock)
             self._lock = None
 
+    def write_settings(self, settings: Mapping[str, str]) -> None:
+        """Leave for commands that look at this deployment what it was started with; nothing of it is secret."""
+        (self.run / _SETTINGS).write_text(json.dumps(dict(settings)))
+
     def write_pid(self, name: str, pid: int) -> None:
         """Say which process has this name now; readers see the old id or the new one."""
         path = self._pid_path(name)
@@ -96,6 +102,15 @@ def _move_content(log: Path, aside: Path) -> None:
         # What was written meanwhile; a line that comes between this read and the cut is lost.
         shutil.copyfileobj(source, copy, _COPY_BYTES)
         source.truncate(0)
+
+
+def read_settings(run: Path) -> dict[str, str]:
+    """Return what the `wylon up` of this folder was started with; nothing where there was none or its note is torn."""
+    with suppress(OSError, ValueError):
+        found = json.loads((run / _SETTINGS).read_text())
+        if isinstance(found, dict):
+            return {name: value for name, value in found.items() if isinstance(value, str)}
+    return {}
 
 
 def read_kept_key(data: Path) -> str | None:

@@ -147,6 +147,9 @@ class BatchStore(Protocol):
     def active_ids(self) -> set[str]:
         """Return the ids of all batches that have not ended."""
 
+    def count_active(self) -> dict[Status, int]:
+        """Return how many batches are in each status that is no end; statuses without a batch are left out."""
+
     def undispatched(self, limit: int) -> list[Batch]:
         """Return batches in progress with lines that were never handed out, the nearest deadline first.
 

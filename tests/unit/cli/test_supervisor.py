@@ -9,7 +9,7 @@ from pathlib import Path
 import pytest
 
 from app.cli.up.child import ChildSpec
-from app.cli.up.run_folder import FolderTaken, RunFolder, keep_key, read_kept_key
+from app.cli.up.run_folder import FolderTaken, RunFolder, keep_key, read_kept_key, read_settings
 from app.cli.up.supervisor import Supervisor
 
 SLEEPS = "import time; time.sleep(600)"
@@ -155,6 +155,19 @@ def test_a_folder_is_for_one_supervisor_at_a_time(tmp_path: Path, folder: RunFol
     again = RunFolder(tmp_path)
     again.acquire()
     again.release()
+
+
+def test_the_settings_of_a_start_are_found_by_other_commands(folder: RunFolder) -> None:
+    folder.write_settings({"WYLON_UPSTREAM_URL": "http://gpu/v1"})
+
+    assert read_settings(folder.run) == {"WYLON_UPSTREAM_URL": "http://gpu/v1"}
+
+
+@pytest.mark.parametrize("content", ["", "{", "[1]", '{"WYLON_PORT": 1}'])
+def test_settings_that_were_torn_count_as_none(folder: RunFolder, content: str) -> None:
+    (folder.run / "settings.json").write_text(content)
+
+    assert read_settings(folder.run) == {}
 
 
 def test_what_a_crash_left_is_cleared(tmp_path: Path) -> None:

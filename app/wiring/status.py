@@ -1,0 +1,85 @@
+"""What a deployment does now and what is wrong with it, part by part: one that is away hides none of the others."""
+
+import asyncio
+from collections.abc import Callable, Mapping
+from concurrent.futures import ThreadPoolExecutor
+from dataclasses import dataclass
+from typing import TypeVar
+
+from app.adapters.db.schema import check_schema
+from app.adapters.roster import RedisRoster
+from app.config import Settings
+from app.services.ports import WorkerState
+from app.services.sharing import Look, SharingService
+from app.services.upstream_check import ServerCheck
+from app.wiring.catalog import build_upstream_check
+from app.wiring.parts import part_checks
+from app.wiring.sharing import weights_of
+from app.wiring.stores import Stores, open_redis, open_stores
+
+T = TypeVar("T")
+
+_UPSTREAM_PATIENCE_S = 5.0
+
+
+@dataclass(frozen=True)
+class Status:
+    """One look at a deployment; None stands for facts that could not be read."""
+
+    # By the name of a part: its fault, None where it works.
+    parts: Mapping[str, str | None]
+    upstreams: list[ServerCheck] | None
+    workers: list[WorkerState] | None
+    # Batches that have not ended, by their status.
+    batches: Mapping[str, int] | None
+    look: Look | None
+
+
+def look_at(settings: Settings) -> Status:
+    """Look at every part side by side; each look has a bound."""
+    stores, client = open_stores(settings), open_redis(settings)
+    roster = RedisRoster(client)
+    sharing = SharingService(stores.batches, roster, stores.clock, weights_of(settings), settings.upstream_names)
+    checks = part_checks(stores, client) | {"schema": lambda: check_schema(stores.engine)}
+    try:
+        with ThreadPoolExecutor() as threads:
+            faults = {name: threads.submit(_fault_of, check) for name, check in checks.items()}
+            upstreams = threads.submit(_or_none, lambda: _ask_upstreams(settings))
+            workers = threads.submit(_or_none, roster.workers)
+            batches = threads.submit(_or_none, lambda: _count_active(stores))
+            look = threads.submit(_or_none, sharing.look)
+            return Status(
+                {name: fault.result() for name, fault in faults.items()},
+                upstreams.result(),
+                workers.result(),
+                batches.result(),
+                look.result(),
+            )
+    finally:
+        client.close()
+        stores.engine.dispose()
+
+
+def _ask_upstreams(settings: Settings) -> list[ServerCheck]:
+    check = build_upstream_check(settings, _UPSTREAM_PATIENCE_S, may_stop_at_list=True)
+    return asyncio.run(check.check(settings.upstreams))
+
+
+def _count_active(stores: Stores) -> dict[str, int]:
+    return {status.value: count for status, count in stores.batches.count_active().items()}
+
+
+def _fault_of(check: Callable[[], None]) -> str | None:
+    try:
+        check()
+    except Exception as fault:  # whatever it is, it is the fault
+        return " ".join(str(fault).split()) or type(fault).__name__
+    return None
+
+
+def _or_none(read: Callable[[], T]) -> T | None:
+    try:
+        return read()
+    except Exception:
+        # The check of the part says why.
+        return None
