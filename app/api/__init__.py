@@ -1,9 +1,11 @@
 """The HTTP API: bytes in, use case, bytes out."""
 
+from pathlib import Path
+
 from flask import Flask
 
 from app.api.application import build_app
-from app.config import Process, load_settings
+from app.config import Process, Settings, load_settings
 from app.wiring.logs import set_up_logs
 from app.wiring.parent import end_with_parent
 from app.wiring.start import await_start
@@ -21,4 +23,12 @@ def create_app() -> Flask:
     except SystemExit:
         # gunicorn starts a process again that ends so, and itself ends with one that fails as this does.
         raise RuntimeError("This process can't start: the log says what it waited for.") from None
-    return build_app(build_api(settings))
+    app = build_app(build_api(settings))
+    app.config["GATHERING_FOLDER"] = _gathering_folder(settings)
+    return app
+
+
+def _gathering_folder(settings: Settings) -> Path | None:
+    """Return where large bodies wait until they are whole; None is the system's own folder for such files."""
+    # The system's is often in memory.
+    return next((folder for folder in (settings.data / "run", settings.data) if folder.is_dir()), None)

@@ -6,12 +6,16 @@ from typing import Protocol, cast
 
 from flask import Flask, current_app, g
 
+from app.api.readiness import Readiness
 from app.services.batches import BatchService
+from app.services.content_lines import ContentLines
 from app.services.files import FileService
 from app.services.keys import KeyService
 from app.services.ports import ModelCatalog
 
 _EXTENSION = "wylon"
+_READINESS = "wylon-readiness"
+_LINES = "wylon-content-lines"
 
 
 class Services(Protocol):
@@ -49,11 +53,23 @@ class Services(Protocol):
 def attach(app: Flask, services: Services) -> None:
     """Let the app's views find the services."""
     app.extensions[_EXTENSION] = services
+    app.extensions[_READINESS] = Readiness()
+    app.extensions[_LINES] = ContentLines()
 
 
 def services() -> Services:
     """Return the services of the app that serves this request."""
     return cast(Services, current_app.extensions[_EXTENSION])
+
+
+def content_lines() -> ContentLines:
+    """Return what counts the lines of files."""
+    return cast(ContentLines, current_app.extensions[_LINES])
+
+
+def readiness() -> Readiness:
+    """Return what runs the app's checks."""
+    return cast(Readiness, current_app.extensions[_READINESS])
 
 
 def tenant_id() -> str:

@@ -7,7 +7,7 @@ from flask import Flask, Response, jsonify, request
 from gunicorn.http.errors import ParseException  # type: ignore[import-untyped]
 from werkzeug.exceptions import HTTPException, RequestEntityTooLarge
 
-from app.api.paced_socket import BodyTooSlow, TooManySlow
+from app.api.pace import BodyTooSlow
 from app.domain.errors import (
     BlobMissing,
     Conflict,
@@ -64,7 +64,6 @@ def register_errors(app: Flask) -> None:
     app.register_error_handler(Unavailable, _unavailable)
     app.register_error_handler(ParseException, _no_http)
     app.register_error_handler(BodyTooSlow, _too_slow)
-    app.register_error_handler(TooManySlow, _too_many_slow)
     app.register_error_handler(HTTPException, _http)
     app.register_error_handler(Exception, _unexpected)
 
@@ -108,11 +107,6 @@ def _no_http(_fault: ParseException) -> Response:
 def _too_slow(_fault: BodyTooSlow) -> Response:
     message = "The body of this request came too slowly: send it again over a faster line, or split the file."
     return answer(408, message, code="request_timeout", headers=_CLOSE)
-
-
-def _too_many_slow(_fault: TooManySlow) -> Response:
-    log.warning("request.unavailable", error="as many callers as may be send slowly")
-    return answer(503, _UNAVAILABLE, code="unavailable", headers={"Retry-After": _RETRY_AFTER_S} | _CLOSE)
 
 
 def _http(fault: HTTPException) -> Response:

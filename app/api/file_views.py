@@ -1,7 +1,7 @@
 """/v1/files."""
 
 import unicodedata
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping
 from datetime import UTC, datetime
 from typing import Any
 from urllib.parse import quote
@@ -11,9 +11,10 @@ from flask import Response, request
 from werkzeug.http import parse_range_header
 
 from app.api import request_body
-from app.api.context import services, tenant_id
+from app.api.context import content_lines, services, tenant_id
 from app.api.routes import IDEMPOTENCY_KEY, Routes, Takes
 from app.api.schemas import (
+    ContentQuerySchema,
     FileDeletedSchema,
     FileListSchema,
     FileSchema,
@@ -22,7 +23,7 @@ from app.api.schemas import (
 )
 from app.api.upload_form import UploadForm, read_upload
 from app.domain.errors import InvalidRequest
-from app.domain.file import UPLOAD_PURPOSES, File
+from app.domain.file import PURPOSE_BATCH, PURPOSE_BATCH_OUTPUT, UPLOAD_PURPOSES, File
 from app.services.files import Content, FilePage, Upload
 
 routes = Routes("files", "Input that callers upload, and what batches write.")
@@ -54,6 +55,8 @@ _RANGE = {
     "schema": {"type": "string", "pattern": r"^bytes=([0-9]{1,18}-[0-9]{0,18}|-[0-9]{1,18})$"},
     "description": "`bytes=first-last`: answered with 206 and these bytes. Of several at once: with the whole file.",
 }
+# What is JSONL; other files may be anything.
+_OF_LINES = frozenset({PURPOSE_BATCH, PURPOSE_BATCH_OUTPUT})
 _BYTES = {"type": "string", "format": "binary"}
 
 
@@ -111,14 +114,24 @@ def delete_file(file_id: str) -> dict[str, str]:
     answer=_BYTES,
     content_type="application/octet-stream",
     also={206: "The bytes of the range.", 304: "They are still those of the tag in If-None-Match."},
-    takes=Takes(headers=[_RANGE]),
-    refuses=[404, 416],
+    takes=Takes(headers=[_RANGE], query=ContentQuerySchema),
+    refuses=[400, 404, 416],
 )
-def get_file_content(file_id: str) -> Response:
-    """Retrieve a file's bytes, whole or a range of them."""
+def get_file_content(query: dict[str, Any], file_id: str) -> Response:
+    """Retrieve a file's bytes: whole, a range of them, or what follows its first lines."""
     content = services().files.content(tenant_id(), file_id)
-    response = Response(_SeekableContent(content), mimetype="application/octet-stream", direct_passthrough=True)
+    skipped = _skipped_lines(query)
+    body = _SeekableContent(content)
+    response = Response(body, mimetype="application/octet-stream", direct_passthrough=True)
     response.headers.set("Content-Disposition", "attachment", **_names(content.file.filename))
+    # Clients that read on where they stopped ask for it by these. A file is whole as soon as it can be read.
+    response.headers["X-Incomplete"] = "false"
+    if content.file.purpose in _OF_LINES and "Range" not in request.headers:
+        response.headers["X-Last-Line"] = str(content_lines().total(content))
+    if skipped:
+        body.seek(content_lines().start_of(content, skipped))
+        response.content_length = content.size - body.tell()
+        return response
     response.content_length = content.size
     response.last_modified = datetime.fromtimestamp(int(content.file.created_at), UTC)
     response.set_etag(content.file.id)
@@ -154,6 +167,17 @@ def _page_as_json(page: FilePage) -> bytes:
             "has_more": page.has_more,
         }
     )
+
+
+def _skipped_lines(query: Mapping[str, int | None]) -> int:
+    given = [name for name in ("offset", "skip") if query[name] is not None]
+    if len(given) == 2 and query["offset"] != query["skip"]:
+        raise InvalidRequest(
+            "'offset' and 'skip' both are numbers of lines to leave out: send one of them.",
+            param="skip",
+            code="invalid_value",
+        )
+    return (query[given[0]] or 0) if given else 0
 
 
 def _names(filename: str) -> dict[str, str]:

@@ -4,7 +4,7 @@ import structlog
 from flask import Response
 
 from app.api import errors
-from app.api.context import services
+from app.api.context import readiness, services
 from app.api.routes import Routes
 from app.api.schemas import HealthSchema
 
@@ -22,13 +22,9 @@ def is_alive() -> dict[str, str]:
 @routes.add("GET", "/readyz", answer=HealthSchema, refuses=[503], is_public=True)
 def is_ready() -> dict[str, str] | Response:
     """Say whether everything this process needs answers."""
-    failing = []
-    for name, check in services().readiness.items():
-        try:
-            check()
-        except Exception as fault:  # whatever it is, it is the answer
-            log.warning("readiness.failed", check=name, error=str(fault))
-            failing.append(name)
+    failing = readiness().failing(services().readiness)
+    for name, reason in failing.items():
+        log.warning("readiness.failed", check=name, error=reason)
     if not failing:
         return {"status": "ok"}
     # The names alone: the route is public, and the reasons are in the log.

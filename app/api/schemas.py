@@ -13,6 +13,8 @@ MAX_FILES_PAGE = 10_000
 # OpenAI's is 10,000. Clients that page read on where there are more, and a list that nobody bounded stays cheap.
 DEFAULT_FILES_PAGE = 100
 DEFAULT_BATCHES_PAGE = 20
+# Above what any file has, and below what numbers of other languages hold.
+MAX_SKIPPED_LINES = 1_000_000_000
 MAX_BATCHES_PAGE = 100
 
 _SHOWN_STATUSES = [status.value for status in Status if shown(status) is status]
@@ -90,6 +92,19 @@ class FilesQuerySchema(_Request):
     limit = PlainInteger(load_default=DEFAULT_FILES_PAGE, validate=validate.Range(1, MAX_FILES_PAGE))
     order = fields.String(load_default="desc", validate=validate.OneOf(["asc", "desc"]))
     after = fields.String(load_default=None, metadata={"description": "The id of the last file of the page before."})
+
+
+class ContentQuerySchema(_Request):
+    """Which lines of a file to leave out."""
+
+    offset = PlainInteger(
+        load_default=None,
+        validate=validate.Range(0, MAX_SKIPPED_LINES),
+        metadata={"description": "Lines to leave out at the start, such as the last answer's `X-Last-Line`."},
+    )
+    skip = PlainInteger(
+        load_default=None, validate=validate.Range(0, MAX_SKIPPED_LINES), metadata={"description": "The same."}
+    )
 
 
 class BatchesQuerySchema(_Request):

@@ -1,12 +1,12 @@
-"""gunicorn's worker with threads, made so that callers who are slow, idle or many don't keep the others waiting.
+"""gunicorn's worker with threads, made so that no thread ever waits for a caller.
 
-          ┌──────────── kept alive ◀────────────┐
-accepted ─┴▶ gathering ── whole head ──▶ thread ─┴▶ lingering ──▶ closed
-                └────── too slow, too long ─────────▲
+          ┌────────────────── kept alive ◀──────────────────┐
+accepted ─┴▶ head ─▶ thread ─┬─ wants more ─▶ body ─▶ thread ─┬▶ answer ─▶ lingering ──▶ closed
+                             └────────────────────────────────┘
 
-gthread itself gives a thread to each new connection before it has sent anything, lets it wait there for a slow head or
-body without end, and closes connections in the loop that serves all others, for up to 2 s each. Here a connection waits
-in that loop until its head is whole, and again while it closes; in a thread its socket is paced.
+gthread itself gives a thread to each connection, and lets it wait there for a slow head, body or reader. Here the loop
+waits, for all of them at once: a thread has a connection only while there is something to do without waiting for the
+caller. Who sends or takes less than a pace asks for is closed. Health has threads of its own.
 """
 
 import errno
@@ -14,48 +14,40 @@ import resource
 import socket
 import time
 from collections.abc import Callable
-from concurrent.futures import Future
+from concurrent.futures import Executor, Future, ThreadPoolExecutor
 from contextlib import suppress
-from functools import partial
-from selectors import EVENT_READ
-from threading import BoundedSemaphore
+from pathlib import Path
 from typing import Any
 
-from gunicorn.http.errors import InvalidHeader, UnsupportedTransferCoding  # type: ignore[import-untyped]
-from gunicorn.workers.gthread import TConn, ThreadWorker  # type: ignore[import-untyped]
+from gunicorn.workers.gthread import ThreadWorker  # type: ignore[import-untyped]
 
-from app.api.paced_socket import BodyTooSlow, PacedSocket, TooManySlow
+from app.api.connection import Connection, Phase
+from app.api.exchange import Exchanges, Next
+from app.api.pace import BodyTooSlow
+from app.api.waiting_room import WaitingRoom
 
 # From its first byte on; a browser or client sends a head in one packet.
 HEAD_WITHIN_S = 10.0
 # gunicorn's own bound allows 100 fields of 8 kB each, which so many connections must not hold.
 MAX_HEAD_BYTES = 64 * 1024
-# For the callers whose answer is on its way while they still send; RFC 9112 9.6.
-_LINGER_S = 2.0
-_MAX_LINGER_BYTES = 4 * 1024 * 1024
-# The rest of a body that nobody reads has come by then, or the connection is closed.
-_REST_WITHIN_S = 0.1
+# For callers whose answer is on its way while they still send (RFC 9112 9.6): who sends on is read past for so long.
+_LINGER_S = 30.0
+# And who is silent for so long has read the answer.
+_LINGER_SILENCE_S = 2.0
 _PIECE_BYTES = 64 * 1024
+_DRAIN_BYTES = 1024 * 1024
 _LOOK_EVERY_S = 0.5
 # For the database, files and whatever else is open beside connections.
 _OTHER_FILES = 256
 _WANTED_FILES = 65_536
-# Of the threads, so many are left for requests that wait for nobody.
-_SPARE_THREADS = 4
-_CLOSE = b"\r\nConnection: close\r\nContent-Length: 0\r\n\r\n"
+# Threads that read and write disks for callers.
+_TRANSFER_THREADS = 8
+# Paths with threads of their own, which no other request can take.
+_HEALTH = ("/healthz", "/readyz")
+_HEALTH_THREADS = 2
+_CLOSE = b"\r\nConnection: close\r\nX-Content-Type-Options: nosniff\r\nContent-Length: 0\r\n\r\n"
 _HEAD_TOO_LONG = b"HTTP/1.1 431 Request Header Fields Too Large" + _CLOSE
 _HEAD_TOO_SLOW = b"HTTP/1.1 408 Request Timeout" + _CLOSE
-
-
-class _Connection(TConn):  # type: ignore[misc]  # gunicorn ships no types
-    """A connection, and what has come of a head that is not whole yet."""
-
-    def __init__(self, *args: Any) -> None:
-        super().__init__(*args)
-        self.head = bytearray()
-        self.drained = 0
-        self.ends_at = 0.0
-        self.is_closing = False
 
 
 class GuardedThreads(ThreadWorker):  # type: ignore[misc]  # gunicorn ships no types
@@ -65,9 +57,7 @@ class GuardedThreads(ThreadWorker):  # type: ignore[misc]  # gunicorn ships no t
         super().__init__(*args, **kwargs)
         # gunicorn would let callers on this machine set the WSGI variables of these names by headers.
         self.cfg.set("forwarder_headers", "")
-        self._slots = BoundedSemaphore(max(1, self.cfg.threads - self.cfg.threads // _SPARE_THREADS))
-        # Those that no thread has, the one that has waited longest first.
-        self._waiting: dict[_Connection, None] = {}
+        self._waiting = WaitingRoom(self._look)
         self._looked_at = 0.0
 
     @classmethod
@@ -86,6 +76,22 @@ class GuardedThreads(ThreadWorker):  # type: ignore[misc]  # gunicorn ships no t
         self.worker_connections: int = max(2, min(self.cfg.worker_connections, files - _OTHER_FILES))
         super().init_process()
 
+    def get_thread_pool(self) -> ThreadPoolExecutor:
+        self._transfers = ThreadPoolExecutor(_TRANSFER_THREADS, "transfer")
+        self._health = {path: ThreadPoolExecutor(_HEALTH_THREADS, path[1:]) for path in _HEALTH}
+        return ThreadPoolExecutor(self.cfg.threads, "request")
+
+    def prepare(self) -> None:
+        """Make what runs requests, once the application is loaded."""
+        folder: Path | None = getattr(self.wsgi, "config", {}).get("GATHERING_FOLDER")
+        self.exchanges = Exchanges(self.cfg, self.wsgi, self.log, self.handle_error, folder)
+
+    def run(self) -> None:
+        self.prepare()
+        super().run()
+        for pool in (self._transfers, *self._health.values()):
+            pool.shutdown(wait=False)
+
     def accept(self, listener: socket.socket) -> None:
         try:
             sock, address = listener.accept()
@@ -99,149 +105,195 @@ class GuardedThreads(ThreadWorker):  # type: ignore[misc]  # gunicorn ships no t
         # One below the number at which the loop no longer accepts: whoever comes next gets the place of the idlest.
         if self.nr_conns >= self.worker_connections:
             self._close_oldest()
-        paced = PacedSocket(sock, self._slots)
-        conn = _Connection(self.cfg, paced, address, listener.getsockname())
-        self._gather(conn, b"", self.cfg.keepalive)
+        self._await_head(Connection(sock, address, listener.getsockname()), self.cfg.keepalive)
 
-    def handle(self, conn: _Connection) -> Any:
-        """Serve a request whose head is there; in a thread."""
-        conn.init()
-        conn.parser.unreader.unread(bytes(conn.head))
-        conn.head.clear()
-        conn.sock.begin_request()
-        return super().handle(conn)
+    def wait_for_and_dispatch_events(self, timeout: float) -> None:
+        super().wait_for_and_dispatch_events(self._waiting.shorten(timeout))
+        self._waiting.wake(self.poller)
 
-    def handle_error(self, req: Any, client: Any, addr: Any, exc: BaseException) -> None:
-        if isinstance(exc, BodyTooSlow | TooManySlow):
-            return
-        if isinstance(exc, UnsupportedTransferCoding):
-            # The caller's mistake and no fault of ours, which the 501 of gunicorn says.
-            exc = InvalidHeader(str(exc))
-        super().handle_error(req, client, addr, exc)
-
-    def finish_request(self, conn: _Connection, done: Future[Any]) -> None:
+    def finish_request(self, conn: Connection, done: Future[Next]) -> None:
         """Go on with a connection that a thread is done with; in the loop."""
-        if done.exception() is not None or not done.result():
+        self._go_on_with(conn, Next.CLOSE if done.exception() is not None else done.result())
+
+    def _go_on_with(self, conn: Connection, then: Next) -> None:
+        if then is Next.HEAD:
+            self._await_head(conn, HEAD_WITHIN_S if conn.received else self.cfg.keepalive)
+        elif then is Next.BODY:
+            self._await_body(conn)
+        elif then is Next.ANSWER:
+            self._wait(conn, Phase.ANSWER, conn.pace.left_s)
+        elif then is Next.TURN:
+            self._go_on(conn)
+        elif then is Next.LINGER:
             self._linger(conn)
-            return
-        # The start of the next request may have come with the body of this one.
-        start = conn.parser.unreader.take_buffered()
-        self._gather(conn, start, HEAD_WITHIN_S if start else self.cfg.keepalive)
+        else:
+            self._close(conn)
 
     def murder_pending(self) -> None:
-        """Close what has waited for too long."""
+        """End what has waited for too long."""
         now = time.monotonic()
         if now - self._looked_at < _LOOK_EVERY_S:
             return
         self._looked_at = now
-        for conn in [conn for conn in self._waiting if conn.ends_at <= now]:
-            if conn.head and not conn.is_closing:
+        self.exchanges.is_keeping_alive = self.alive
+        for conn in [conn for conn in self._waiting.all() if conn.ends_at <= now]:
+            if conn.phase is Phase.BODY and conn.body is not None:
+                conn.body.fault = BodyTooSlow()
+                self._await_body(conn)
+            elif conn.phase is Phase.HEAD and conn.received:
                 self._refuse(conn, _HEAD_TOO_SLOW)
             else:
                 self._close(conn)
 
     def murder_keepalived(self, force: bool = False) -> None:
-        for conn in [*self._waiting] if force else ():
+        for conn in self._waiting.all() if force else ():
             self._close(conn)
 
     def _cap_keepalive(self, deadline: float) -> None:
-        for conn in self._waiting:
-            conn.ends_at = min(conn.ends_at, deadline)
+        self.exchanges.is_keeping_alive = False
+        for conn in self._waiting.all():
+            if conn.phase in (Phase.HEAD, Phase.LINGER):
+                conn.ends_at = min(conn.ends_at, deadline)
 
-    def _keepalive_after(self, conn: _Connection, keepalive: Any) -> bool:
-        deadline = time.monotonic() + _REST_WITHIN_S
-        return bool(keepalive and conn.parser.finish_body(deadline=deadline))
+    def _look(self, conn: Connection) -> None:
+        """See to a connection that can go on."""
+        conn.pace.spend(time.monotonic() - conn.waits_since)
+        if conn.phase is Phase.HEAD:
+            self._take_head(conn)
+        elif conn.phase is Phase.BODY:
+            self._take_body(conn)
+        elif conn.phase is Phase.ANSWER:
+            self._go_on(conn)
+        else:
+            self._drain(conn)
 
-    def _gather(self, conn: _Connection, start: bytes, within_s: float) -> None:
-        conn.head += start
-        if not self._pass_on(conn, len(start)):
-            self._wait(conn, within_s, self._take_head)
+    def _await_head(self, conn: Connection, within_s: float) -> None:
+        if not self._pass_on(conn, len(conn.received)):
+            self._wait(conn, Phase.HEAD, within_s)
 
-    def _take_head(self, conn: _Connection, _sock: object) -> None:
-        if conn not in self._waiting:
-            # Closed, by an event of the same turn, after this one was noticed.
-            return
-        data = _receive(conn)
+    def _take_head(self, conn: Connection) -> None:
+        data = _receive(conn, _PIECE_BYTES)
         if data is None:
             return
         if not data:
             self._close(conn)
             return
-        if not conn.head:
+        if not conn.received:
             conn.ends_at = self._end_of(HEAD_WITHIN_S)
-        conn.head += data
-        self._pass_on(conn, len(data))
+        conn.received += data
+        conn.count_piece(len(data))
+        if not self._pass_on(conn, len(data)):
+            self._waiting.rest(conn)
 
-    def _pass_on(self, conn: _Connection, new_bytes: int) -> bool:
+    def _pass_on(self, conn: Connection, new_bytes: int) -> bool:
         """Give the connection to a thread if its head is whole, refuse it if that is too long."""
         # Its end may have begun up to three bytes before what is new.
-        if conn.head.find(b"\r\n\r\n", max(0, len(conn.head) - new_bytes - 3)) >= 0:
-            self._leave(conn)
-            conn.data_ready = True
-            self.enqueue_req(conn)
+        if conn.received.find(b"\r\n\r\n", max(0, len(conn.received) - new_bytes - 3)) >= 0:
+            self._submit(self._pool_of(conn), self.exchanges.begin, conn)
             return True
-        if len(conn.head) > MAX_HEAD_BYTES:
+        if len(conn.received) > MAX_HEAD_BYTES:
             self._refuse(conn, _HEAD_TOO_LONG)
             return True
         return False
 
-    def _refuse(self, conn: _Connection, answer: bytes) -> None:
+    def _pool_of(self, conn: Connection) -> Executor:
+        target = bytes(conn.received[:64]).split(b" ", 2)
+        path = target[1].partition(b"?")[0].decode("latin-1") if len(target) > 1 else ""
+        pool: Executor = self.tpool
+        return self._health.get(path, pool)
+
+    def _await_body(self, conn: Connection) -> None:
+        if conn.body is None:
+            self._close(conn)
+        elif conn.body.is_over:
+            self._submit(self.tpool, self.exchanges.complete, conn)
+        else:
+            self._wait(conn, Phase.BODY, conn.pace.left_s)
+
+    def _take_body(self, conn: Connection) -> None:
+        if conn.body is None or not conn.body.is_small:
+            # It goes to a file, which may take its time.
+            self._submit(self._transfers, _gather, conn)
+        else:
+            self._waiting.leave(conn)
+            self._go_on_with(conn, _gather(conn))
+
+    def _go_on(self, conn: Connection) -> None:
+        self._submit(self._transfers, self._send, conn)
+
+    def _send(self, conn: Connection) -> Next:
+        begun = conn.outlet.sent
+        then = self.exchanges.go_on(conn)
+        conn.pace.earn(conn.outlet.sent - begun)
+        return then
+
+    def _refuse(self, conn: Connection, answer: bytes) -> None:
         with suppress(OSError):
-            conn.sock.send(answer, socket.MSG_DONTWAIT)
+            conn.outlet.sendall(answer)
         self._linger(conn)
 
-    def _linger(self, conn: _Connection) -> None:
-        """Close, but let what was sent arrive: the peer may still be sending."""
-        self._leave(conn)
-        conn.is_closing = True
+    def _linger(self, conn: Connection) -> None:
+        """Close, but let what was sent arrive: the peer may still be sending, and reads nothing before it is done."""
+        self._waiting.leave(conn)
         try:
+            conn.outlet.flush()
             conn.sock.shutdown(socket.SHUT_WR)
         except OSError:
             self._close(conn)
             return
-        self._wait(conn, _LINGER_S, self._drain)
+        conn.lingers_until = time.monotonic() + _LINGER_S
+        self._wait(conn, Phase.LINGER, _LINGER_SILENCE_S)
 
-    def _drain(self, conn: _Connection, _sock: object) -> None:
-        if conn not in self._waiting:
-            return
-        data = _receive(conn)
+    def _drain(self, conn: Connection) -> None:
+        data = _receive(conn, _DRAIN_BYTES)
         if data is None:
             return
-        conn.drained += len(data)
-        if not data or conn.drained > _MAX_LINGER_BYTES:
+        now = time.monotonic()
+        if not data or now > conn.lingers_until:
             self._close(conn)
+            return
+        conn.ends_at = min(self._end_of(_LINGER_SILENCE_S), conn.lingers_until)
+        conn.count_piece(len(data))
+        self._waiting.rest(conn)
 
-    def _wait(self, conn: _Connection, within_s: float, on_readable: Callable[[_Connection, object], None]) -> None:
-        conn.sock.setblocking(False)
-        conn.ends_at = self._end_of(within_s)
-        self._waiting[conn] = None
-        self.poller.register(conn.sock, EVENT_READ, partial(on_readable, conn))
+    def _submit(self, pool: Executor, act: Callable[[Connection], Next], conn: Connection) -> None:
+        self._waiting.leave(conn)
+        done = pool.submit(act, conn)
+        done.add_done_callback(lambda future: self.method_queue.defer(self.finish_request, conn, future))
+
+    def _wait(self, conn: Connection, phase: Phase, within_s: float) -> None:
+        self._waiting.enter(self.poller, conn, phase, self._end_of(within_s))
 
     def _end_of(self, within_s: float) -> float:
         # What begins to wait while the process ends comes after `_cap_keepalive`, and would cost the whole grace.
-        return time.monotonic() + (within_s if self.alive else min(within_s, _LINGER_S))
+        return time.monotonic() + (within_s if self.alive else min(within_s, _LINGER_SILENCE_S))
 
-    def _leave(self, conn: _Connection) -> None:
-        if conn in self._waiting:
-            del self._waiting[conn]
-            self.poller.unregister(conn.sock)
-
-    def _close(self, conn: _Connection) -> None:
-        self._leave(conn)
+    def _close(self, conn: Connection) -> None:
+        self._waiting.leave(conn)
         self.nr_conns -= 1
         conn.close()
 
     def _close_oldest(self) -> None:
-        if self._waiting:
-            self._close(next(iter(self._waiting)))
+        conn = self._waiting.oldest()
+        if conn is not None:
+            self._close(conn)
 
 
-def _receive(conn: _Connection) -> bytes | None:
+def _gather(conn: Connection) -> Next:
+    """Take what has come of a body."""
+    received = conn.body.receive(conn.sock) if conn.body is not None else None
+    if received is None:
+        return Next.CLOSE
+    if received:
+        conn.count_piece(received)
+    return Next.BODY
+
+
+def _receive(conn: Connection, most_bytes: int) -> bytes | None:
     """Return what has come, nothing where the peer is gone, None where there is nothing yet."""
     try:
-        data: bytes = conn.sock.recv_now(_PIECE_BYTES)
+        return conn.sock.recv(most_bytes, socket.MSG_DONTWAIT)
     except BlockingIOError:
         return None
     except OSError:
         return b""
-    return data

@@ -21,6 +21,8 @@ log = structlog.get_logger()
 # What Python's client calls bytes that have no name.
 UNNAMED = "upload"
 _MAX_SHOWN_CHARS = 100
+# Each caller who reads slowly has a piece in memory, and thousands may.
+_CONTENT_PIECE_BYTES = 64 * 1024
 # Anything else is no id of a file, and does not reach the database, which can't even store a NUL.
 _FILE_ID = re.compile(r"file-[A-Za-z0-9_-]{1,64}")
 
@@ -43,7 +45,7 @@ class Content:
 
     def stream(self, offset: int = 0) -> Iterator[bytes]:
         """Yield the bytes from `offset` to the end, in pieces."""
-        return self.blobs.stream(self.file.blob, offset)
+        return self.blobs.stream(self.file.blob, offset, piece_bytes=_CONTENT_PIECE_BYTES)
 
 
 class Upload:

@@ -12,6 +12,7 @@ import httpx
 import pytest
 from openai import OpenAI
 
+from bench.drips import KINDS, dripping
 from tests.e2e.deployed import API_KEY, Deployed
 from tests.integration.processes import until
 
@@ -117,6 +118,25 @@ def test_hundreds_that_drip_leave_the_api_answering(deployed: Deployed, said: by
             assert_answers(deployed)
 
     assert deployed.pids()["web"] == pids["web"]
+
+
+@pytest.mark.parametrize("kind", [*KINDS])
+def test_hundreds_that_send_or_read_a_byte_each_50_ms_hold_up_nobody(
+    deployed: Deployed, client: OpenAI, kind: str
+) -> None:
+    file = client.files.create(file=("big.bin", bytes(5_000_000)), purpose="assistants")
+    address = deployed.base_url.removesuffix("/v1")
+
+    with (
+        dripping(address, API_KEY, kind, 300, f"/v1/files/{file.id}/content"),
+        httpx.Client(base_url=address, headers=HEADERS, trust_env=False, timeout=ANSWERED_WITHIN_S / 3) as http,
+    ):
+        for _ in range(10):
+            assert http.get("/healthz").status_code == 200
+            assert http.get("/readyz").status_code == 200
+            assert http.post("/v1/batches", json={}).status_code == 400
+
+    client.files.delete(file.id)
 
 
 def test_a_body_that_drips_is_told_so_in_the_end_and_leaves_nothing(deployed: Deployed, client: OpenAI) -> None:

@@ -1,13 +1,16 @@
 """What a client library does not show: ranges, broken connections, the command line."""
 
 import json
+import os
 import socket
 import subprocess
 from collections.abc import Iterator
+from contextlib import suppress
 from pathlib import Path
 from urllib.parse import urlsplit
 
 import httpx
+import psutil
 import pytest
 from openai import OpenAI
 
@@ -37,6 +40,17 @@ def test_a_download_that_broke_off_is_taken_up_by_a_range(deployed: Deployed, cl
     assert f"{batch.id}_output.jsonl" in whole.headers["content-disposition"]
 
 
+def gathered(deployed: Deployed) -> set[str]:
+    """Return the nameless files in which the web process keeps bodies until they are whole."""
+    web = psutil.Process(deployed.pids()["web"])
+    links = [link for one in (web, *web.children()) for link in Path(f"/proc/{one.pid}/fd").iterdir()]
+    found = set()
+    for link in links:
+        with suppress(FileNotFoundError):
+            found.add(os.readlink(link))
+    return {path for path in found if path.startswith(str(deployed.data / "run")) and path.endswith(" (deleted)")}
+
+
 def test_an_upload_cut_off_midway_leaves_no_file(deployed: Deployed, client: OpenAI) -> None:
     files, blobs = [file.id for file in client.files.list()], deployed.blobs()
     address = urlsplit(deployed.base_url)
@@ -50,10 +64,62 @@ def test_an_upload_cut_off_midway_leaves_no_file(deployed: Deployed, client: Ope
     )
     with socket.create_connection((address.hostname, address.port), timeout=10) as connection:
         connection.sendall(head.encode() + opening + b'{"custom_id": "a"}\n' * 100_000)
-        until(lambda: deployed.blobs() != blobs, 20, "the upload is being written")
+        until(lambda: gathered(deployed), 20, "the upload is being gathered")
 
-    until(lambda: deployed.blobs() == blobs, 20, "what was written is gone")
+    until(lambda: not gathered(deployed), 20, "what was gathered is gone")
     assert [file.id for file in client.files.list()] == files
+    assert deployed.blobs() <= blobs
+
+
+@pytest.mark.parametrize("has_length", [True, False], ids=["with a length", "in chunks"])
+@pytest.mark.parametrize(
+    ("path", "key", "size", "status"),
+    [
+        ("/batches", API_KEY, 3_000_000, 413),
+        ("/files", "wrong", 30_000_000, 401),
+        ("/nowhere", API_KEY, 3_000_000, 404),
+        ("/files", API_KEY, 3_000_000, 400),
+        ("/batches", API_KEY, 900_000, 400),
+    ],
+)
+def test_a_refused_body_is_answered_and_the_next_requests_of_the_client_work(
+    deployed: Deployed, path: str, key: str, size: int, status: int, has_length: bool
+) -> None:
+    def pieces() -> Iterator[bytes]:
+        for at in range(0, size, 65_536):
+            yield b"x" * min(65_536, size - at)
+
+    # One connection at a time: each request may find the one that its predecessor left.
+    limits = httpx.Limits(max_connections=1)
+    with httpx.Client(base_url=deployed.base_url, headers=HEADERS, trust_env=False, timeout=60, limits=limits) as http:
+        for _ in range(10):
+            refused = http.post(
+                path,
+                content=b"x" * size if has_length else pieces(),
+                headers={"content-type": "application/json", "authorization": f"Bearer {key}"},
+            )
+            assert refused.status_code == status
+            assert set(refused.json()["error"]) == {"message", "type", "param", "code"}
+            assert http.get("/batches").status_code == 200
+
+
+@pytest.mark.parametrize(("key", "status"), [("wrong", 401), (API_KEY, 413)])
+def test_a_caller_who_waits_for_a_go_on_is_refused_before_it_sends_its_body(
+    deployed: Deployed, key: str, status: int
+) -> None:
+    address = urlsplit(deployed.base_url)
+    with socket.create_connection((address.hostname, address.port), timeout=30) as connection:
+        connection.sendall(
+            f"POST /v1/batches HTTP/1.1\r\nhost: test\r\nauthorization: Bearer {key}\r\nexpect: 100-continue\r\n"
+            "content-type: application/json\r\ncontent-length: 2000000\r\n\r\n".encode()
+        )
+        said = b""
+        while piece := connection.recv(65_536):
+            said += piece
+
+    head = said.partition(b"\r\n\r\n")[0].lower()
+    assert head.startswith(f"http/1.1 {status} ".encode())
+    assert b"connection: close" in head
 
 
 def test_a_file_over_the_limit_is_refused_and_leaves_nothing(deployed: Deployed, client: OpenAI) -> None:

@@ -53,10 +53,12 @@ class MemoryBlobs:
     def read(self, key: str, offset: int, length: int) -> bytes:
         return self._get(key)[offset : offset + length]
 
-    def stream(self, key: str, offset: int = 0, length: int | None = None) -> Iterator[bytes]:
+    def stream(
+        self, key: str, offset: int = 0, length: int | None = None, *, piece_bytes: int = PIECE_BYTES
+    ) -> Iterator[bytes]:
         data = self._get(key)
         end = len(data) if length is None else min(offset + length, len(data))
-        return (data[at : min(at + PIECE_BYTES, end)] for at in range(offset, end, PIECE_BYTES))
+        return (data[at : min(at + piece_bytes, end)] for at in range(offset, end, piece_bytes))
 
     def delete(self, key: str) -> None:
         if key not in self.unfinished:

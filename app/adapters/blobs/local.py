@@ -58,12 +58,14 @@ class LocalBlobs:
         with storage_errors():
             return os.pread(file.fd, length, offset)
 
-    def stream(self, key: str, offset: int = 0, length: int | None = None) -> Iterator[bytes]:
+    def stream(
+        self, key: str, offset: int = 0, length: int | None = None, *, piece_bytes: int = PIECE_BYTES
+    ) -> Iterator[bytes]:
         # Opened here and not in the generator, so that a missing blob shows before the first piece is asked for.
         file = self._open(key)
         with storage_errors():
             end = os.fstat(file.fd).st_size if length is None else offset + length
-        return self._pieces(file, offset, end)
+        return self._pieces(file, offset, end, piece_bytes)
 
     def delete(self, key: str) -> None:
         if not _PART_KEY.fullmatch(key):
@@ -126,10 +128,10 @@ class LocalBlobs:
         finally:
             writer.discard()
 
-    def _pieces(self, file: Descriptor, offset: int, end: int) -> Iterator[bytes]:
+    def _pieces(self, file: Descriptor, offset: int, end: int, piece_bytes: int) -> Iterator[bytes]:
         while offset < end:
             with storage_errors():
-                piece = os.pread(file.fd, min(PIECE_BYTES, end - offset), offset)
+                piece = os.pread(file.fd, min(piece_bytes, end - offset), offset)
             if not piece:
                 return
             yield piece

@@ -7,6 +7,11 @@ means that the right storage has no such blob.
 from collections.abc import Iterator
 from typing import Protocol
 
+from app.domain.limits import MIB
+
+# A piece of a blob, for whoever reads it as fast as it comes.
+PIECE_BYTES = MIB
+
 
 class BlobWriter(Protocol):
     """A blob being written: it exists under its key only once `commit` returned."""
@@ -31,8 +36,10 @@ class Blobs(Protocol):
     def read(self, key: str, offset: int, length: int) -> bytes:
         """Return the bytes from `offset` on, fewer than `length` at the end; BlobMissing."""
 
-    def stream(self, key: str, offset: int = 0, length: int | None = None) -> Iterator[bytes]:
-        """Yield the bytes in pieces of up to 1 MiB; BlobMissing."""
+    def stream(
+        self, key: str, offset: int = 0, length: int | None = None, *, piece_bytes: int = PIECE_BYTES
+    ) -> Iterator[bytes]:
+        """Yield the bytes in pieces; BlobMissing."""
 
     def delete(self, key: str) -> None:
         """Delete the blob if it is there."""

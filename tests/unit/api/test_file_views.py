@@ -1,10 +1,14 @@
 import io
+from types import SimpleNamespace
 from typing import Any
 
 import pytest
 from flask.testing import FlaskClient
 from openai.types import FileDeleted, FileObject
 
+from app.api.schemas import FileListSchema
+from app.domain.file import File
+from app.services.keys import DEFAULT_TENANT
 from tests.unit.api.conftest import World
 from tests.unit.api.wire import check_shape, error_of
 
@@ -15,10 +19,10 @@ def upload(client: FlaskClient, data: bytes = LINE, filename: str = "in.jsonl", 
     return client.post("/v1/files", data={"purpose": "batch", "file": (io.BytesIO(data), filename), **fields})
 
 
-def put(world: World, data: bytes, filename: str = "in.jsonl") -> str:
+def put(world: World, data: bytes, filename: str = "in.jsonl", purpose: str = "batch") -> str:
     upload = world.files.begin()
     upload.write(data)
-    return world.files.create("default", upload, purpose="batch", filename=filename).id
+    return world.files.create("default", upload, purpose=purpose, filename=filename).id
 
 
 def test_an_uploaded_file_is_a_file_object_of_the_official_client(client: FlaskClient, world: World) -> None:
@@ -208,3 +212,66 @@ def test_the_same_upload_with_the_same_key_makes_one_file(client: FlaskClient, w
     assert other.headers["x-should-retry"] == "false"
     assert len(world.blobs.stored) == 1
     assert not world.blobs.unfinished
+
+
+LINES = b"".join(b'{"number": %d}\n' % number for number in range(5))
+
+
+@pytest.mark.parametrize("name", ["offset", "skip"])
+@pytest.mark.parametrize("number", [0, 1, 4, 5, 6, 1_000_000_000])
+def test_lines_that_a_caller_has_are_left_out(client: FlaskClient, world: World, name: str, number: int) -> None:
+    file_id = put(world, LINES)
+
+    answer = client.get(f"/v1/files/{file_id}/content?{name}={number}")
+
+    assert answer.data == b"".join(LINES.splitlines(keepends=True)[number:])
+    assert answer.content_length == len(answer.data)
+    assert (answer.headers["X-Last-Line"], answer.headers["X-Incomplete"]) == ("5", "false")
+
+
+@pytest.mark.parametrize(
+    ("content", "total"), [(b"", 0), (b"a", 1), (b"a\n", 1), (b"a\nb", 2), (b"\n\n", 2), (b"x" * 3_000_000 + b"\ny", 2)]
+)
+def test_the_last_line_counts_whether_it_ends_or_not(
+    client: FlaskClient, world: World, content: bytes, total: int
+) -> None:
+    file_id = put(world, content)
+
+    for _ in range(2):
+        assert client.get(f"/v1/files/{file_id}/content").headers["X-Last-Line"] == str(total)
+    assert client.get(f"/v1/files/{file_id}/content?skip={total}").data == b""
+
+
+def test_a_line_far_within_a_large_file_is_found(client: FlaskClient, world: World) -> None:
+    lines = [b"%d:" % number + b"x" * 1_000 for number in range(5_000)]
+    file_id = put(world, b"\n".join(lines))
+
+    assert client.get(f"/v1/files/{file_id}/content?offset=4321").data == b"\n".join(lines[4_321:])
+
+
+@pytest.mark.parametrize("query", ["skip=-1", "offset=x", "skip=1.5", "offset=", "skip=1&offset=2", "skip=1000000001"])
+def test_a_number_of_lines_that_is_none_is_refused(client: FlaskClient, world: World, query: str) -> None:
+    file_id = put(world, LINES)
+
+    assert error_of(client.get(f"/v1/files/{file_id}/content?{query}"), 400)["param"] in {"skip", "offset"}
+
+
+def test_a_file_that_is_no_lines_has_no_last_one(client: FlaskClient, world: World) -> None:
+    assert "X-Last-Line" not in client.get(f"/v1/files/{put(world, LINES, purpose='vision')}/content").headers
+
+
+def test_a_page_of_files_is_as_its_description_says(client: FlaskClient, world: World) -> None:
+    put(world, LINES)
+
+    page = client.get("/v1/files").json
+
+    assert page == FileListSchema().dump(SimpleNamespace(**page, items=[SimpleNamespace(**page["data"][0])]))
+
+
+def test_a_page_of_files_that_nobody_bounded_has_a_hundred(client: FlaskClient, world: World) -> None:
+    for number in range(101):
+        world.file_store.add(File(f"file-{number}", DEFAULT_TENANT, "batch", "a", 1, f"files/{number}", number))
+
+    first = client.get("/v1/files").json
+    assert (len(first["data"]), first["has_more"]) == (100, True)
+    assert len(client.get("/v1/files?limit=10000").json["data"]) == 101

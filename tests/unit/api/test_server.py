@@ -1,95 +1,17 @@
 """gunicorn's worker as we change it, run in a thread of the test with an app of a few lines."""
 
-import os
-import selectors
-import socket
 import threading
-from collections.abc import Callable, Iterable, Iterator
-from contextlib import contextmanager
+from collections.abc import Iterable
 from pathlib import Path
 from typing import Any
 
 import pytest
-from gunicorn.config import Config
 from gunicorn.glogging import Logger
 
+from app.api.connection import Phase
 from app.api.server import MAX_HEAD_BYTES, GuardedThreads
 from tests.integration.processes import until
-
-WITHIN_S = 10.0
-# Far above what a stop may take.
-GRACE_S = 30
-KEEPALIVE_S = 75
-REQUEST = b"GET / HTTP/1.1\r\nhost: test\r\n\r\n"
-HELLO = b"hello"
-
-App = Callable[[dict[str, Any], Any], Iterable[bytes]]
-
-
-def say_hello(_environ: dict[str, Any], start_response: Any) -> Iterable[bytes]:
-    start_response("200 OK", [("content-length", str(len(HELLO)))])
-    return [HELLO]
-
-
-def settings(**changes: object) -> Config:
-    cfg = Config()
-    for name, value in {"threads": 2, "keepalive": KEEPALIVE_S, "graceful_timeout": GRACE_S, **changes}.items():
-        cfg.set(name, value)
-    return cfg
-
-
-def build(listener: socket.socket, app: App, cfg: Config) -> GuardedThreads:
-    """Return a worker with all that `init_process` makes, except signals and the loop."""
-    listener.setblocking(False)
-    worker = GuardedThreads(1, os.getppid(), [listener], None, GRACE_S, cfg, Logger(cfg))
-    worker.wsgi = app
-    worker.tpool = worker.get_thread_pool()
-    worker.poller = selectors.DefaultSelector()
-    worker.method_queue.init()
-    return worker
-
-
-@contextmanager
-def running(app: App = say_hello, **changes: object) -> Iterator[tuple[GuardedThreads, threading.Thread]]:
-    """A worker, and the thread its loop runs in until the worker is told to stop."""
-    with socket.create_server(("127.0.0.1", 0)) as listener:
-        worker = build(listener, app, settings(**changes))
-        loop = threading.Thread(target=worker.run)
-        loop.start()
-        try:
-            yield worker, loop
-        finally:
-            worker.handle_exit(None, None)
-            loop.join(GRACE_S + WITHIN_S)
-            worker.tmp.close()
-
-
-@contextmanager
-def stepped(**changes: object) -> Iterator[GuardedThreads]:
-    """A worker whose loop goes round when the test says so."""
-    with socket.create_server(("127.0.0.1", 0)) as listener:
-        worker = build(listener, say_hello, settings(**changes))
-        worker.set_accept_enabled(True)
-        try:
-            yield worker
-        finally:
-            worker.murder_keepalived(force=True)
-            worker.tpool.shutdown()
-            worker.poller.close()
-            worker.method_queue.close()
-            worker.tmp.close()
-
-
-def connect(worker: GuardedThreads) -> socket.socket:
-    return socket.create_connection(worker.sockets[0].getsockname(), timeout=WITHIN_S)
-
-
-def read_until(connection: socket.socket, end: bytes) -> bytes:
-    """Return what comes up to and with this end, or until the server closes."""
-    data = b""
-    while not data.endswith(end) and (piece := connection.recv(65_536)):
-        data += piece
-    return data
+from tests.unit.api.running_server import HELLO, REQUEST, WITHIN_S, connect, read_until, running, settings, stepped
 
 
 @pytest.mark.parametrize(
@@ -103,7 +25,7 @@ def test_a_connection_closed_to_make_room_is_counted_once_though_its_bytes_came_
 
         def is_where_wanted() -> bool:
             worker.wait_for_and_dispatch_events(0)
-            return [conn.is_closing for conn in worker._waiting] == [is_closing]
+            return [conn.phase is Phase.LINGER for conn in worker._waiting.all()] == [is_closing]
 
         until(is_where_wanted, WITHIN_S, "the connection waits for its bytes")
         with connect(worker):
@@ -140,11 +62,11 @@ def test_a_connection_kept_alive_after_the_stop_does_not_cost_the_whole_grace(ne
 
 
 def test_a_caller_who_expects_to_be_told_to_continue_is_told() -> None:
-    def echo(environ: dict[str, Any], start_response: Any) -> Iterable[bytes]:
+    def repeat(environ: dict[str, Any], start_response: Any) -> Iterable[bytes]:
         start_response("200 OK", [("content-length", str(len(HELLO)))])
         return [environ["wsgi.input"].read()]
 
-    with running(echo) as (worker, _), connect(worker) as connection:
+    with running(repeat) as (worker, _), connect(worker) as connection:
         connection.sendall(b"POST / HTTP/1.1\r\nhost: test\r\nexpect: 100-continue\r\ncontent-length: 5\r\n\r\n")
         assert read_until(connection, b"\r\n\r\n") == b"HTTP/1.1 100 Continue\r\n\r\n"
 
