@@ -76,10 +76,11 @@ class LineQueue(RecordingQueue):
         self.unreturned: dict[str, Unacked] = {}
         self.published_now = 0
 
-    def publish_lines(self, batch_id: str, upstream: str, tasks: Any, delivery: Delivery, decided_at: float) -> None:
+    def publish_lines(self, batch_id: str, upstream: str, tasks: Any, delivery: Delivery, fence: str) -> bool:
         self.line_tasks.extend((batch_id, task) for task in tasks)
         self.waiting.update(task_id(batch_id, task.number) for task in tasks)
         self.published_now += len(tasks)
+        return True
 
     def open_chord(self, batch_id: str, tasks: int) -> None:
         """Count nothing: batches are ended when each line is recorded."""

@@ -11,7 +11,7 @@ from collections.abc import Callable
 from functools import partial
 from itertools import count
 
-from app.domain.batch import Batch, Usage
+from app.domain.batch import Usage
 from app.domain.lifecycle import Status
 from app.domain.result import Result
 from app.services.dispatch import DispatchService, is_refill_due
@@ -47,6 +47,7 @@ class Simulation:
         self._order = count()
         self._queue = LineQueue()
         self._roster = MemoryRoster(self._clock)
+        self._ask_again_at = 0.0
         self._db = MemoryDatabase()
         self._batches, self._results = MemoryBatchStore(self._db), MemoryResultStore(self._db)
         self._dispatch = DispatchService(self._batches, self._queue, self._roster, self._clock)
@@ -125,7 +126,7 @@ class Simulation:
         for step in range(1, 101):
             self._run_until(start_s + seconds * step / 100)
             samples.append((self._in_flight, self._busy))
-            running = self._running()
+            running = self._batches.active(1_000, {Status.IN_PROGRESS})
             outstanding = sum(batch.lines_outstanding for batch in running)
             self.outcome.most_outstanding = max(self.outcome.most_outstanding, outstanding)
             waiting = [batch.id for batch in running if batch.lines_dispatched < batch.total]
@@ -141,9 +142,10 @@ class Simulation:
 
     def _run_until(self, end: float) -> None:
         while self._events and self._events[0][0] <= end:
-            self._clock.time, _, do = heapq.heappop(self._events)
+            at, _, do = heapq.heappop(self._events)
+            self._clock.advance(at - self._clock.now())
             do()
-        self._clock.time = end
+        self._clock.advance(end - self._clock.now())
 
     def _add_batch(self) -> None:
         batch_id, now = f"batch_{next(self._batch_numbers)}", self._clock.now()
@@ -188,7 +190,9 @@ class Simulation:
     def _repair(self) -> float:
         self._upkeep.repair()
         return self.fleet.counts_s * sum(
-            batch.recorded / batch.total for batch in self._running() if batch.lines_outstanding
+            batch.recorded / batch.total
+            for batch in self._batches.active(1_000, {Status.IN_PROGRESS})
+            if batch.lines_outstanding
         )
 
     def _ask(self, worker: SimulatedWorker) -> None:
@@ -284,8 +288,8 @@ class Simulation:
 
     def _tell(self, worker: SimulatedWorker, progress: list[Progress]) -> None:
         is_due = is_refill_due(sum(batch.lines_outstanding for batch in progress), worker.window)
-        has_more = any(not batch.is_dispatched_whole for batch in progress)
-        if has_more and is_due and self._roster.is_first("refill", _REFILL_APART_S):
+        if is_due and self._clock.now() >= self._ask_again_at and not all(b.is_dispatched_whole for b in progress):
+            self._ask_again_at = self._clock.now() + _REFILL_APART_S
             self._on_control(self._refill)
 
     def _end_batch(self, batch_id: str) -> None:

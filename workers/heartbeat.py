@@ -64,6 +64,8 @@ class Heartbeat:
         self._shared_at = float("-inf")
         # The lines that dispatch keeps published for each upstream, for all workers together.
         self.windows: dict[str, int] = {}
+        # How many workers there are.
+        self.workers = 1
 
     def start(self) -> None:
         """Report once, then start the threads."""
@@ -98,6 +100,7 @@ class Heartbeat:
         if self._lease.extend(reported_at):
             self._engine.let_go()
         workers = self._roster.workers()
+        self.workers = len(workers)
         self.windows = {lane.name: window_lines(workers, lane.name) for lane in self._lanes}
         self._share_out(sorted(workers, key=lambda worker: worker.name))
 
@@ -112,7 +115,7 @@ class Heartbeat:
         """Stop batches that run no more, and break off their calls past the grace."""
         running = [batch.id for batch in self._batches.all() if not batch.is_stopped]
         statuses = self._stores.batches.statuses(running) if running else {}
-        now = self._stores.clock.now()
+        now = self._stores.clock.monotonic()
         for batch in self._batches.all():
             if batch.id in running and statuses.get(batch.id) is not Status.IN_PROGRESS:
                 batch.aborts_at = now + self._cancel_grace_s

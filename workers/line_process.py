@@ -33,10 +33,7 @@ log = structlog.get_logger()
 # Lines up to this size are read together before they run; larger ones one by one, when their turn comes.
 _SMALL_LINE_BYTES = 64 * 1024
 _READ_BYTES = 1024 * 1024
-# A message that was decided on longer ago than this may have been overtaken: its sender was stopped for a while, and
-# upkeep sent another. A look at what is recorded costs little where messages wait so long.
-_FRESH_S = 2.0
-# Workers together ask for a refill at most this often.
+# Workers together ask for a refill about this often at most.
 _REFILL_EVERY_S = 0.05
 # Past the grace for calls in flight, what came of them has this long to be recorded.
 _COMMIT_SLACK_S = 10.0
@@ -57,6 +54,7 @@ class LineProcess:
         self._lease = Lease()
         self._asked_in_term = self._lease.term
         self.is_draining = False
+        self._ask_again_at = float("-inf")
         self._batches = BatchesInHand(self._lines.stores.batches)
         self._writer = ResultWriter(self._lines.stores.results.record, self._on_progress, self._lines.memory)
         self._engine = LineEngine(
@@ -168,7 +166,7 @@ class LineProcess:
             log.info("task.passed_over", task_id=request["id"], queue=queue)
         else:
             try:
-                run = self._begin(lane, *_read_request(request))
+                run = self._begin(lane, *line_task_of(request))
             except Exception:
                 log.exception("task.broke", task_id=request["id"])
         if run is None:
@@ -181,9 +179,7 @@ class LineProcess:
 
         run.on_settled(settled)
 
-    def _begin(
-        self, lane: Lane, batch_id: str, task: LineTask, delivery: Delivery, decided_at: float
-    ) -> LineRun | None:
+    def _begin(self, lane: Lane, batch_id: str, task: LineTask, delivery: Delivery) -> LineRun | None:
         task_id, lines = ids.task_id(batch_id, task.number), task.end - task.first
         submitted = 0
         try:
@@ -193,8 +189,8 @@ class LineProcess:
             batch = self._batches.get(batch_id)
             if batch is None:
                 return None
-            is_fresh = abs(self._lines.stores.clock.now() - decided_at) < _FRESH_S
-            may_have_run = delivery is not Delivery.FIRST or not is_fresh
+            # The queue takes no first try in that repair may have overtaken.
+            may_have_run = delivery is not Delivery.FIRST
             done = self._lines.stores.results.recorded(batch_id, task.first, task.end) if may_have_run else set()
             if len(done) == lines:
                 return None
@@ -235,16 +231,26 @@ class LineProcess:
         is_due = any(is_refill_due(outstanding[name], self._heartbeat.windows.get(name, 0)) for name in with_more)
         # Small batches are handed out whole: what follows one is of another, of which this process may know nothing.
         is_due = is_due or any(part.is_recorded_whole for part in progress)
-        if is_due and self._lines.roster.is_first("refill", _REFILL_EVERY_S):
+        if is_due and self._may_ask():
             self._lines.queue.refill()
 
+    def _may_ask(self) -> bool:
+        now = self._lines.stores.clock.monotonic()
+        if now < self._ask_again_at:
+            return False
+        # Each of several asks the more seldom; a request that waits in the queue serves all of them.
+        self._ask_again_at = now + _REFILL_EVERY_S * max(self._heartbeat.workers, 1)
+        return True
 
-def _read_request(request: dict[str, Any]) -> tuple[str, LineTask, Delivery, float]:
-    batch_id, number, first, end, delivery, decided_at = request["args"]
+
+def line_task_of(request: dict[str, Any]) -> tuple[str, LineTask, Delivery]:
+    """Return whose task a request is, which one, and how it was sent."""
+    batch_id, number, first, end, delivery, *_ = request["args"]
     how = Delivery(delivery)
+    # Whoever had it before may have run it.
     if how is Delivery.FIRST and request["delivery_info"].get("redelivered"):
         how = Delivery.AGAIN
-    return batch_id, LineTask(number, first, end), how, decided_at
+    return batch_id, LineTask(number, first, end), how
 
 
 def _neighbours(lines: list[Line]) -> list[list[Line]]:

@@ -15,7 +15,7 @@ from workers.line_process import GIVEN_BACK
 
 
 @app.task(name=RUN_LINES, bind=True)
-def run_lines(self: Any, batch_id: str, number: int, first: int, end: int, delivery: str, decided_at: float) -> None:
+def run_lines(self: Any, batch_id: str, number: int, first: int, end: int, delivery: str, *_: Any) -> None:
     """Return what became of the lines at the positions from `first` up to and without `end`."""
     # The pool has begun it before: all of it is done by now, or it was given back.
     if getattr(self.request, GIVEN_BACK, False):

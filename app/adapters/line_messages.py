@@ -29,7 +29,7 @@ class LineMessages:
         self._queue = queue
 
     def write(
-        self, batch_id: str, tasks: Sequence[LineTask], delivery: str, decided_at: float, options: dict[str, Any]
+        self, batch_id: str, tasks: Sequence[LineTask], delivery: str, options: dict[str, Any]
     ) -> Iterator[bytes]:
         """Yield the message of each task as it stands in the queue.
 
@@ -37,7 +37,6 @@ class LineMessages:
             batch_id: whose tasks they are.
             tasks: one message each.
             delivery: the value of a `Delivery`.
-            decided_at: seconds since 1970.
             options: of `send_task`, the same for all tasks.
         """
         sample = self._sample(batch_id, options)
@@ -45,7 +44,7 @@ class LineMessages:
         _, kwargs, embed = json.loads(base64.b64decode(sample["body"]))
         for task in tasks:
             task_id = ids.task_id(batch_id, task.number)
-            body = json.dumps([[batch_id, *task, delivery, decided_at], kwargs, embed])
+            body = json.dumps([[batch_id, *task, delivery], kwargs, embed])
             sample["body"] = base64.b64encode(body.encode()).decode()
             headers["id"] = headers["root_id"] = properties["correlation_id"] = task_id
             headers["group_index"] = task.number

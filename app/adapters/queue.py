@@ -12,6 +12,7 @@ from celery import Celery
 from kombu.exceptions import KombuError, OperationalError
 
 from app.adapters.line_messages import LineMessages
+from app.adapters.roster import fence_key
 from app.domain import ids
 from app.domain.errors import Unavailable
 from app.domain.upstream import DEFAULT_UPSTREAM
@@ -37,6 +38,13 @@ _CONTROL_TASKS = ("control.", "beat.")
 
 # Messages go out in one command for this many: more brings nothing, and each waits in memory.
 _PUBLISH_AT_ONCE = 1_000
+# Adds messages to a queue, unless the batch was fenced since the sender read its fence: a sender that stood still must
+# not send what repair has sent meanwhile. A list in Redis is there when something is in it.
+_PUSH_UNLESS_FENCED = """
+if (redis.call('get', KEYS[2]) or '') ~= ARGV[1] then return 0 end
+redis.call('lpush', KEYS[1], unpack(ARGV, 2))
+return 1
+"""
 # What the Redis backend keeps for a group: itself, results, size delta, size, seen parts, claim.
 _GROUP_KEYS = ("", ".j", ".t", ".s", ".d", ".c")
 # Where kombu keeps the messages that were taken and not acknowledged: by tag, and their tags by instant.
@@ -86,6 +94,7 @@ class CeleryQueue:
     def __init__(self, app: Celery, client: redis.Redis, upstreams: Sequence[str] = (DEFAULT_UPSTREAM,)) -> None:
         self._app = app
         self._redis = client
+        self._push_unless_fenced = client.register_script(_PUSH_UNLESS_FENCED)
         self._queues = {name: lines_queue(name) for name in upstreams}
         self._line_messages = {name: LineMessages(app, RUN_LINES, queue) for name, queue in self._queues.items()}
 
@@ -128,14 +137,16 @@ class CeleryQueue:
             )
 
     def publish_lines(
-        self, batch_id: str, upstream: str, tasks: Sequence[LineTask], delivery: Delivery, decided_at: float
-    ) -> None:
+        self, batch_id: str, upstream: str, tasks: Sequence[LineTask], delivery: Delivery, fence: str
+    ) -> bool:
         writer = self._line_messages[upstream]
-        messages = writer.write(batch_id, tasks, delivery.value, decided_at, self._part_of(batch_id))
+        messages = writer.write(batch_id, tasks, delivery.value, self._part_of(batch_id))
+        keys = [self._queues[upstream], fence_key(batch_id)]
         with _broker_errors():
-            # A list in Redis is there when something is in it.
             while some := list(islice(messages, _PUBLISH_AT_ONCE)):
-                self._redis.lpush(self._queues[upstream], *some)
+                if not self._push_unless_fenced(keys=keys, args=[fence, *some]):
+                    return False
+        return True
 
     def queued_tasks(self) -> set[str]:
         with _broker_errors():

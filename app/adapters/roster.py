@@ -1,6 +1,11 @@
-"""Who is alive, in Redis: everything here may be lost at any moment and is written anew within a second."""
+"""Who is alive, in Redis: everything here may be lost at any moment and is written anew within a second.
 
-from collections.abc import Collection, Iterator, Mapping, Sequence
+Nothing rests on Redis' clock: whoever reads counts by its own for how long a value did not change. What has a lifetime
+in Redis has it to be cleared away, and may end at any time.
+"""
+
+import time
+from collections.abc import Callable, Collection, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from typing import Any, cast
 
@@ -8,31 +13,45 @@ import msgspec
 import redis
 
 from app.domain import ids
+from app.domain.watch import Watch
 from app.services.ports import REPORT_LIFETIME_S, WorkerState
 
 _PREFIX = "wylon"
 _LOSSES = f"{_PREFIX}:losses"
 _LOSSES_LIFETIME_S = 3_600
-# Longer than the time between two looks for lost tasks, and short enough that a look long ago counts for nothing.
-_MISSING_LIFETIME_S = 15
+_MISSING_LIFETIME_S = 3_600
 # One command for this many keys: others wait for it.
 _KEYS_AT_ONCE = 1_000
+# The most that counts between two looks at a report or a lock: a reader that stood still has seen nothing meanwhile.
+_LONGEST_GAP_S = 3.0
+# Between the count of a worker's reports and what it says.
+_COUNT_END = b"|"
 
-# Deletes the lock only for the one who holds it.
-_UNLOCK = "if redis.call('get', KEYS[1]) == ARGV[1] then return redis.call('del', KEYS[1]) end return 0"
+# Deletes a key only while it has this value.
+_DELETE_IF = "if redis.call('get', KEYS[1]) == ARGV[1] then return redis.call('del', KEYS[1]) end return 0"
+# Replaces the value of a key only while it is this one.
+_REPLACE_IF = "if redis.call('get', KEYS[1]) == ARGV[1] then redis.call('set', KEYS[1], ARGV[2]) return 1 end return 0"
 
 
 class RedisRoster:
     """`Roster` on Redis."""
 
-    def __init__(self, client: redis.Redis) -> None:
+    def __init__(self, client: redis.Redis, monotonic: Callable[[], float] = time.monotonic) -> None:
         self._redis = client
-        self._unlock = client.register_script(_UNLOCK)
+        self._monotonic = monotonic
+        self._delete_if = client.register_script(_DELETE_IF)
+        self._replace_if = client.register_script(_REPLACE_IF)
+        # What tells this process's reports from each other, and from those of another of its name.
+        self._life, self._reports = ids.new_token(), 0
+        self._heard: Watch[str, bytes] = Watch(_LONGEST_GAP_S)
+        self._locks: Watch[str, bytes] = Watch(_LONGEST_GAP_S)
 
     def report(self, state: WorkerState) -> None:
+        self._reports += 1
+        count = f"{self._life}.{self._reports}".encode()
         with self._redis.pipeline(transaction=False) as pipe:
             pipe.sadd(f"{_PREFIX}:workers", state.name)
-            pipe.set(_worker_key(state.name), msgspec.json.encode(state), px=int(REPORT_LIFETIME_S * 1_000))
+            pipe.set(_worker_key(state.name), count + _COUNT_END + msgspec.json.encode(state))
             pipe.execute()
 
     def leave(self, name: str) -> None:
@@ -45,11 +64,22 @@ class RedisRoster:
         names = sorted(str(name, "utf-8") for name in cast("set[bytes]", self._redis.smembers(f"{_PREFIX}:workers")))
         if not names:
             return []
-        reports = self._redis.mget([_worker_key(name) for name in names])
-        silent = [name for name, report in zip(names, reports, strict=True) if report is None]
-        if silent:
-            self._redis.srem(f"{_PREFIX}:workers", *silent)
-        return [msgspec.json.decode(report, type=WorkerState) for report in reports if report is not None]
+        reports = cast("list[bytes | None]", self._redis.mget([_worker_key(name) for name in names]))
+        gone = [name for name, report in zip(names, reports, strict=True) if report is None]
+        if gone:
+            self._redis.srem(f"{_PREFIX}:workers", *gone)
+        now, alive = self._monotonic(), []
+        for name, report in zip(names, reports, strict=True):
+            if report is None:
+                continue
+            count, _, said = report.partition(_COUNT_END)
+            if self._heard.unchanged_s(name, count, now) < REPORT_LIFETIME_S:
+                alive.append(msgspec.json.decode(said, type=WorkerState))
+            else:
+                # Whoever looks for the first time would take it for alive. One that goes on reports again.
+                self._delete_if(keys=[_worker_key(name)], args=[report])
+        self._heard.keep(names)
+        return alive
 
     def count_losses(self, batch_id: str, task_numbers: Sequence[int]) -> None:
         key = f"{_LOSSES}:{batch_id}"
@@ -70,7 +100,7 @@ class RedisRoster:
     def forget_losses(self, batch_id: str) -> None:
         self._redis.delete(f"{_LOSSES}:{batch_id}")
 
-    def lost_tasks(self, missing: Mapping[str, Collection[int]], after_s: float) -> dict[str, list[int]]:
+    def missing_since(self, missing: Mapping[str, Collection[int]]) -> dict[str, dict[int, str]]:
         keys = {batch_id: f"{_PREFIX}:missing:{batch_id}" for batch_id in missing}
         whole = [keys[batch_id] for batch_id, numbers in missing.items() if not numbers]
         lacking = {batch_id: numbers for batch_id, numbers in missing.items() if numbers}
@@ -78,34 +108,78 @@ class RedisRoster:
             self._redis.delete(*whole[start : start + _KEYS_AT_ONCE])
         if not lacking:
             return {}
-        seconds, microseconds = self._redis.time()
-        now = seconds + microseconds / 1_000_000
-        before = self._redis.mget([keys[batch_id] for batch_id in lacking])
-        lost: dict[str, list[int]] = {}
+        known, look = self._missing(list(lacking)), ids.new_token()
+        since = {
+            batch_id: {number: known[batch_id].get(number, look) for number in numbers}
+            for batch_id, numbers in lacking.items()
+        }
+        self._keep_missing(since)
+        return since
+
+    def not_missing(self, numbers: Mapping[str, Collection[int]]) -> None:
+        known = self._missing(list(numbers))
+        self._keep_missing(
+            {
+                batch_id: {number: look for number, look in known[batch_id].items() if number not in found}
+                for batch_id, found in numbers.items()
+            }
+        )
+
+    def _missing(self, batch_ids: Sequence[str]) -> dict[str, dict[int, str]]:
+        kept = cast("list[bytes | None]", self._redis.mget([f"{_PREFIX}:missing:{batch_id}" for batch_id in batch_ids]))
+        return {
+            batch_id: msgspec.json.decode(seen, type=dict[int, str]) if seen else {}
+            for batch_id, seen in zip(batch_ids, kept, strict=True)
+        }
+
+    def _keep_missing(self, since: Mapping[str, dict[int, str]]) -> None:
         with self._redis.pipeline(transaction=False) as pipe:
-            for (batch_id, numbers), seen in zip(lacking.items(), before, strict=True):
-                known = msgspec.json.decode(seen, type=dict[int, float]) if seen else {}
-                # A clock that was set back would have them seen in the future, and never lost.
-                since = {number: min(known.get(number, now), now) for number in numbers}
-                if late := sorted(number for number, seen_at in since.items() if now - seen_at >= after_s):
-                    lost[batch_id] = late
-                waiting = {number: seen_at for number, seen_at in since.items() if now - seen_at < after_s}
-                pipe.set(keys[batch_id], msgspec.json.encode(waiting), ex=_MISSING_LIFETIME_S)
+            for batch_id, looks in since.items():
+                pipe.set(f"{_PREFIX}:missing:{batch_id}", msgspec.json.encode(looks), ex=_MISSING_LIFETIME_S)
             pipe.execute()
-        return lost
+
+    def fence(self, batch_ids: Collection[str]) -> None:
+        # Without a lifetime: one that ended early would let through what it is to keep out.
+        with self._redis.pipeline(transaction=False) as pipe:
+            for batch_id in batch_ids:
+                pipe.set(fence_key(batch_id), ids.new_token())
+            pipe.execute()
+
+    def fences(self, batch_ids: Sequence[str]) -> dict[str, str]:
+        if not batch_ids:
+            return {}
+        fences = cast("list[bytes | None]", self._redis.mget([fence_key(batch_id) for batch_id in batch_ids]))
+        return {batch_id: str(fence or b"", "utf-8") for batch_id, fence in zip(batch_ids, fences, strict=True)}
+
+    def fenced_batches(self) -> set[str]:
+        found = self._redis.scan_iter(match=fence_key("*"), count=1_000)
+        return {str(key, "utf-8").removeprefix(fence_key("")) for key in found}
+
+    def forget_fences(self, batch_ids: Collection[str]) -> None:
+        for batch_id in batch_ids:
+            self._redis.delete(fence_key(batch_id))
 
     @contextmanager
     def lock(self, name: str, seconds: float) -> Iterator[bool]:
         key, token = f"{_PREFIX}:lock:{name}", ids.new_token()
-        is_held = bool(self._redis.set(key, token, nx=True, px=int(seconds * 1_000)))
+        is_held = bool(self._redis.set(key, token, nx=True)) or self._take_over(key, token, seconds)
         try:
             yield is_held
         finally:
             if is_held:
-                self._unlock(keys=[key], args=[token])
+                self._delete_if(keys=[key], args=[token])
 
-    def is_first(self, name: str, seconds: float) -> bool:
-        return bool(self._redis.set(f"{_PREFIX}:first:{name}", 1, nx=True, px=int(seconds * 1_000)))
+    def _take_over(self, key: str, token: str, seconds: float) -> bool:
+        """Take a lock whose holder was seen to have it for so long: it died, or is stopped."""
+        holder = cast("bytes | None", self._redis.get(key))
+        if holder is None or self._locks.unchanged_s(key, holder, self._monotonic()) < seconds:
+            return False
+        return bool(self._replace_if(keys=[key], args=[holder, token]))
+
+
+def fence_key(batch_id: str) -> str:
+    """Return the key of a batch's fence, which the queue compares as it takes tasks in."""
+    return f"{_PREFIX}:fence:{batch_id}"
 
 
 def _worker_key(name: str) -> str:

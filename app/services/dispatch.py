@@ -24,7 +24,7 @@ _PIECES = 4
 # Longer than a refill takes; a holder that died is waited for no longer.
 _LOCK_S = 10.0
 # One move of a cursor may wait for seconds, such as for the lock of a worker that stands still. What was moved before
-# is still sent a while after, but not when repair may have taken it for lost: it would be sent, and called, twice.
+# is still sent a while after, but not when repair may have taken it for lost: the queue would refuse it.
 _MOVE_WITHIN_S = 1.0
 _SEND_WITHIN_S = 3.0
 # No upstream's window is begun later than this, so that a refill ends within its lock.
@@ -56,11 +56,12 @@ class DispatchService:
         with self._roster.lock("dispatch", _LOCK_S) as is_held:
             if not is_held:
                 return 0
+            began_at = self._clock.monotonic()
             seen = self._sharing.look()
             sent = 0
             first, self._first_lane = self._first_lane, 0
             for number in (*range(first, len(seen.lanes)), *range(first)):
-                if self._is_past(seen.at, _BEGIN_WITHIN_S):
+                if self._is_past(began_at, _BEGIN_WITHIN_S):
                     self._first_lane = number
                     break
                 lane = seen.lanes[number]
@@ -91,11 +92,12 @@ class DispatchService:
             for section in batch.sections
             if section.upstream == lane.upstream and batch.id in tasks
         }
-        # Cursors are moved from where they are, so that nobody else has been told to send these until then.
-        decided_at = self._clock.now()
+        # Before the cursors are moved: until then repair misses none of these tasks.
+        fences = self._roster.fences(list(parts))
+        decided_at = self._clock.monotonic()
         moved, is_cut_short = self._move(parts, tasks, decided_at)
         pieces = _in_pieces([batch_id for batch_id in turns if batch_id in moved], lane.sharing.new)
-        self._publish(lane.upstream, moved, pieces, decided_at)
+        self._publish(lane.upstream, moved, pieces, decided_at, fences)
         return sum(tasks[batch_id] for batch_id in moved), is_cut_short
 
     def _move(
@@ -122,7 +124,12 @@ class DispatchService:
         return moved, False
 
     def _publish(
-        self, upstream: str, parts: Mapping[str, "_Part"], pieces: Iterable[tuple[str, int]], decided_at: float
+        self,
+        upstream: str,
+        parts: Mapping[str, "_Part"],
+        pieces: Iterable[tuple[str, int]],
+        decided_at: float,
+        fences: Mapping[str, str],
     ) -> None:
         """Send so many of the next tasks of each batch."""
         cursors = {batch_id: part.next_task for batch_id, part in parts.items()}
@@ -141,14 +148,15 @@ class DispatchService:
                     self._queue.open_chord(batch_id, batch.tasks)
                     opened.add(batch_id)
                 tasks = line_tasks(batch, range(first, first + count))
-                self._queue.publish_lines(batch_id, upstream, tasks, Delivery.FIRST, decided_at)
+                if not self._queue.publish_lines(batch_id, upstream, tasks, Delivery.FIRST, fences[batch_id]):
+                    unsent.add(batch_id)
+                    log.warning("dispatch.fenced", batch_id=batch_id, tasks=count)
             except Unavailable:
                 unsent.add(batch_id)
                 log.warning("dispatch.failed", batch_id=batch_id, tasks=count, exc_info=True)
 
-    def _is_past(self, decided_at: float, seconds: float) -> bool:
-        # A clock that was set back hides how long ago it was.
-        return abs(self._clock.now() - decided_at) > seconds
+    def _is_past(self, since: float, seconds: float) -> bool:
+        return self._clock.monotonic() - since > seconds
 
 
 class _Part(NamedTuple):

@@ -3,8 +3,7 @@
 A task is lost when it lacks results, is in no queue, and no live worker says that it holds it, for some seconds.
 """
 
-import time
-from collections.abc import Callable, Collection, Sequence
+from collections.abc import Collection, Sequence
 from itertools import islice
 
 import structlog
@@ -12,13 +11,12 @@ import structlog
 from app.domain import ids
 from app.domain.batch import InFlight
 from app.services.dispatch import line_tasks
+from app.services.lost_tasks import LostTasks
 from app.services.open_tasks import OpenTasks
 from app.services.ports import BatchStore, Clock, Delivery, Queue, ResultStore, Roster
 
 log = structlog.get_logger()
 
-# A worker says what it holds once a second, later when its machine is busy: what is missing is lost only after this.
-_LOST_AFTER_S = 4.5
 # Longer than a look takes; a holder that died is waited for no longer.
 _LOCK_S = 10.0
 # A look counts results for so long, and begins to send no later than this. Where the time is over, the next look begins
@@ -43,15 +41,13 @@ class RepairService:
         roster: Roster,
         clock: Clock,
         upstreams: Collection[str],
-        *,
-        monotonic: Callable[[], float] = time.monotonic,
     ) -> None:
         self._batches = batches
         self._queue = queue
         self._roster = roster
-        self._clock = clock
+        self._lost = LostTasks(roster, clock)
         self._open = OpenTasks(results, upstreams)
-        self._monotonic = monotonic
+        self._monotonic = clock.monotonic
         # The first batch that the last look had no time for.
         self._begin_with: str | None = None
 
@@ -79,7 +75,7 @@ class RepairService:
                 continue
             passed_over = (batch.id for batch, _, is_counted in some if not is_counted)
             self._begin_with = self._begin_with or next(passed_over, None)
-            lost = self._roster.lost_tasks({batch.id: numbers for batch, numbers, _ in some}, _LOST_AFTER_S)
+            lost = self._lost.find({batch.id: numbers for batch, numbers, _ in some})
             if lost and tags is None:
                 taken = self._queue.unacked(_UNACKED_PER_LOOK)
                 tags = {message.task_id: message.tag for message in taken if message.is_lines}
@@ -96,13 +92,14 @@ class RepairService:
         alone = [number for number in lost if losses.get(number, 0) > _LOSSES_BEFORE_ALONE]
         again = [number for number in lost if losses.get(number, 0) <= _LOSSES_BEFORE_ALONE]
         log.warning("batch.repaired", batch_id=batch.id, tasks=len(again), tasks_alone=len(alone))
+        fence = self._roster.fences([batch.id])[batch.id]
         self._queue.open_chord(batch.id, batch.tasks)
         for numbers, delivery in ((again, Delivery.AGAIN), (alone, Delivery.ALONE)):
             for section in batch.sections:
                 in_section = [number for number in numbers if section.first_task <= number < section.end_task]
                 if in_section:
                     tasks = line_tasks(batch, in_section)
-                    self._queue.publish_lines(batch.id, section.upstream, tasks, delivery, self._clock.now())
+                    self._queue.publish_lines(batch.id, section.upstream, tasks, delivery, fence)
 
     def _count_losses(self, batch_id: str, lost: list[int], tags: dict[str, str]) -> dict[int, int]:
         """Return how often tasks of the batch were lost with their worker, this time included."""

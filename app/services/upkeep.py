@@ -13,6 +13,7 @@ from app.domain.errors import StateConflict
 from app.domain.lifecycle import Event, Status
 from app.domain.stranded import find_stranded
 from app.domain.upstream import DEFAULT_UPSTREAM
+from app.domain.watch import Watch
 from app.services.clearing import ClearingService
 from app.services.dispatch import DispatchService
 from app.services.ports import (
@@ -33,8 +34,10 @@ log = structlog.get_logger()
 
 # Batches looked at in one tick; the rest in those that follow.
 _BATCHES_PER_TICK = 500
-# A validation that has not begun this long after its batch was created has lost its message.
+# A validation that was not seen to begin for this long has lost its message.
 _VALIDATE_AGAIN_S = 5.0
+# The most that counts between two looks at a batch that waits.
+_LONGEST_GAP_S = 6.0
 # Past the grace for calls in flight, a batch that ends waits this much longer for its tasks to return.
 _DRAIN_SLACK_S = 10.0
 _FILES_PER_SWEEP = 200
@@ -88,6 +91,11 @@ class UpkeepService:
         self._shorten_log = shorten_log
         self._lines = RepairService(batches, results, queue, roster, clock, upstreams)
         self._clearing = ClearingService(results)
+        # How long batches have waited for a validation, and for their tasks to return, as this process saw it.
+        self._unvalidated: Watch[str, Status] = Watch(_LONGEST_GAP_S)
+        self._draining: Watch[str, Status] = Watch(_LONGEST_GAP_S)
+        self._has_looked = False
+        self._warned_at: dict[str, float] = {}
 
     def expire(self) -> None:
         """End the batches whose window has elapsed."""
@@ -103,8 +111,13 @@ class UpkeepService:
     def repair(self) -> None:
         """Send again what was lost: line tasks, validations and finalizations."""
         self._lines.repair()
-        for batch in self._batches.stalled(self._clock.now(), _BATCHES_PER_TICK):
+        stalled = self._batches.stalled(self._clock.now(), _BATCHES_PER_TICK)
+        for batch in stalled:
             self._restart(batch)
+        ids_of_stalled = {batch.id for batch in stalled}
+        self._unvalidated.keep(ids_of_stalled)
+        self._draining.keep(ids_of_stalled)
+        self._has_looked = True
 
     def sweep(self) -> None:
         """Delete what nobody will ask for again."""
@@ -124,12 +137,14 @@ class UpkeepService:
         """Delete what dead processes and late messages left in the broker."""
         # What there is is read before the batches: a chord that is opened meanwhile is not among them.
         chords, with_losses = self._queue.chords(), self._roster.batches_with_losses()
+        fenced = self._roster.fenced_batches()
         taken = self._queue.unacked(_UNACKED_PER_SWEEP, self._clock.now() - _UNACKED_AGE_S)
         held = self._held_tasks()
         active = self._batches.active_ids()
         self._queue.drop_chords(chords - {ids.group_id(batch_id) for batch_id in active})
         for batch_id in with_losses - active:
             self._roster.forget_losses(batch_id)
+        self._roster.forget_fences(fenced - active)
         # Whatever a message had asked for, upkeep asks for again as long as the batch needs it.
         self._queue.drop_unacked(
             [message.tag for message in taken if message.task_id not in held and message.batch_id not in active]
@@ -150,7 +165,9 @@ class UpkeepService:
     def _warn_of_stranded(self) -> None:
         batches = self._batches.bound_elsewhere(self._upstreams)
         for upstream, lines, batch_ids in find_stranded(batches, self._upstreams):
-            if self._roster.is_first(f"stranded.{upstream}", _WARN_EVERY_S):
+            now = self._clock.monotonic()
+            if now - self._warned_at.get(upstream, float("-inf")) >= _WARN_EVERY_S:
+                self._warned_at[upstream] = now
                 log.warning(
                     "upstream.missing", upstream=upstream, lines=lines, batches=len(batch_ids), batch_id=batch_ids[0]
                 )
@@ -159,13 +176,15 @@ class UpkeepService:
         return {task for worker in self._roster.workers() for task in worker.held_tasks}
 
     def _restart(self, batch: Batch) -> None:
-        now = self._clock.now()
+        now = self._clock.monotonic()
         if batch.status is Status.VALIDATING:
-            # The two instants may be of two hosts: a clock that is behind does not put it off.
-            if abs(now - batch.created_at) > _VALIDATE_AGAIN_S:
+            waited_s = self._unvalidated.unchanged_s(batch.id, batch.status, now)
+            # Those that wait as this process begins may have lost their messages with whatever ended the one before.
+            if waited_s > _VALIDATE_AGAIN_S or not self._has_looked:
+                self._unvalidated.restart(batch.id)
                 self._queue.validate(batch.id)
         elif batch.finalize_tries >= self._finalize_max_tries:
-            self._give_up(batch, now)
+            self._give_up(batch, self._clock.now())
         elif not batch.lines_outstanding or self._is_drain_over(batch, now):
             self._queue.finalize(batch.id)
 
@@ -178,8 +197,8 @@ class UpkeepService:
         log.error("batch.gave_up", batch_id=batch.id, tries=batch.finalize_tries)
 
     def _is_drain_over(self, batch: Batch, now: float) -> bool:
-        since = batch.cancelling_at if batch.status is Status.CANCELLING else batch.expires_at
-        return abs(now - (since or now)) > self._cancel_grace_s + _DRAIN_SLACK_S
+        waited_s = self._draining.unchanged_s(batch.id, batch.status, now)
+        return waited_s > self._cancel_grace_s + _DRAIN_SLACK_S
 
     def _delete_orphans(self, keys: list[str]) -> None:
         owned = self._files.blobs(keys) if keys else set()

@@ -115,6 +115,28 @@ GUARDS = (
         "tests/unit/services/test_upkeep.py::test_what_a_dead_worker_held_is_lost",
     ),
     Guard(
+        "a refill that stood still sends nothing that repair sends",
+        "app/adapters/queue.py",
+        "if (redis.call('get', KEYS[2]) or '') ~= ARGV[1] then return 0 end",
+        "",
+        "tests/integration/test_chord.py::test_tasks_of_a_batch_that_was_fenced_after_they_were_decided_on_are_refused",
+    ),
+    Guard(
+        "repair fences a batch before a task of it is lost",
+        "app/services/lost_tasks.py",
+        "self._roster.fence(suspect)",
+        "pass",
+        "tests/unit/services/test_upkeep.py::test_a_batch_is_fenced_before_a_task_of_it_is_lost",
+    ),
+    Guard(
+        "a first try that is delivered again looks first which lines have a result",
+        "workers/line_process.py",
+        "how is Delivery.FIRST and request",
+        "False and request",
+        "tests/unit/workers/test_line_process.py::"
+        "test_a_first_try_that_is_delivered_again_looks_first_which_lines_have_a_result",
+    ),
+    Guard(
         "finalize lease: one holder",
         _BATCH_STORE,
         ".where(batches.c.id == batch_id, is_free)",

@@ -35,6 +35,8 @@ class RecordingQueue:
     # The line tasks that wait; publishing adds to them, a test takes away from them.
     waiting: set[str] = field(default_factory=set)
     failure: Exception | None = None
+    # Whose fences hold, None for no fences.
+    roster: "MemoryRoster | None" = None
 
     def fail(self, message: str = "The broker does not answer.") -> None:
         """Let every call from now on raise Unavailable."""
@@ -65,14 +67,17 @@ class RecordingQueue:
         self.closed_chords.append((batch_id, dispatched, tasks))
 
     def publish_lines(
-        self, batch_id: str, upstream: str, tasks: Sequence[LineTask], delivery: Delivery, decided_at: float
-    ) -> None:
+        self, batch_id: str, upstream: str, tasks: Sequence[LineTask], delivery: Delivery, fence: str
+    ) -> bool:
         self._check()
+        if self.roster is not None and self.roster.fences([batch_id])[batch_id] != fence:
+            return False
         self.upstreams.update({(batch_id, task.number): upstream for task in tasks})
         sent = {Delivery.FIRST: self.published, Delivery.AGAIN: self.repeated, Delivery.ALONE: self.alone}[delivery]
         sent.extend((batch_id, task.number) for task in tasks)
         self.tasks.update({(batch_id, task.number): task for task in tasks})
         self.waiting.update(task_id(batch_id, task.number) for task in tasks)
+        return True
 
     def queued_tasks(self) -> set[str]:
         self._check()
@@ -107,18 +112,19 @@ class RecordingQueue:
 
 
 class MemoryRoster:
-    """Workers, suspects and locks in dictionaries, by a clock that a test moves."""
+    """Workers, missing tasks and locks in dictionaries, by a clock that a test moves."""
 
     def __init__(self, clock: FakeClock | None = None) -> None:
         self._clock = clock or FakeClock()
         self._reports: dict[str, tuple[float, WorkerState]] = {}
         self._losses: dict[str, Counter[int]] = {}
-        self._missing: dict[str, dict[int, float]] = {}
+        self._missing: dict[str, dict[int, str]] = {}
+        self._looks = 0
+        self.fences_of: dict[str, str] = {}
         self._locked_until: dict[str, float] = {}
-        self._first_until: dict[str, float] = {}
 
     def report(self, state: WorkerState) -> None:
-        self._reports[state.name] = (self._clock.now(), state)
+        self._reports[state.name] = (self._clock.monotonic(), state)
 
     def leave(self, name: str) -> None:
         self._reports.pop(name, None)
@@ -136,24 +142,39 @@ class MemoryRoster:
         self._losses.pop(batch_id, None)
 
     def workers(self) -> list[WorkerState]:
-        now = self._clock.now()
+        now = self._clock.monotonic()
         return [state for reported_at, state in self._reports.values() if now - reported_at < REPORT_LIFETIME_S]
 
-    def lost_tasks(self, missing: Mapping[str, Collection[int]], after_s: float) -> dict[str, list[int]]:
-        now = self._clock.now()
-        lost: dict[str, list[int]] = {}
+    def missing_since(self, missing: Mapping[str, Collection[int]]) -> dict[str, dict[int, str]]:
+        self._looks += 1
         for batch_id, numbers in missing.items():
             known = self._missing.get(batch_id, {})
-            since = {number: known.get(number, now) for number in numbers}
-            if late := [number for number, seen_at in sorted(since.items()) if now - seen_at >= after_s]:
-                lost[batch_id] = late
-            self._missing[batch_id] = {number: seen_at for number, seen_at in since.items() if now - seen_at < after_s}
-        return lost
+            self._missing[batch_id] = {number: known.get(number, f"look-{self._looks}") for number in numbers}
+        return {batch_id: dict(self._missing[batch_id]) for batch_id, numbers in missing.items() if numbers}
+
+    def not_missing(self, numbers: Mapping[str, Collection[int]]) -> None:
+        for batch_id, found in numbers.items():
+            for number in found:
+                self._missing.get(batch_id, {}).pop(number, None)
+
+    def fence(self, batch_ids: Collection[str]) -> None:
+        self._looks += 1
+        self.fences_of |= dict.fromkeys(batch_ids, f"fence-{self._looks}")
+
+    def fences(self, batch_ids: Sequence[str]) -> dict[str, str]:
+        return {batch_id: self.fences_of.get(batch_id, "") for batch_id in batch_ids}
+
+    def fenced_batches(self) -> set[str]:
+        return set(self.fences_of)
+
+    def forget_fences(self, batch_ids: Collection[str]) -> None:
+        for batch_id in batch_ids:
+            self.fences_of.pop(batch_id, None)
 
     @contextmanager
     def lock(self, name: str, seconds: float) -> Iterator[bool]:
-        now = self._clock.now()
-        if self._locked_until.get(name, 0.0) > now:
+        now = self._clock.monotonic()
+        if self._locked_until.get(name, -1.0) > now:
             yield False
             return
         mine = self._locked_until[name] = now + seconds
@@ -162,10 +183,3 @@ class MemoryRoster:
         finally:
             if self._locked_until.get(name) == mine:
                 del self._locked_until[name]
-
-    def is_first(self, name: str, seconds: float) -> bool:
-        now = self._clock.now()
-        if self._first_until.get(name, 0.0) > now:
-            return False
-        self._first_until[name] = now + seconds
-        return True

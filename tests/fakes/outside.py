@@ -18,11 +18,21 @@ class FakeClock:
 
     def __init__(self, now: float = 1_700_000_000.0) -> None:
         self.time = now
+        self._passed_s = 0.0
 
     def now(self) -> float:
         return self.time
 
+    def monotonic(self) -> float:
+        return self._passed_s
+
     def advance(self, seconds: float) -> None:
+        """Let time pass."""
+        self.time += seconds
+        self._passed_s += seconds
+
+    def step(self, seconds: float) -> None:
+        """Set the time of day, while no time passes."""
         self.time += seconds
 
 

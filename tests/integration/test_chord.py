@@ -10,6 +10,7 @@ from collections.abc import Iterator
 import pytest
 
 from app.adapters.queue import FILES_QUEUE, FINALIZE, CeleryQueue, lines_queue
+from app.adapters.roster import RedisRoster
 from app.domain import ids
 from app.domain.upstream import DEFAULT_UPSTREAM
 from app.services.ports import Delivery, LineTask
@@ -71,10 +72,10 @@ def test_the_callback_comes_once_when_every_part_has_returned(
 ) -> None:
     queue.open_chord(batch_id, 50)
 
-    queue.publish_lines(batch_id, DEFAULT_UPSTREAM, tasks(0, 49), Delivery.FIRST, time.time())
+    queue.publish_lines(batch_id, DEFAULT_UPSTREAM, tasks(0, 49), Delivery.FIRST, "")
     await_idle(pipeline)
     before_the_last = callbacks(pipeline, batch_id)
-    queue.publish_lines(batch_id, DEFAULT_UPSTREAM, tasks(49, 50), Delivery.FIRST, time.time())
+    queue.publish_lines(batch_id, DEFAULT_UPSTREAM, tasks(49, 50), Delivery.FIRST, "")
 
     await_callback(pipeline, batch_id)
     await_idle(pipeline)
@@ -86,11 +87,11 @@ def test_parts_that_are_published_twice_count_once(pipeline: Pipeline, queue: Ce
     queue.open_chord(batch_id, 100)
 
     for _ in range(2):
-        queue.publish_lines(batch_id, DEFAULT_UPSTREAM, tasks(0, 60), Delivery.AGAIN, time.time())
+        queue.publish_lines(batch_id, DEFAULT_UPSTREAM, tasks(0, 60), Delivery.AGAIN, "")
     await_idle(pipeline)
     before_the_rest = callbacks(pipeline, batch_id)
     for _ in range(2):
-        queue.publish_lines(batch_id, DEFAULT_UPSTREAM, tasks(60, 100), Delivery.AGAIN, time.time())
+        queue.publish_lines(batch_id, DEFAULT_UPSTREAM, tasks(60, 100), Delivery.AGAIN, "")
 
     await_callback(pipeline, batch_id)
     await_idle(pipeline)
@@ -108,7 +109,7 @@ def test_a_closed_chord_ends_with_what_was_published(
         queue.close_chord(batch_id, 30, 1_000)
         await_idle(pipeline)
         assert callbacks(pipeline, batch_id) == 0
-    queue.publish_lines(batch_id, DEFAULT_UPSTREAM, tasks(0, 30), Delivery.FIRST, time.time())
+    queue.publish_lines(batch_id, DEFAULT_UPSTREAM, tasks(0, 30), Delivery.FIRST, "")
     await_idle(pipeline)
     if is_closed_last:
         assert callbacks(pipeline, batch_id) == 0
@@ -121,7 +122,7 @@ def test_a_closed_chord_ends_with_what_was_published(
 
 def test_a_chord_that_was_closed_stays_closed(pipeline: Pipeline, queue: CeleryQueue, batch_id: str) -> None:
     queue.open_chord(batch_id, 1_000)
-    queue.publish_lines(batch_id, DEFAULT_UPSTREAM, tasks(0, 10), Delivery.FIRST, time.time())
+    queue.publish_lines(batch_id, DEFAULT_UPSTREAM, tasks(0, 10), Delivery.FIRST, "")
 
     queue.close_chord(batch_id, 10, 1_000)
     # By a refill or a repair that had read the batch before.
@@ -134,7 +135,7 @@ def test_a_chord_that_was_closed_stays_closed(pipeline: Pipeline, queue: CeleryQ
 
 def test_a_chord_that_is_closed_twice_ends_once(pipeline: Pipeline, queue: CeleryQueue, batch_id: str) -> None:
     queue.open_chord(batch_id, 1_000)
-    queue.publish_lines(batch_id, DEFAULT_UPSTREAM, tasks(0, 10), Delivery.FIRST, time.time())
+    queue.publish_lines(batch_id, DEFAULT_UPSTREAM, tasks(0, 10), Delivery.FIRST, "")
     await_idle(pipeline)
 
     for _ in range(2):
@@ -149,12 +150,12 @@ def test_after_a_flush_the_same_parts_published_again_end_the_chord(
     pipeline: Pipeline, queue: CeleryQueue, batch_id: str
 ) -> None:
     queue.open_chord(batch_id, 40)
-    queue.publish_lines(batch_id, DEFAULT_UPSTREAM, tasks(0, 25), Delivery.FIRST, time.time())
+    queue.publish_lines(batch_id, DEFAULT_UPSTREAM, tasks(0, 25), Delivery.FIRST, "")
     await_idle(pipeline)
 
     pipeline.redis.flushall()
     queue.open_chord(batch_id, 40)
-    queue.publish_lines(batch_id, DEFAULT_UPSTREAM, tasks(0, 40), Delivery.AGAIN, time.time())
+    queue.publish_lines(batch_id, DEFAULT_UPSTREAM, tasks(0, 40), Delivery.AGAIN, "")
 
     await_callback(pipeline, batch_id)
 
@@ -174,7 +175,7 @@ def test_after_a_flush_every_message_finds_its_queue(pipeline: Pipeline, queue: 
 
 def test_a_forgotten_chord_leaves_no_key(pipeline: Pipeline, queue: CeleryQueue, batch_id: str) -> None:
     queue.open_chord(batch_id, 10)
-    queue.publish_lines(batch_id, DEFAULT_UPSTREAM, tasks(0, 5), Delivery.FIRST, time.time())
+    queue.publish_lines(batch_id, DEFAULT_UPSTREAM, tasks(0, 5), Delivery.FIRST, "")
     await_idle(pipeline)
     before = pipeline.redis.keys(f"*{ids.group_id(batch_id)}*")
 
@@ -188,7 +189,7 @@ def test_tasks_that_wait_are_known_by_their_ids(pipeline: Pipeline, queue: Celer
     worker = pipeline.processes["worker-1"]
     assert worker.terminate(15) == 0
 
-    queue.publish_lines(batch_id, DEFAULT_UPSTREAM, tasks(0, 3), Delivery.FIRST, time.time())
+    queue.publish_lines(batch_id, DEFAULT_UPSTREAM, tasks(0, 3), Delivery.FIRST, "")
 
     assert queue.queued_tasks() == {ids.task_id(batch_id, number) for number in range(3)}
     pipeline.ensure("worker-1")
@@ -198,7 +199,7 @@ def test_queues_for_upstreams_that_there_are_no_more_are_deleted(
     pipeline: Pipeline, queue: CeleryQueue, batch_id: str
 ) -> None:
     before = CeleryQueue(pipeline.sender, pipeline.redis, ("gone",))
-    before.publish_lines(batch_id, "gone", tasks(0, 3), Delivery.FIRST, time.time())
+    before.publish_lines(batch_id, "gone", tasks(0, 3), Delivery.FIRST, "")
     had_some = pipeline.redis.llen(lines_queue("gone"))
 
     queue.drop_unknown_queues()
@@ -224,7 +225,7 @@ def test_messages_of_ours_taken_by_nobody_alive_are_found_and_dropped(
 ) -> None:
     assert pipeline.processes["worker-1"].terminate(15) == 0
     pipeline.redis.delete(QUEUE)
-    queue.publish_lines(batch_id, DEFAULT_UPSTREAM, tasks(0, 1), Delivery.FIRST, time.time())
+    queue.publish_lines(batch_id, DEFAULT_UPSTREAM, tasks(0, 1), Delivery.FIRST, "")
     lines = json.loads(pipeline.redis.rpop(QUEUE))
     # As kombu writes them: the message with its exchange and routing key, and its instant.
     foreign = lines | {"headers": lines["headers"] | {"task": "somebody.elses"}}
@@ -248,3 +249,20 @@ def test_messages_of_ours_taken_by_nobody_alive_are_found_and_dropped(
     assert pipeline.redis.hdel("unacked", "foreign", "malformed") == 2
     pipeline.redis.zrem("unacked_index", "foreign", "malformed")
     pipeline.ensure("worker-1")
+
+
+def test_tasks_of_a_batch_that_was_fenced_after_they_were_decided_on_are_refused(
+    pipeline: Pipeline, queue: CeleryQueue, batch_id: str
+) -> None:
+    roster = RedisRoster(pipeline.redis)
+    before = roster.fences([batch_id])[batch_id]
+    roster.fence(batch_id)
+    since = roster.fences([batch_id])[batch_id]
+    queue.open_chord(batch_id, 1)
+
+    is_refused = not queue.publish_lines(batch_id, DEFAULT_UPSTREAM, tasks(0, 1), Delivery.FIRST, before)
+    callbacks_then = callbacks(pipeline, batch_id)
+    is_taken = queue.publish_lines(batch_id, DEFAULT_UPSTREAM, tasks(0, 1), Delivery.AGAIN, since)
+
+    assert (is_refused, callbacks_then, is_taken) == (True, 0, True)
+    await_callback(pipeline, batch_id)

@@ -25,7 +25,6 @@ class LineMessage:
     number: int
     task: LineTask | None
     delivery: Delivery = Delivery.FIRST
-    decided_at: float = 0.0
     # Whether upkeep sent it, whatever it says of itself.
     is_repair: bool = False
 
@@ -52,6 +51,8 @@ class Broker:
         self.kept: dict[str, Chord] = {}
         # Told of tasks before they are sent; returns whether upkeep sends them.
         self.on_publish: Callable[[str, Sequence[LineTask]], bool] = lambda *_: False
+        # The fence of a batch as it is now.
+        self.fence_of: Callable[[str], str] = lambda _: ""
 
     def validate(self, batch_id: str) -> None:
         self.control.append(ControlMessage("validate", batch_id))
@@ -75,10 +76,13 @@ class Broker:
         self.lines.append(LineMessage(batch_id, tasks, None))
 
     def publish_lines(
-        self, batch_id: str, upstream: str, tasks: Sequence[LineTask], delivery: Delivery, decided_at: float
-    ) -> None:
+        self, batch_id: str, upstream: str, tasks: Sequence[LineTask], delivery: Delivery, fence: str
+    ) -> bool:
+        if self.fence_of(batch_id) != fence:
+            return False
         is_repair = self.on_publish(batch_id, tasks)
-        self.lines.extend(LineMessage(batch_id, task.number, task, delivery, decided_at, is_repair) for task in tasks)
+        self.lines.extend(LineMessage(batch_id, task.number, task, delivery, is_repair) for task in tasks)
+        return True
 
     def queued_tasks(self) -> set[str]:
         return {message.id for message in self.lines}
@@ -140,9 +144,10 @@ class ModelRoster(MemoryRoster):
 
     def take(self, name: str, seconds: float) -> float | None:
         """Take a lock; return until when, None where another has it."""
-        if self._taken_until.get(name, 0.0) > self.clock.now():
+        now = self.clock.monotonic()
+        if self._taken_until.get(name, -1.0) > now:
             return None
-        self._taken_until[name] = self.clock.now() + seconds
+        self._taken_until[name] = now + seconds
         return self._taken_until[name]
 
     def give_back(self, name: str, until: float) -> None:

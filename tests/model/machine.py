@@ -16,7 +16,7 @@ from tests.model.world import TENANT, TICKS, WINDOW_S, Stores, World
 MAX_BATCHES = 3
 MAX_STALLED = 4
 # Longer than a task has to be missing for repair to send it again.
-LOST_AFTER_S = 5.0
+REPAIR_EVERY_S = 3.0
 KINDS = ("finalize", "validate", "close", "refill")
 NAMES = ("worker-1", "worker-2")
 # As long as a look, a report's life, each lease, and a drain.
@@ -105,8 +105,9 @@ class BatchMachine(RuleBasedStateMachine):
     @precondition(lambda self: self.world.ledger.of(Status.IN_PROGRESS))
     @rule()
     def look_twice(self) -> None:
-        self.world.tick("repair")
-        self.world.clock.advance(LOST_AFTER_S)
+        for _ in range(2):
+            self.world.tick("repair")
+            self.world.clock.advance(REPAIR_EVERY_S)
         self.world.tick("repair")
 
     # What becomes of messages.

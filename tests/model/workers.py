@@ -9,9 +9,6 @@ from app.domain.upstream import DEFAULT_UPSTREAM
 from app.services.ports import BatchStore, Delivery, LaneState, ResultStore, WorkerState
 from tests.model.broker import Broker, LineMessage
 
-# A message that was sent longer ago may have been sent again meanwhile.
-_FRESH_S = 2.0
-
 
 @dataclass(eq=False)
 class Run:
@@ -37,9 +34,7 @@ class Worker:
     def state(self) -> WorkerState:
         return WorkerState(self.name, tuple(run.message.id for run in self.runs), {DEFAULT_UPSTREAM: LaneState(1)})
 
-    def take(
-        self, message: LineMessage, batches: BatchStore, results: ResultStore, broker: Broker, now: float
-    ) -> Run | None:
+    def take(self, message: LineMessage, batches: BatchStore, results: ResultStore, broker: Broker) -> Run | None:
         """Begin a task; None where it returns at once, as `LineProcess.run` decides it."""
         batch = batches.find(message.batch_id)
         task = message.task
@@ -47,7 +42,7 @@ class Worker:
         if task is None or not is_running or any(run.message.id == message.id for run in self.runs):
             broker.part_returned(message)
             return None
-        may_have_run = message.delivery is not Delivery.FIRST or now - message.decided_at >= _FRESH_S
+        may_have_run = message.delivery is not Delivery.FIRST
         done = results.recorded(message.batch_id, task.first, task.end) if may_have_run else set()
         run = Run(message, [position for position in range(task.first, task.end) if position not in done])
         if run.is_over:

@@ -58,6 +58,7 @@ class World:
         self.tries = 0
         self.steps.on_effect = self._look
         self.broker.on_publish = self._publish
+        self.broker.fence_of = lambda batch_id: self.roster.fences([batch_id])[batch_id]
 
         files, batches, self._results, trials, idempotency = (Stepped(self.steps, store) for store in stores)
         queue, roster = Stepped(self.steps, self.broker), Stepped(self.steps, self.roster)
@@ -127,7 +128,7 @@ class World:
         self.run(message.kind, calls[message.kind], fault)
 
     def take(self, worker: Worker, message: LineMessage) -> Run | None:
-        run = worker.take(message, self.stores.batches, self.stores.results, self.broker, self.clock.now())
+        run = worker.take(message, self.stores.batches, self.stores.results, self.broker)
         if run is not None and message.is_repair:
             seen = self.ledger.seen[message.batch_id]
             assert not set(run.todo) & seen.lines.keys(), "a line that has a result is run again"

@@ -5,8 +5,8 @@ from contextlib import AbstractContextManager
 from enum import StrEnum
 from typing import NamedTuple, Protocol
 
-# A worker that has been silent for this long is taken for dead, and by then takes itself for dead: what it held is
-# others' to run.
+# A worker whose report was seen not to change for this long is taken for dead, and by then takes itself for dead: what
+# it held is others' to run.
 REPORT_LIFETIME_S = 6.0
 
 
@@ -58,9 +58,9 @@ class Queue(Protocol):
         """Lower that number to the tasks already sent, and send one that returns at once."""
 
     def publish_lines(
-        self, batch_id: str, upstream: str, tasks: Sequence[LineTask], delivery: Delivery, decided_at: float
-    ) -> None:
-        """Send line tasks for one upstream; `decided_at` is when nobody else had been told to send them."""
+        self, batch_id: str, upstream: str, tasks: Sequence[LineTask], delivery: Delivery, fence: str
+    ) -> bool:
+        """Send line tasks for one upstream, unless the batch was fenced since `fence` was read; say whether it did."""
 
     def queued_tasks(self) -> set[str]:
         """Return the ids of the line tasks that wait in the queues."""
@@ -136,15 +136,31 @@ class Roster(Protocol):
     def workers(self) -> list[WorkerState]:
         """Return the workers that reported lately."""
 
-    def lost_tasks(self, missing: Mapping[str, Collection[int]], after_s: float) -> dict[str, list[int]]:
-        """Return by batch the tasks that have been missing at each look for so long; for them the time starts anew.
+    def missing_since(self, missing: Mapping[str, Collection[int]]) -> dict[str, dict[int, str]]:
+        """Note which tasks are missing; return by batch, for each, the look since which it was missing at every look.
 
-        The batches are those that were looked at, also where none of their tasks is missing. The time is the roster's
-        own, which is one for all processes.
+        The batches are those that were looked at, also where none of their tasks is missing. A look has a name, equal
+        for all processes. A task that is not among them starts anew when it is missing again.
         """
 
-    def lock(self, name: str, seconds: float) -> AbstractContextManager[bool]:
-        """Hold a lock that ends by itself after `seconds`; yields False where another has it."""
+    def not_missing(self, numbers: Mapping[str, Collection[int]]) -> None:
+        """Have these tasks start anew."""
 
-    def is_first(self, name: str, seconds: float) -> bool:
-        """Return True to one caller in each span of `seconds`."""
+    def fence(self, batch_ids: Collection[str]) -> None:
+        """Have the queue refuse what is sent of these batches by whoever read their fences before."""
+
+    def fences(self, batch_ids: Sequence[str]) -> dict[str, str]:
+        """Return the fence of each batch, to be read before its cursor is moved or its lost tasks are found."""
+
+    def fenced_batches(self) -> set[str]:
+        """Return the ids of the batches for which a fence is kept."""
+
+    def forget_fences(self, batch_ids: Collection[str]) -> None:
+        """Drop the fences of batches that have ended."""
+
+    def lock(self, name: str, seconds: float) -> AbstractContextManager[bool]:
+        """Hold a lock; yields False where another has it.
+
+        Who has seen another hold it for `seconds` takes it over: what it protects is bounded by the holder's own time,
+        and guarded by the database where it is not.
+        """

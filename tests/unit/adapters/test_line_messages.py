@@ -33,7 +33,7 @@ def written_by_celery(app: Celery, task: LineTask) -> dict[str, Any]:
         channel.queue_purge(QUEUE)
         app.send_task(
             NAME,
-            args=(BATCH, *task, "first", 12.5),
+            args=(BATCH, *task, "first"),
             queue=QUEUE,
             task_id=ids.task_id(BATCH, task.number),
             group_index=task.number,
@@ -56,7 +56,7 @@ def test_each_message_is_what_celery_would_write(app: Celery) -> None:
 
     written = [
         readable(json.loads(message))
-        for message in LineMessages(app, NAME, QUEUE).write(BATCH, tasks, "first", 12.5, options(app))
+        for message in LineMessages(app, NAME, QUEUE).write(BATCH, tasks, "first", options(app))
     ]
 
     assert written == [written_by_celery(app, task) for task in tasks]
@@ -65,7 +65,7 @@ def test_each_message_is_what_celery_would_write(app: Celery) -> None:
 def test_each_message_has_a_tag_of_its_own(app: Celery) -> None:
     tasks = [LineTask(number, number, number + 1) for number in range(20)]
 
-    messages = LineMessages(app, NAME, QUEUE).write(BATCH, tasks, "first", 12.5, options(app))
+    messages = LineMessages(app, NAME, QUEUE).write(BATCH, tasks, "first", options(app))
 
     assert len({json.loads(message)["properties"]["delivery_tag"] for message in messages}) == 20
 
@@ -77,6 +77,6 @@ def test_what_a_writer_that_broke_off_has_left_is_not_taken_for_a_message(app: C
         channel.queue_declare(QUEUE)
         channel._put(QUEUE, {"body": "of another", "headers": {}, "properties": {}})
 
-    (message,) = written_by_another.write(BATCH, [LineTask(0, 0, 1)], "first", 12.5, options(app))
+    (message,) = written_by_another.write(BATCH, [LineTask(0, 0, 1)], "first", options(app))
 
     assert readable(json.loads(message))["body"][0][0] == BATCH

@@ -1,6 +1,5 @@
 """The roster over Redis' own commands; a real one is in the integration tests."""
 
-import time
 from collections.abc import Iterator
 
 import fakeredis
@@ -10,78 +9,87 @@ from app.adapters.roster import RedisRoster
 from app.services.ports import LaneState, WorkerState
 
 
+class Time:
+    """Seconds that a test lets pass."""
+
+    def __init__(self) -> None:
+        self.now = 100.0
+
+    def __call__(self) -> float:
+        return self.now
+
+
 @pytest.fixture
-def roster() -> Iterator[RedisRoster]:
+def passed() -> Time:
+    return Time()
+
+
+@pytest.fixture
+def client() -> Iterator[fakeredis.FakeRedis]:
     client = fakeredis.FakeRedis(server=fakeredis.FakeServer())
-    yield RedisRoster(client)
+    yield client
     client.close()
 
 
-def await_lost(roster: RedisRoster, missing: list[int], after_s: float) -> set[int]:
-    deadline = time.monotonic() + 10
-    while not (lost := lost_of(roster, missing, after_s)):
-        assert time.monotonic() < deadline
-    return lost
+@pytest.fixture
+def roster(client: fakeredis.FakeRedis, passed: Time) -> RedisRoster:
+    return RedisRoster(client, passed)
 
 
-def lost_of(roster: RedisRoster, missing: list[int], after_s: float, batch_id: str = "batch_1") -> set[int]:
-    lost = roster.lost_tasks({batch_id: missing}, after_s)
-    assert lost.keys() <= {batch_id}
-    return set(lost.get(batch_id, ()))
+@pytest.fixture
+def other(client: fakeredis.FakeRedis, passed: Time) -> RedisRoster:
+    """That of another process."""
+    return RedisRoster(client, passed)
 
 
-def test_a_task_is_lost_once_it_was_missing_for_so_long(roster: RedisRoster) -> None:
-    assert lost_of(roster, [3, 5], 0.05) == set()
-
-    assert await_lost(roster, [3, 5], 0.05) == {3, 5}
+STATE = WorkerState("worker-1", ("task-1",), {"default": LaneState(8, 2.5, 3, "latency", 7)})
 
 
-def test_the_time_of_a_task_that_was_seen_between_two_looks_starts_anew(roster: RedisRoster) -> None:
-    lost_of(roster, [3, 5], 60)
-    lost_of(roster, [5], 60)
+def test_a_task_is_missing_since_the_look_from_which_on_it_was_at_each(roster: RedisRoster, other: RedisRoster) -> None:
+    first = roster.missing_since({"batch_1": [3, 5]})["batch_1"]
 
-    assert await_lost(roster, [5], 0.05) == {5}
-    assert lost_of(roster, [3], 0.5) == set()
+    second = other.missing_since({"batch_1": [5, 7]})["batch_1"]
 
-
-def test_the_time_of_a_task_that_was_found_lost_starts_anew(roster: RedisRoster) -> None:
-    await_lost(roster, [3], 0.05)
-
-    assert lost_of(roster, [3], 60) == set()
+    assert first[3] == first[5] == second[5] != second[7]
+    assert other.missing_since({"batch_1": [3]})["batch_1"][3] != first[3]
 
 
-def test_a_task_is_lost_though_the_clock_was_set_back(roster: RedisRoster, monkeypatch: pytest.MonkeyPatch) -> None:
-    seconds = iter([7_200, 3_600, 3_606])
-    monkeypatch.setattr(roster._redis, "time", lambda: (next(seconds), 0))
-    lost_of(roster, [3], 5)
+def test_a_task_that_is_not_missing_any_more_starts_anew(roster: RedisRoster) -> None:
+    first = roster.missing_since({"batch_1": [3, 5]})["batch_1"]
 
-    assert lost_of(roster, [3], 5) == set()
-    assert lost_of(roster, [3], 5) == {3}
+    roster.not_missing({"batch_1": [3]})
 
-
-def test_batches_are_looked_at_each_for_itself(roster: RedisRoster) -> None:
-    lost_of(roster, [3], 60)
-
-    assert lost_of(roster, [3], 0.5, "batch_2") == set()
+    second = roster.missing_since({"batch_1": [3, 5]})["batch_1"]
+    assert second[5] == first[5]
+    assert second[3] != first[3]
 
 
 def test_a_batch_of_which_nothing_is_missing_starts_anew_beside_one_that_goes_on(roster: RedisRoster) -> None:
-    roster.lost_tasks({"batch_1": [3], "batch_2": [4]}, 60)
-    roster.lost_tasks({"batch_1": [], "batch_2": [4]}, 60)
-    deadline = time.monotonic() + 10
+    first = roster.missing_since({"batch_1": [3], "batch_2": [4]})
+    at_second = roster.missing_since({"batch_1": [], "batch_2": [4]})
 
-    while not (lost := roster.lost_tasks({"batch_2": [4]}, 0.05)):
-        assert time.monotonic() < deadline
-
-    assert lost == {"batch_2": [4]}
-    assert roster.lost_tasks({"batch_1": [3]}, 0.5) == {}
+    assert at_second == {"batch_2": first["batch_2"]}
+    assert roster.missing_since({"batch_1": [3]})["batch_1"][3] != first["batch_1"][3]
 
 
 def test_batches_that_were_not_looked_at_keep_their_time(roster: RedisRoster) -> None:
-    roster.lost_tasks({"batch_1": [3]}, 60)
-    roster.lost_tasks({"batch_2": [3]}, 60)
+    first = roster.missing_since({"batch_1": [3]})
+    roster.missing_since({"batch_2": [3]})
 
-    assert await_lost(roster, [3], 0.05) == {3}
+    assert roster.missing_since({"batch_1": [3]}) == first
+
+
+def test_a_fence_is_another_one_each_time_and_is_forgotten(roster: RedisRoster, other: RedisRoster) -> None:
+    before = roster.fences(["batch_1", "batch_2"])
+    roster.fence(["batch_1"])
+    first = other.fences(["batch_1"])["batch_1"]
+    other.fence(["batch_1"])
+
+    assert before == {"batch_1": "", "batch_2": ""}
+    assert "" != first != roster.fences(["batch_1"])["batch_1"]
+    assert roster.fenced_batches() == {"batch_1"}
+    roster.forget_fences({"batch_1"})
+    assert roster.fences(["batch_1"]) == {"batch_1": ""}
 
 
 def test_losses_add_up_and_are_forgotten(roster: RedisRoster) -> None:
@@ -97,12 +105,50 @@ def test_losses_add_up_and_are_forgotten(roster: RedisRoster) -> None:
 
 
 def test_who_reports_is_there_and_who_leaves_is_not(roster: RedisRoster) -> None:
-    state = WorkerState("worker-1", ("task-1",), {"default": LaneState(8, 2.5, 3, "latency", 7)})
-    roster.report(state)
+    roster.report(STATE)
 
-    assert roster.workers() == [state]
+    assert roster.workers() == [STATE]
     roster.leave("worker-1")
     assert roster.workers() == []
+
+
+def test_who_was_not_heard_for_six_seconds_is_not_there(roster: RedisRoster, other: RedisRoster, passed: Time) -> None:
+    roster.report(STATE)
+
+    for _ in range(3):
+        assert other.workers() == [STATE]
+        passed.now += 2.0
+
+    assert other.workers() == []
+    # Nor for one who looks for the first time, or for whom less time has passed.
+    assert roster.workers() == []
+
+
+def test_who_says_the_same_again_is_there(roster: RedisRoster, other: RedisRoster, passed: Time) -> None:
+    for _ in range(6):
+        roster.report(STATE)
+        assert other.workers() == [STATE]
+        passed.now += 2.0
+
+
+def test_a_reader_that_stood_still_takes_nobody_for_dead(roster: RedisRoster, other: RedisRoster, passed: Time) -> None:
+    """As when the whole machine did: who it reads of had no time either."""
+    roster.report(STATE)
+    other.workers()
+
+    passed.now += 3_600.0
+
+    assert other.workers() == [STATE]
+
+
+def test_nothing_that_liveness_rests_on_ends_by_the_clock_of_redis(
+    roster: RedisRoster, client: fakeredis.FakeRedis
+) -> None:
+    roster.report(STATE)
+    roster.fence(["batch_1"])
+
+    with roster.lock("repair", 10):
+        assert [key for key in client.scan_iter() if client.ttl(key) != -1] == []
 
 
 def test_a_lock_is_held_by_one(roster: RedisRoster) -> None:
@@ -110,3 +156,30 @@ def test_a_lock_is_held_by_one(roster: RedisRoster) -> None:
         assert (first, second) == (True, False)
     with roster.lock("repair", 10) as again:
         assert again
+
+
+def test_a_lock_whose_holder_died_is_taken_over_by_who_has_seen_it_for_so_long(
+    roster: RedisRoster, other: RedisRoster, passed: Time
+) -> None:
+    died = roster.lock("repair", 10)
+    died.__enter__()
+    looks = []
+
+    for _ in range(6):
+        with other.lock("repair", 10) as is_held:
+            looks.append(is_held)
+        passed.now += 2.0
+
+    assert looks == [False] * 5 + [True]
+    # Its holder goes on after all, and gives back what is not its own any more.
+    with other.lock("repair", 10):
+        died.__exit__(None, None, None)
+        with roster.lock("repair", 10) as is_held:
+            assert not is_held
+
+
+def test_a_lock_that_changes_hands_is_not_taken_over(roster: RedisRoster, other: RedisRoster, passed: Time) -> None:
+    for _ in range(10):
+        with roster.lock("repair", 10), other.lock("repair", 10) as is_held:
+            assert not is_held
+        passed.now += 2.0

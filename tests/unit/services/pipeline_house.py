@@ -59,6 +59,7 @@ class PipelineHouse:
         self.blobs = MemoryBlobs(self.clock)
         self.queue = RecordingQueue()
         self.roster = MemoryRoster(self.clock)
+        self.queue.roster = self.roster
         self.finalization = self.finalization_over(self.results)
         self.configure(*self.upstreams)
 
@@ -135,8 +136,9 @@ class PipelineHouse:
 
     def look_twice(self) -> None:
         """Repair as often as makes a task lost that nobody has."""
-        self.upkeep.repair()
-        self.clock.advance(5)
+        for _ in range(2):
+            self.upkeep.repair()
+            self.clock.advance(3)
         self.upkeep.repair()
 
     def batch(self, batch_id: str = "batch_1") -> Batch:

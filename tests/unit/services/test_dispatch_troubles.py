@@ -47,10 +47,26 @@ class LateQueue(RecordingQueue):
         self._clock = clock
 
     def publish_lines(
-        self, batch_id: str, upstream: str, tasks: Sequence[LineTask], delivery: Delivery, decided_at: float
-    ) -> None:
+        self, batch_id: str, upstream: str, tasks: Sequence[LineTask], delivery: Delivery, fence: str
+    ) -> bool:
         self._clock.advance(5)
-        super().publish_lines(batch_id, upstream, tasks, delivery, decided_at)
+        return super().publish_lines(batch_id, upstream, tasks, delivery, fence)
+
+
+class StoppedQueue(RecordingQueue):
+    """Has something else happen before it takes in what it is sent first."""
+
+    def __init__(self, meanwhile: Callable[[], None]) -> None:
+        super().__init__()
+        self._meanwhile: Callable[[], None] | None = meanwhile
+
+    def publish_lines(
+        self, batch_id: str, upstream: str, tasks: Sequence[LineTask], delivery: Delivery, fence: str
+    ) -> bool:
+        meanwhile, self._meanwhile = self._meanwhile, None
+        if meanwhile is not None:
+            meanwhile()
+        return super().publish_lines(batch_id, upstream, tasks, delivery, fence)
 
 
 @pytest.fixture
@@ -82,20 +98,41 @@ def test_what_was_counted_as_sent_before_the_database_went_away_is_sent(trouble:
     assert house.published("batch_2") == house.published("batch_3") == []
 
 
-@pytest.mark.parametrize("seconds", [10, -3_600])
-def test_what_was_counted_as_sent_so_long_ago_that_repair_may_have_sent_it_is_not_sent(
-    house: PipelineHouse, seconds: float
-) -> None:
+def test_what_was_counted_as_sent_so_long_ago_that_repair_may_have_sent_it_is_not_sent(house: PipelineHouse) -> None:
     """As when a worker stands still and keeps the lock of the second batch's row."""
     for number in (1, 2):
         house.add_running(f"batch_{number}", total=5)
-    store = SlowStore(house.database, lambda batch_id: house.clock.advance(seconds * (batch_id == "batch_2")))
+    store = SlowStore(house.database, lambda batch_id: house.clock.advance(10 * (batch_id == "batch_2")))
 
     house.dispatch_over(store).refill()
 
     assert house.published("batch_1") == house.published("batch_2") == []
     # For upkeep to find.
     assert house.batch("batch_1").tasks_dispatched == 5
+
+
+@pytest.mark.parametrize("seconds", [-3_600, 3_600])
+def test_a_clock_that_is_set_amid_a_refill_changes_nothing(house: PipelineHouse, seconds: float) -> None:
+    for number in (1, 2):
+        house.add_running(f"batch_{number}", total=5)
+    store = SlowStore(house.database, lambda _: house.clock.step(seconds))
+
+    house.dispatch_over(store).refill()
+
+    assert house.published("batch_1") == house.published("batch_2") == list(range(5))
+
+
+def test_a_refill_that_stood_still_before_it_sent_sends_nothing_that_repair_sends(house: PipelineHouse) -> None:
+    """Its own look at the time comes too early: it is stopped just behind it."""
+    house.add_running(total=4)
+    house.queue = StoppedQueue(house.look_twice)
+    house.queue.roster = house.roster
+    house.configure(*house.upstreams)
+
+    house.dispatch.refill()
+
+    assert house.repeated() == list(range(4))
+    assert house.published() == []
 
 
 def test_where_the_database_is_slow_a_refill_is_of_fewer_batches(house: PipelineHouse) -> None:

@@ -29,7 +29,9 @@ def test_a_task_is_lost_once_it_has_been_missing_for_seconds(house: PipelineHous
     house.record(1)
     for _ in range(5):
         house.upkeep.repair()
-    house.clock.advance(4)
+    house.clock.advance(2)
+    house.upkeep.repair()
+    house.clock.advance(2)
     house.upkeep.repair()
     at_first = house.repeated()
 
@@ -132,7 +134,67 @@ def test_a_batch_that_was_cancelled_is_not_repaired(house: PipelineHouse) -> Non
     assert house.repeated() == []
 
 
+def test_a_standstill_of_everything_makes_no_task_lost(house: PipelineHouse) -> None:
+    """What was on its way from the queue to a worker's report is still missing at the first look after it."""
+    arrange_sent(house, 1)
+    house.upkeep.repair()
+
+    house.clock.advance(3_600)
+    house.upkeep.repair()
+    house.queue.waiting = {task_id("batch_1", 0)}
+    house.clock.advance(3)
+    house.upkeep.repair()
+
+    assert house.repeated() == []
+
+
+def test_a_batch_is_fenced_before_a_task_of_it_is_lost(house: PipelineHouse) -> None:
+    """Whoever was to send the task at first can do so no more, and what it had sent by then would be seen."""
+    arrange_sent(house, 1)
+    house.upkeep.repair()
+    before = house.roster.fences(["batch_1"])
+
+    house.clock.advance(4)
+    house.upkeep.repair()
+
+    assert house.repeated() == []
+    assert house.roster.fences(["batch_1"]) != before
+
+
+def test_tasks_on_their_way_to_a_report_have_no_batch_fenced(house: PipelineHouse) -> None:
+    arrange_sent(house, 1)
+    house.upkeep.repair()
+
+    house.clock.advance(1)
+    house.upkeep.repair()
+
+    assert house.roster.fenced_batches() == set()
+
+
+@pytest.mark.parametrize("seconds", [-3_600, -12, 12, 3_600])
+def test_a_clock_that_is_set_changes_nothing_of_when_a_task_is_lost(house: PipelineHouse, seconds: float) -> None:
+    arrange_sent(house, 1)
+    house.upkeep.repair()
+
+    house.clock.step(seconds)
+    house.upkeep.repair()
+    at_first = house.repeated()
+    house.look_twice()
+
+    assert at_first == []
+    assert house.repeated() == [0]
+
+
+def test_a_validation_that_waits_as_upkeep_begins_is_sent_again_at_once(house: PipelineHouse) -> None:
+    house.batches.add(new_batch())
+
+    house.upkeep.repair()
+
+    assert house.queue.validated == ["batch_1"]
+
+
 def test_a_validation_is_sent_again_only_after_a_while(house: PipelineHouse) -> None:
+    house.upkeep.repair()
     house.batches.add(new_batch())
     house.upkeep.repair()
     at_first = list(house.queue.validated)
@@ -196,8 +258,10 @@ def test_a_batch_that_ends_waits_for_its_calls_but_not_for_ever(house: PipelineH
     house.dispatch.refill()
     house.clock.advance(100)
     house.batches.advance("batch_1", event, house.clock.now())
-    house.clock.advance(CANCEL_GRACE_S + 9)
     house.upkeep.repair()
+    for _ in range(8):
+        house.clock.advance((CANCEL_GRACE_S + 9) / 8)
+        house.upkeep.repair()
     in_time = list(house.queue.finalized)
 
     house.clock.advance(2)
@@ -285,8 +349,11 @@ def test_messages_that_were_merely_lost_are_no_sign_against_their_lines(house: P
 
 @pytest.mark.parametrize("skew_s", [-3_600, 3_600])
 def test_a_clock_that_is_off_does_not_put_off_a_lost_validation(house: PipelineHouse, skew_s: float) -> None:
+    house.upkeep.repair()
     house.batches.add(new_batch(created_at=house.clock.now() + skew_s))
 
-    house.upkeep.repair()
+    for _ in range(3):
+        house.upkeep.repair()
+        house.clock.advance(3)
 
     assert house.queue.validated == ["batch_1"]

@@ -9,7 +9,8 @@ from structlog.testing import capture_logs
 
 from app.adapters.queue import LINES_QUEUE, open_sender
 from app.config import load_settings
-from workers.line_process import LineProcess
+from app.services.ports import Delivery, LineTask
+from workers.line_process import LineProcess, line_task_of
 
 BROKER = "redis://127.0.0.1:1/0"
 
@@ -27,7 +28,7 @@ def test_a_line_task_in_a_queue_of_no_upstream_ends_without_its_lines_which_repa
 ) -> None:
     request: dict[str, Any] = {
         "id": "task",
-        "args": ["batch_1", 0, 0, 50, "first", 0.0],
+        "args": ["batch_1", 0, 0, 50, "first"],
         "delivery_info": {"routing_key": LINES_QUEUE},
     }
     settled: list[str] = []
@@ -50,3 +51,26 @@ def test_one_that_is_here_already_in_its_own_queue_stays_in_hand(process: LinePr
     process.end("task", LINES_QUEUE)
 
     assert process.taken.task_ids() == ("task",)
+
+
+@pytest.mark.parametrize(
+    ("sent", "is_redelivered", "how"),
+    [
+        ("first", False, Delivery.FIRST),
+        ("first", True, Delivery.AGAIN),
+        ("again", True, Delivery.AGAIN),
+        ("alone", True, Delivery.ALONE),
+    ],
+)
+def test_a_first_try_that_is_delivered_again_looks_first_which_lines_have_a_result(
+    sent: str, is_redelivered: bool, how: Delivery
+) -> None:
+    request = {"args": ["batch_1", 3, 30, 40, sent], "delivery_info": {"redelivered": is_redelivered}}
+
+    assert line_task_of(request) == ("batch_1", LineTask(3, 30, 40), how)
+
+
+def test_a_message_of_an_older_version_with_the_instant_at_its_end_is_read() -> None:
+    request = {"args": ["batch_1", 3, 30, 40, "first", 1_700_000_000.0], "delivery_info": {}}
+
+    assert line_task_of(request) == ("batch_1", LineTask(3, 30, 40), Delivery.FIRST)

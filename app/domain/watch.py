@@ -1,0 +1,53 @@
+"""How long something did not change, as one process saw it: what liveness rests on.
+
+Two processes' clocks need not agree, and each may step. So nobody writes down an instant for another to compare:
+whoever lives changes a value, and whoever wants to know looks at it and counts the time by its own monotonic clock.
+"""
+
+import threading
+from collections.abc import Collection, Hashable
+from typing import Generic, NamedTuple, TypeVar
+
+K = TypeVar("K", bound=Hashable)
+V = TypeVar("V")
+
+
+class _Seen(NamedTuple, Generic[V]):
+    value: V
+    for_s: float
+    at: float
+
+
+class Watch(Generic[K, V]):
+    """Counts for each key how long its value has been the same; safe to use from any thread.
+
+    Args:
+        longest_gap_s: the most that counts between two looks. A process that stood still, such as with its whole
+            machine, has not seen that others did nothing meanwhile.
+    """
+
+    def __init__(self, longest_gap_s: float) -> None:
+        self._longest_gap_s = longest_gap_s
+        self._seen: dict[K, _Seen[V]] = {}
+        self._lock = threading.Lock()
+
+    def unchanged_s(self, key: K, value: V, now: float) -> float:
+        """Look at a value; return for how many seconds it has been seen to be this one."""
+        with self._lock:
+            before = self._seen.get(key)
+            for_s = 0.0
+            if before is not None and before.value == value:
+                for_s = before.for_s + min(max(now - before.at, 0.0), self._longest_gap_s)
+            self._seen[key] = _Seen(value, for_s, now)
+            return for_s
+
+    def restart(self, key: K) -> None:
+        """Count from the next look on."""
+        with self._lock:
+            self._seen.pop(key, None)
+
+    def keep(self, keys: Collection[K]) -> None:
+        """Forget all other keys."""
+        with self._lock:
+            for key in self._seen.keys() - set(keys):
+                del self._seen[key]

@@ -1,0 +1,84 @@
+"""Which tasks are lost: missing at each look for some seconds, while nobody can send them for the first time any more.
+
+The roster keeps for each missing task since which look it has been missing, for all who look; how long ago that was
+each of them counts by itself.
+"""
+
+from collections import OrderedDict
+from collections.abc import Collection, Mapping
+
+from app.domain.watch import Watch
+from app.services.ports import Clock, Roster
+
+# A worker says what it holds once a second, later when its machine is busy: what is missing is lost only after this.
+LOST_AFTER_S = 4.5
+# Of a task that is missing for so long the dispatcher may have stood still just before it sent it. From here on what
+# it sends is refused, and what it had sent by then is seen at the next look.
+_FENCE_AFTER_S = 1.5
+# The least time between the fence and the look that finds a task lost: a worker says within this what it has taken.
+_FENCED_FOR_S = 1.5
+# The most that counts between two looks: one look before a standstill and one after it make nothing lost.
+_LONGEST_GAP_S = 4.0
+# Batches with missing tasks that are watched.
+_MOST_BATCHES = 20_000
+
+
+class _Batch:
+    """What is known of the missing tasks of a batch."""
+
+    def __init__(self) -> None:
+        self._watch: Watch[int, str] = Watch(_LONGEST_GAP_S)
+        # By task: since which look it was missing, and for how long it had been as the batch was fenced.
+        self._fenced: dict[int, tuple[str, float]] = {}
+
+    def look(self, since: Mapping[int, str], now: float) -> tuple[list[int], bool]:
+        """Take in since which look each task was missing; return those that are lost, and whether a fence is due."""
+        missing_s = {number: self._watch.unchanged_s(number, look, now) for number, look in since.items()}
+        self._watch.keep(since)
+        fenced = {number: fence for number, fence in self._fenced.items() if fence[0] == since.get(number)}
+        lost = sorted(
+            number
+            for number, (_, fenced_at_s) in fenced.items()
+            if missing_s[number] >= max(LOST_AFTER_S, fenced_at_s + _FENCED_FOR_S)
+        )
+        for number in lost:
+            del fenced[number]
+            self._watch.restart(number)
+        suspects = {
+            number: (since[number], for_s)
+            for number, for_s in missing_s.items()
+            if for_s >= _FENCE_AFTER_S and number not in fenced and number not in lost
+        }
+        self._fenced = fenced | suspects
+        return lost, bool(suspects)
+
+
+class LostTasks:
+    """Finds lost tasks; one for each process that repairs."""
+
+    def __init__(self, roster: Roster, clock: Clock) -> None:
+        self._roster = roster
+        self._clock = clock
+        self._batches: OrderedDict[str, _Batch] = OrderedDict()
+
+    def find(self, missing: Mapping[str, Collection[int]]) -> dict[str, list[int]]:
+        """Take in which tasks of these batches are missing now; return the lost ones, whose time starts anew."""
+        since = self._roster.missing_since(missing)
+        for batch_id in missing.keys() - since.keys():
+            self._batches.pop(batch_id, None)
+        now, lost, suspect = self._clock.monotonic(), dict[str, list[int]](), list[str]()
+        for batch_id, looks in since.items():
+            batch = self._batches.setdefault(batch_id, _Batch())
+            self._batches.move_to_end(batch_id)
+            numbers, is_suspect = batch.look(looks, now)
+            if numbers:
+                lost[batch_id] = numbers
+            if is_suspect:
+                suspect.append(batch_id)
+        while len(self._batches) > _MOST_BATCHES:
+            self._batches.popitem(last=False)
+        if suspect:
+            self._roster.fence(suspect)
+        if lost:
+            self._roster.not_missing(lost)
+        return lost
