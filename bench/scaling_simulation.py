@@ -56,7 +56,7 @@ class Simulation:
             self._results,
             MemoryTrialStore(self._db),
             MemoryFileStore(self._db),
-            MemoryIdempotencyStore(),
+            MemoryIdempotencyStore(self._db),
             MemoryBlobs(self._clock),
             self._queue,
             self._roster,
@@ -189,11 +189,8 @@ class Simulation:
 
     def _repair(self) -> float:
         self._upkeep.repair()
-        return self.fleet.counts_s * sum(
-            batch.recorded / batch.total
-            for batch in self._batches.active(1_000, {Status.IN_PROGRESS})
-            if batch.lines_outstanding
-        )
+        running = self._batches.active(1_000, {Status.IN_PROGRESS})
+        return self.fleet.counts_s * sum(batch.recorded / batch.total for batch in running if batch.lines_outstanding)
 
     def _ask(self, worker: SimulatedWorker) -> None:
         if worker.is_alive and not worker.is_asking and worker.has_room():

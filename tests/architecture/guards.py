@@ -126,7 +126,7 @@ GUARDS = (
         "app/services/lost_tasks.py",
         "self._roster.fence(suspect)",
         "pass",
-        "tests/unit/services/test_upkeep.py::test_a_batch_is_fenced_before_a_task_of_it_is_lost",
+        "tests/unit/services/test_lost_tasks.py::test_a_batch_is_fenced_before_a_task_of_it_is_lost",
     ),
     Guard(
         "a first try that is delivered again looks first which lines have a result",

@@ -24,37 +24,6 @@ def arrange_sent(house: PipelineHouse, total: int = 4, *, lines_per_task: int = 
     house.queue.waiting.clear()
 
 
-def test_a_task_is_lost_once_it_has_been_missing_for_seconds(house: PipelineHouse) -> None:
-    arrange_sent(house)
-    house.record(1)
-    for _ in range(5):
-        house.upkeep.repair()
-    house.clock.advance(2)
-    house.upkeep.repair()
-    house.clock.advance(2)
-    house.upkeep.repair()
-    at_first = house.repeated()
-
-    house.clock.advance(1)
-    house.upkeep.repair()
-
-    assert at_first == []
-    assert house.repeated() == [0, 2, 3]
-
-
-def test_a_task_that_was_sent_again_has_as_much_time_as_at_first(house: PipelineHouse) -> None:
-    arrange_sent(house)
-    house.look_twice()
-    house.queue.waiting.clear()
-    before = list(house.repeated())
-
-    house.clock.advance(4)
-    house.upkeep.repair()
-
-    assert before
-    assert house.repeated() == before
-
-
 def test_what_is_lost_counts_for_the_same_chord(house: PipelineHouse) -> None:
     arrange_sent(house)
 
@@ -101,18 +70,6 @@ def test_a_task_with_some_lines_recorded_is_sent_for_the_rest(house: PipelineHou
     assert house.repeated() == [1]
 
 
-def test_a_task_that_turned_up_between_two_looks_starts_anew(house: PipelineHouse) -> None:
-    arrange_sent(house, 1)
-    house.upkeep.repair()
-    house.queue.waiting = {task_id("batch_1", 0)}
-    house.upkeep.repair()
-    house.queue.waiting.clear()
-
-    house.upkeep.repair()
-
-    assert house.repeated() == []
-
-
 def test_tasks_that_were_never_dispatched_are_not_lost(house: PipelineHouse) -> None:
     house.add_worker(concurrency=1)
     house.add_running(total=100)
@@ -132,57 +89,6 @@ def test_a_batch_that_was_cancelled_is_not_repaired(house: PipelineHouse) -> Non
     house.upkeep.repair()
 
     assert house.repeated() == []
-
-
-def test_a_standstill_of_everything_makes_no_task_lost(house: PipelineHouse) -> None:
-    """What was on its way from the queue to a worker's report is still missing at the first look after it."""
-    arrange_sent(house, 1)
-    house.upkeep.repair()
-
-    house.clock.advance(3_600)
-    house.upkeep.repair()
-    house.queue.waiting = {task_id("batch_1", 0)}
-    house.clock.advance(3)
-    house.upkeep.repair()
-
-    assert house.repeated() == []
-
-
-def test_a_batch_is_fenced_before_a_task_of_it_is_lost(house: PipelineHouse) -> None:
-    """Whoever was to send the task at first can do so no more, and what it had sent by then would be seen."""
-    arrange_sent(house, 1)
-    house.upkeep.repair()
-    before = house.roster.fences(["batch_1"])
-
-    house.clock.advance(4)
-    house.upkeep.repair()
-
-    assert house.repeated() == []
-    assert house.roster.fences(["batch_1"]) != before
-
-
-def test_tasks_on_their_way_to_a_report_have_no_batch_fenced(house: PipelineHouse) -> None:
-    arrange_sent(house, 1)
-    house.upkeep.repair()
-
-    house.clock.advance(1)
-    house.upkeep.repair()
-
-    assert house.roster.fenced_batches() == set()
-
-
-@pytest.mark.parametrize("seconds", [-3_600, -12, 12, 3_600])
-def test_a_clock_that_is_set_changes_nothing_of_when_a_task_is_lost(house: PipelineHouse, seconds: float) -> None:
-    arrange_sent(house, 1)
-    house.upkeep.repair()
-
-    house.clock.step(seconds)
-    house.upkeep.repair()
-    at_first = house.repeated()
-    house.look_twice()
-
-    assert at_first == []
-    assert house.repeated() == [0]
 
 
 def test_a_validation_that_waits_as_upkeep_begins_is_sent_again_at_once(house: PipelineHouse) -> None:
