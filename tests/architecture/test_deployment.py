@@ -34,7 +34,7 @@ def celery_names() -> tuple[set[str], set[str]]:
 
 def sent_names() -> set[str]:
     words = {value for name, value in vars(queue).items() if name.isupper() and isinstance(value, str)}
-    return {word for word in words if "." in word}
+    return {word for word in words if "." in word and " " not in word}
 
 
 def processes() -> dict[str, str]:
