@@ -126,16 +126,13 @@ class Simulation:
         for step in range(1, 101):
             self._run_until(start_s + seconds * step / 100)
             samples.append((self._in_flight, self._busy))
-            running = self._batches.active(1_000, {Status.IN_PROGRESS})
+            running = [row.batch for row in self._db.active_batches() if row.batch.status is Status.IN_PROGRESS]
             outstanding = sum(batch.lines_outstanding for batch in running)
             self.outcome.most_outstanding = max(self.outcome.most_outstanding, outstanding)
             waiting = [batch.id for batch in running if batch.lines_dispatched < batch.total]
             waits = [self._clock.now() - self._ledger.last_started_at[batch_id] for batch_id in waiting]
             self.outcome.longest_wait_of_a_batch_s = max(self.outcome.longest_wait_of_a_batch_s, *waits, 0.0)
         return samples
-
-    def _running(self) -> list[Batch]:
-        return [row.batch for row in self._db.active_batches() if row.batch.status is Status.IN_PROGRESS]
 
     def _at(self, when: float, do: Callable[[], None]) -> None:
         heapq.heappush(self._events, (when, next(self._order), do))
@@ -189,7 +186,7 @@ class Simulation:
 
     def _repair(self) -> float:
         self._upkeep.repair()
-        running = self._batches.active(1_000, {Status.IN_PROGRESS})
+        running = [row.batch for row in self._db.active_batches() if row.batch.status is Status.IN_PROGRESS]
         return self.fleet.counts_s * sum(batch.recorded / batch.total for batch in running if batch.lines_outstanding)
 
     def _ask(self, worker: SimulatedWorker) -> None:

@@ -36,7 +36,7 @@ def house() -> PipelineHouse:
 
 def repair_over(house: PipelineHouse, results: MemoryResultStore) -> RepairService:
     arguments = (house.batches, results, house.queue, house.roster, house.clock, house.upstreams)
-    return RepairService(*arguments, monotonic=house.clock.now)
+    return RepairService(*arguments)
 
 
 def name_of(number: int) -> str:
