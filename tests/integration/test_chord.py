@@ -256,7 +256,7 @@ def test_tasks_of_a_batch_that_was_fenced_after_they_were_decided_on_are_refused
 ) -> None:
     roster = RedisRoster(pipeline.redis)
     before = roster.fences([batch_id])[batch_id]
-    roster.fence(batch_id)
+    roster.fence([batch_id])
     since = roster.fences([batch_id])[batch_id]
     queue.open_chord(batch_id, 1)
 
