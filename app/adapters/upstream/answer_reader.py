@@ -49,29 +49,39 @@ class AnswerReader:
         max_body_bytes: the most of a body that is kept, as it comes over the wire.
     """
 
-    # Of the answer that is awaited; `expect` begins them anew.
-    _room: int
-    _is_complete: bool
+    _headers: dict[str, str]
+    _is_plain: bool
 
     def __init__(self, max_body_bytes: int) -> None:
         self._max_body_bytes = max_body_bytes
         self._parser = self._new_parser()
+        self._reset()
 
     def expect(self) -> None:
         """Begin the next answer."""
+        # Most answers come whole, in one piece of data, and leave the rest as it was.
+        if not self._is_plain:
+            self._reset()
+            return
         self._status = 0
-        self._headers: dict[str, str] = {}
+        self._headers = {}
+        self._room = self._max_body_bytes
+        self._is_complete = self._is_keepable = False
+
+    def _reset(self) -> None:
+        self._status = 0
+        self._headers = {}
+        self._room = self._max_body_bytes
+        self._is_complete = self._is_keepable = False
+        self._is_plain = True
         # A body in one piece, which is the rule, is kept as it is; pieces are put together as they come, for a list
         # of many small ones takes a hundred times their size.
         self._body = b""
         self._pieces: BytesIO | None = None
-        self._room = self._max_body_bytes
         self._bodiless_bytes = 0
         self._wire_bytes = 0
         self._is_interim = False
-        self._is_complete = False
         self._is_whole = True
-        self._is_keepable = False
         self._is_mended = False
         # The head as far as it came, until it is whole.
         self._head: bytearray | None = None
@@ -96,11 +106,12 @@ class AnswerReader:
         try:
             self._parser.feed_data(data)
         except (HttpParserError, HttpParserUpgrade) as fault:
-            self._is_keepable = False
+            self._is_keepable = self._is_plain = False
             if not self._is_complete:
                 self._mend(data, fault)
         if self._is_complete:
             return True
+        self._is_plain = False
         if not self._status:
             self._head = bytearray(data) if self._head is None else self._head + data
         self._bodiless_bytes = 0 if self._room != room else self._bodiless_bytes + len(data)
@@ -129,6 +140,8 @@ class AnswerReader:
         """Return the answer, which then nobody keeps: an idle connection must hold none."""
         body, pieces = self._body, self._pieces
         self._body, self._pieces = b"", None
+        if self._is_plain and pieces is None:
+            return Reply(self._status, self._headers, body, True)
         if pieces is not None:
             # Of what is too large no second copy is made.
             body = pieces.getvalue() if self._is_whole else bytes(pieces.getbuffer()[:_START_BYTES])
@@ -156,6 +169,7 @@ class AnswerReader:
         if status < _FIRST_FINAL_STATUS:
             self._headers.clear()
             self._is_interim = True
+            self._is_plain = False
             return
         self._status = status
         length = self._headers.get("content-length")
@@ -169,7 +183,7 @@ class AnswerReader:
         if room < 0:
             piece = piece[:room]
             self._is_complete = True
-            self._is_whole = False
+            self._is_whole = self._is_plain = False
         if self._pieces is not None:
             self._pieces.write(piece)
         elif self._body:

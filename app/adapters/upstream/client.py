@@ -108,7 +108,8 @@ class HttpUpstream:
                 # A small answer may become a large one here, which nobody has counted.
                 async with asyncio.timeout(deadline - pool.now()):
                     await self._memory.wait_for_room()
-            return self._without_secrets(read_answer(reply, self._max_answer_bytes))
+            answer = read_answer(reply, self._max_answer_bytes)
+            return answer if answer.error is None else self._without_secrets(answer)
         except FellSilent:
             return _limit_met("No byte came from the upstream", limits.first_byte)
         except TimeoutError:
@@ -124,7 +125,7 @@ class HttpUpstream:
             pool = self._pool or self._open()
             deadline = pool.now() + timeout_s
             connection = await pool.connect(timeout_s)
-            reply = await _answer_to(connection, connection.send(deadline, None, head))
+            reply = await _answer_to(connection, connection.send(head, deadline))
             return self._without_secrets(read_answer(reply, self._max_answer_bytes))
         except TimeoutError:
             return _TIMED_OUT
@@ -178,7 +179,13 @@ class HttpUpstream:
 
 
 async def _post(connection: Connection, head: bytes, body: bytes, deadline: float, silence_s: float) -> Reply:
-    return await _answer_to(connection, connection.post(head, body, deadline, silence_s))
+    # As below, without a coroutine more for each call.
+    answering = connection.post(head, body, deadline, silence_s)
+    try:
+        return await answering
+    except asyncio.CancelledError:
+        connection.give_up(answering)
+        raise
 
 
 async def _answer_to(connection: Connection, answering: asyncio.Future[Reply]) -> Reply:

@@ -63,28 +63,36 @@ class Connection(asyncio.Protocol):
             deadline: in the loop's time; noticed when `check` is called after it.
             silence_s: the longest time without data; the connection's own where left out.
         """
-        if len(body) <= _MAX_JOINED_BYTES:
-            return self.send(deadline, silence_s, b"%b%d\r\n\r\n%b" % (head, len(body), body))
-        return self.send(deadline, silence_s, b"%b%d\r\n\r\n" % (head, len(body)), body)
-
-    def send(self, deadline: float, silence_s: float | None, *request: bytes) -> asyncio.Future[Reply]:
-        """Send a request given in pieces, as `post` does.
-
-        All of it is handed to the transport at once: it is in memory already, so waiting until the socket takes more
-        would save none.
-        """
-        answering: asyncio.Future[Reply] = self._loop.create_future()
+        answering = self._begin(deadline, self._silence_s if silence_s is None else silence_s)
         transport = self._transport
-        if transport is None or not self.is_open:
+        if self._answering is answering and transport is not None:
+            # All of it is handed over at once: it is in memory already, so waiting until the socket takes more would
+            # save none.
+            if len(body) <= _MAX_JOINED_BYTES:
+                transport.write(b"%b%d\r\n\r\n%b" % (head, len(body), body))
+            else:
+                transport.write(b"%b%d\r\n\r\n" % (head, len(body)))
+                transport.write(body)
+        return answering
+
+    def send(self, request: bytes, deadline: float) -> asyncio.Future[Reply]:
+        """Send a request that has no body, as `post` does."""
+        answering = self._begin(deadline, self._silence_s)
+        if self._answering is answering and self._transport is not None:
+            self._transport.write(request)
+        return answering
+
+    def _begin(self, deadline: float, silence_s: float) -> asyncio.Future[Reply]:
+        """Expect an answer; the future has failed where the connection is gone."""
+        answering: asyncio.Future[Reply] = self._loop.create_future()
+        if not self.is_open:
             answering.set_exception(NothingHeard("the server closed the connection before it was used"))
             return answering
         self._answering = answering
         self._deadline = deadline
-        self._longest_silence_s = self._silence_s if silence_s is None else silence_s
+        self._longest_silence_s = silence_s
         self._heard_at = self._looked_at = self._loop.time()
         self._reader.expect()
-        for piece in request:
-            transport.write(piece)
         return answering
 
     def check(self, now: float) -> bool:

@@ -37,7 +37,8 @@ def read_answer(reply: Reply, max_bytes: int) -> Answer:
     if trouble is Trouble.NONE:
         if not is_whole:
             return Answer(Trouble.FINAL, error=(RESPONSE_TOO_LARGE, _too_large(max_bytes)))
-        read = _read_json(body)
+        usage = _check(body)
+        read = (body, usage) if usage is not None else _read_json(body)
         if read is None:
             return Answer(Trouble.FLAKY, error=(INVALID_RESPONSE, _senseless(reply, body)))
         hidden = status_within(read[0])
