@@ -12,6 +12,7 @@ from celery import Celery, bootsteps, signals
 
 from app.adapters.queue import LINES_QUEUE, RUN_LINES
 from app.config import Process, load_settings
+from app.wiring.upstream_watch import warn_of_upstreams
 from workers.line_pool import LinePool
 from workers.line_process import LineProcess
 
@@ -31,7 +32,9 @@ def _start(celery: Celery, name: str) -> LineProcess:
     global _process
     if _process is None:
         let_others_go_first()
-        _process = LineProcess(load_settings(process=Process.CELERY), celery, name)
+        settings = load_settings(process=Process.CELERY)
+        warn_of_upstreams(settings)
+        _process = LineProcess(settings, celery, name)
         _process.start()
     return _process
 

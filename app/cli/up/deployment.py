@@ -15,10 +15,10 @@ from app.cli.up.options import child_environ, shared_settings
 from app.cli.up.run_folder import RunFolder, keep_key
 from app.cli.up.signals import SignalWatch
 from app.cli.up.supervisor import Supervisor
-from app.cli.up.upstream_watch import UpstreamWatch
 from app.config import Settings
 from app.wiring.setup import ensure_key, make_data_folder, prepare
 from app.wiring.start import await_database
+from app.wiring.upstream_watch import UpstreamWatch
 
 # Eight Python processes that start on a busy machine with one core.
 READY_WITHIN_S = 120.0

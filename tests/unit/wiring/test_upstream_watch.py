@@ -2,10 +2,11 @@ from collections.abc import Callable
 from dataclasses import replace
 
 import pytest
+from structlog.testing import capture_logs
 
-from app.cli.up.upstream_watch import UpstreamWatch, findings
 from app.config import Settings, load_settings
 from app.services.upstream_check import ServerCheck
+from app.wiring.upstream_watch import UpstreamWatch, findings, warn_of_upstreams
 from tests.integration.processes import until
 from tests.unit.adapters.upstream_server import refusing
 from tests.unit.cli.stand_in import stand_in
@@ -53,6 +54,17 @@ def test_a_check_that_breaks_is_told_and_ends_nothing() -> None:
     settings = replace(load_settings({}), upstreams=(None,))  # type: ignore[arg-type]
 
     assert told_of(settings)[0].startswith("Warning: the model servers could not be checked: ")
+
+
+def test_a_worker_warns_of_a_server_that_refuses_and_goes_on(settings_for: Callable[[str], Settings]) -> None:
+    with refusing() as url, capture_logs() as logs:
+        warn_of_upstreams(settings_for(url))
+
+        until(lambda: logs, 30, "the server is told")
+
+    assert [(each["event"], each["url"], each["error"]) for each in logs] == [
+        ("upstream.unreachable", url, "refuses connections")
+    ]
 
 
 def test_of_many_models_a_few_are_shown_and_the_rest_is_counted() -> None:

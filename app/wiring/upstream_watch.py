@@ -4,9 +4,13 @@ import asyncio
 import threading
 from collections.abc import Callable, Iterator, Sequence
 
+import structlog
+
 from app.config import Settings
 from app.services.upstream_check import ServerCheck
 from app.wiring.catalog import build_upstream_check
+
+log = structlog.get_logger()
 
 # A server that takes longer is told as one that does not answer; its lines wait for it all the same.
 _PATIENCE_S = 5.0
@@ -40,6 +44,23 @@ class UpstreamWatch:
         except Exception as fault:
             # A start must not end for want of this check.
             self._lines = [f"Warning: the model servers could not be checked: {fault}"]
+
+
+def warn_of_upstreams(settings: Settings) -> None:
+    """Log a warning for each model server that does not answer, from a thread of its own: a worker starts without it."""
+
+    def look() -> None:
+        try:
+            check = build_upstream_check(settings, _PATIENCE_S, may_stop_at_list=True)
+            found = asyncio.run(check.check(settings.upstreams))
+        except Exception as fault:
+            log.warning("upstream.unchecked", error=str(fault))
+            return
+        for each in found:
+            if not each.is_fine:
+                log.warning("upstream.unreachable", upstream=each.upstream, url=each.url, error=each.outcome)
+
+    threading.Thread(target=look, name="upstream-check", daemon=True).start()
 
 
 def findings(checks: Sequence[ServerCheck]) -> Iterator[str]:
