@@ -47,7 +47,7 @@ class UpstreamWatch:
 
 
 def warn_of_upstreams(settings: Settings) -> None:
-    """Log a warning for each model server that does not answer, from a thread of its own: a worker starts without it."""
+    """Log a warning for each model server that does not answer, from a thread of its own."""
 
     def look() -> None:
         try:
