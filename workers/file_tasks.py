@@ -1,15 +1,20 @@
 """The tasks of a process of files: validation and finalizing, a few lines each over a service."""
 
+import threading
+import time
 from collections.abc import Callable
+from functools import cache
 
 import structlog
 from celery.worker import state
 
 from app.adapters.queue import FINALIZE, VALIDATE
 from app.domain.errors import Unavailable
+from app.services.leases import RENEW_S
 from workers.celery_app import app
 from workers.control_tasks import control
 from workers.file_turns import FileTurns, Task, Turn
+from workers.vital_thread import vital_thread
 
 log = structlog.get_logger()
 
@@ -37,13 +42,33 @@ _turns = FileTurns(
 )
 
 
+def _renew_leases() -> None:
+    while True:
+        time.sleep(RENEW_S)
+        try:
+            control().leases.renew()
+        except Exception:
+            # Whatever it was, the work renews its leases itself as it goes on.
+            log.warning("lease.not_renewed", exc_info=True)
+
+
+@cache
+def _lease_keeper() -> threading.Thread:
+    """Return the thread that renews what this process holds, begun with the first work."""
+    thread = vital_thread("lease-keeper", _renew_leases)
+    thread.start()
+    return thread
+
+
 @app.task(name=VALIDATE)
 def validate(batch_id: str) -> None:
     """Check a batch's input and let it run, at once or when others are done."""
+    _lease_keeper()
     _turns.take(Turn(VALIDATE, batch_id))
 
 
 @app.task(name=FINALIZE)
 def finalize(batch_id: str) -> None:
     """Write the files of a batch whose lines have all returned: the callback of its chord."""
+    _lease_keeper()
     _turns.take(Turn(FINALIZE, batch_id))

@@ -129,6 +129,8 @@ class Batch:
     # Set when finalizing began: from then on no result is taken.
     sealed_at: float | None = None
     finalize_tries: int = 0
+    # Who validates or finalizes the batch, or did until its lease ran out.
+    lease_owner: str | None = None
 
     @property
     def recorded(self) -> int:

@@ -13,15 +13,12 @@ from app.domain.file_work import Work
 from app.domain.lifecycle import ACTIVE, Status
 from app.domain.limits import MAX_FILE_LIFETIME_S, MIB
 from app.domain.plan import ENTRY_BYTES, input_order
+from app.services.leases import Lease, Leases
 from app.services.never_ran import NeverRan, lines_without_plan
 from app.services.ports import BatchStore, Blobs, BlobWriter, Clock, Queue, ResultStore, Written
 
 log = structlog.get_logger()
 
-# Renewed while the files are written and before each is committed; a finalizer that died is followed by another after
-# this long.
-_LEASE_S = 30.0
-_RENEW_S = 5.0
 # A usual answer with what is around it: the database would have to read all results to know how large they are.
 _BYTES_PER_LINE = 4 * 1024
 # Lines are handed to the blob in pieces of about this size.
@@ -31,7 +28,16 @@ _PIECE_BYTES = 256 * 1024
 class FinalizationService:
     """Writes the output and the error file of a batch and ends it."""
 
-    def __init__(self, batches: BatchStore, results: ResultStore, blobs: Blobs, queue: Queue, clock: Clock) -> None:
+    def __init__(
+        self,
+        batches: BatchStore,
+        results: ResultStore,
+        blobs: Blobs,
+        queue: Queue,
+        clock: Clock,
+        leases: Leases | None = None,
+    ) -> None:
+        self._leases = leases or Leases(batches, clock)
         self._batches = batches
         self._results = results
         self._blobs = blobs
@@ -52,45 +58,47 @@ class FinalizationService:
     def finalize(self, batch_id: str, rest: Callable[[], None] = lambda: None) -> bool:
         """Seal the batch, write its files, end it; False where there is nothing to do or somebody else is at it.
 
-        Safe to call at any time and by anyone. When it fails, the lease is left to run out, which is the pause
+        Safe to call at any time and by anyone. When it fails, the lease is kept for a pause
         before upkeep has it tried again.
 
         Args:
             batch_id: the batch.
             rest: called after each MiB or so, to let others go on.
         """
-        token = ids.new_token()
-        if not self._batches.lease(batch_id, token, self._clock.now(), _LEASE_S):
-            return False
-        try:
-            batch = self._batches.seal(batch_id, token, self._clock.now())
-        except StateConflict:
-            self._batches.release(batch_id, token)
-            return False
-        files = _Files(self._blobs, batch, token)
-        lease = _Lease(self._batches, batch_id, token, self._clock, rest)
+        with self._leases.hold(batch_id) as lease:
+            if lease is None:
+                return False
+            try:
+                batch = self._batches.seal(batch_id, lease.token, self._clock.now())
+            except StateConflict:
+                return False
+            return self._end(batch, lease, rest)
+
+    def _end(self, batch: Batch, lease: Lease, rest: Callable[[], None]) -> bool:
+        files = _Files(self._blobs, batch, lease.token)
         try:
             written = self._write(batch, files, lease, rest)
             output, errors = files.commit(self._clock.now(), lease)
         except BaseException as fault:
             files.discard()
             if isinstance(fault, (StorageFull, Unavailable)):
-                self._excuse(batch_id, token)
+                self._excuse(batch.id, lease.token)
             raise
         try:
             ended = self._batches.finish(
-                batch_id, written._replace(output=output, errors=errors), token, self._clock.now()
+                batch.id, written._replace(output=output, errors=errors), lease.token, self._clock.now()
             )
         except StateConflict:
             files.discard()
             return False
+        lease.has_ended()
         # Any other error leaves open whether the batch ended with these files: they stay, and upkeep deletes them if
         # nobody owns them.
-        log.info("batch.ended", batch_id=batch_id, status=ended.status, total=ended.total, failed=ended.failed)
+        log.info("batch.ended", batch_id=batch.id, status=ended.status, total=ended.total, failed=ended.failed)
         if batch.plan_blob is not None:
             with suppress(Unavailable):
                 self._blobs.delete(batch.plan_blob)
-        self._queue.forget(batch_id)
+        self._queue.forget(batch.id)
         return True
 
     def _excuse(self, batch_id: str, token: str) -> None:
@@ -100,9 +108,9 @@ class FinalizationService:
         except (StorageFull, Unavailable):
             log.warning("batch.try_not_excused", batch_id=batch_id, exc_info=True)
 
-    def _write(self, batch: Batch, files: "_Files", lease: "_Lease", rest: Callable[[], None]) -> Written:
+    def _write(self, batch: Batch, files: "_Files", lease: Lease, rest: Callable[[], None]) -> Written:
         usage, total, unrested = Usage(), 0, 0
-        for ok, payload, line_usage in self._lines(batch, lease):
+        for ok, payload, line_usage in self._lines(batch, lease, rest):
             files.add(ok, payload)
             total += 1
             unrested += len(payload)
@@ -112,16 +120,16 @@ class FinalizationService:
             if line_usage != result.NO_USAGE:
                 usage += line_usage
             # A look at the clock for each line: a few hundred of the largest may take longer than the lease.
-            lease.renew_if_due()
+            lease.check()
         return Written(None, None, usage, total if batch.plan_blob is None else None)
 
-    def _lines(self, batch: Batch, lease: "_Lease") -> Iterator[tuple[bool, bytes, Usage]]:
+    def _lines(self, batch: Batch, lease: Lease, rest: Callable[[], None]) -> Iterator[tuple[bool, bytes, Usage]]:
         """Yield ok, payload and usage of each line of the batch, in the order of the caller's file."""
         if batch.input_blob is None:
             return
         if batch.plan_blob is None:
             with suppress(BlobMissing):
-                for payload in lines_without_plan(batch, lease.held(self._blobs.stream(batch.input_blob))):
+                for payload in lines_without_plan(batch, _held(self._blobs.stream(batch.input_blob), lease, rest)):
                     yield False, payload, result.NO_USAGE
             return
         # 1.6 MB at most, and the only thing of a batch that is held whole.
@@ -140,33 +148,12 @@ class FinalizationService:
             yield False, never_ran.payload(due), result.NO_USAGE
 
 
-class _Lease:
-    """The lease to finalize a batch; each renewal raises StateConflict where another has it by now."""
-
-    def __init__(self, batches: BatchStore, batch_id: str, token: str, clock: Clock, rest: Callable[[], None]) -> None:
-        self._rest = rest
-        self._batches = batches
-        self._batch_id = batch_id
-        self._token = token
-        self._clock = clock
-        self._renew_at = clock.now() + _RENEW_S
-
-    def held(self, pieces: Iterable[bytes]) -> Iterator[bytes]:
-        """Pass pieces on, and renew the lease on the way."""
-        for piece in pieces:
-            yield piece
-            self._rest()
-            self.renew_if_due()
-
-    def renew_if_due(self) -> None:
-        if self._clock.now() >= self._renew_at:
-            self.renew()
-
-    def renew(self) -> None:
-        now = self._clock.now()
-        if not self._batches.lease(self._batch_id, self._token, now, _LEASE_S):
-            raise StateConflict(f"Another process took over finalizing {self._batch_id}.")
-        self._renew_at = now + _RENEW_S
+def _held(pieces: Iterable[bytes], lease: Lease, rest: Callable[[], None]) -> Iterator[bytes]:
+    """Pass pieces on; StateConflict where the lease is lost on the way."""
+    for piece in pieces:
+        yield piece
+        rest()
+        lease.check()
 
 
 class _Files:
@@ -180,7 +167,7 @@ class _Files:
     def add(self, ok: bool, payload: bytes) -> None:
         (self._output if ok else self._errors).add(payload)
 
-    def commit(self, now: float, lease: _Lease) -> tuple[File | None, File | None]:
+    def commit(self, now: float, lease: Lease) -> tuple[File | None, File | None]:
         return self._output.commit(self._batch, now, lease), self._errors.commit(self._batch, now, lease)
 
     def discard(self) -> None:
@@ -205,7 +192,7 @@ class _LineFile:
         if self._waiting >= _PIECE_BYTES:
             self._flush()
 
-    def commit(self, batch: Batch, now: float, lease: _Lease) -> File | None:
+    def commit(self, batch: Batch, now: float, lease: Lease) -> File | None:
         self._flush()
         if self._writer is None:
             return None

@@ -180,7 +180,8 @@ class UpkeepService:
         if batch.status is Status.VALIDATING:
             waited_s = self._unvalidated.unchanged_s(batch.id, batch.status, now)
             # Those that wait as this process begins may have lost their messages with whatever ended the one before.
-            if waited_s > _VALIDATE_AGAIN_S or not self._has_looked:
+            # One whose lease ran out was begun by a process that died.
+            if waited_s > _VALIDATE_AGAIN_S or not self._has_looked or batch.lease_owner is not None:
                 self._unvalidated.restart(batch.id)
                 self._queue.validate(batch.id)
         elif batch.finalize_tries >= self._finalize_max_tries:

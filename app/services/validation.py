@@ -12,9 +12,8 @@ import structlog
 from app.domain.batch import Batch, LineError, cut_into_sections, input_missing
 from app.domain.errors import BlobMissing, StateConflict
 from app.domain.file_work import Work
-from app.domain.ids import new_token
 from app.domain.lifecycle import Status
-from app.domain.limits import MAX_LINE_ERRORS
+from app.domain.limits import MAX_LINE_ERRORS, MIB
 from app.domain.line import endpoint_not_found, model_not_found
 from app.domain.plan import (
     ENTRY_BYTES,
@@ -27,14 +26,16 @@ from app.domain.plan import (
 from app.domain.prefix import MAX_GROUPS_AT_ONCE, model_hash
 from app.domain.source_lines import read_lines
 from app.domain.structure import Structure, read_structure, unpack_structure
+from app.services.leases import Lease, Leases
 from app.services.ports import BatchStore, Blobs, Clock, Planned
 from app.services.verdicts import Verdicts
 
 log = structlog.get_logger()
 
-# A pass over the largest file takes seconds; a process that died in one is relieved after this long.
-_LEASE_S = 60.0
-_RENEW_AFTER_S = 15.0
+# A batch that was cancelled meanwhile is read no further than this.
+_LOOK_EVERY_BYTES = 8 * MIB
+
+
 # Returns the name of the upstream for a model, or for lines that name none, and an endpoint.
 Route = Callable[[str | None, str], str | None]
 
@@ -46,6 +47,7 @@ class ValidationService:
         batches: the rows of batches.
         blobs: where the input is and the plan goes.
         clock: the time of day.
+        leases: those of this process; by default leases that nothing but the work itself renews.
         route: returns where a line with this model goes for this endpoint; None where nobody has it.
         pinned_lines_per_task: the operator's number of lines a task; None to derive it from the number of lines.
         groups_at_once: how many groups of lines that begin alike are sent side by side; 0 to send lines as they come.
@@ -56,6 +58,7 @@ class ValidationService:
         batches: BatchStore,
         blobs: Blobs,
         clock: Clock,
+        leases: Leases | None = None,
         *,
         route: Route,
         pinned_lines_per_task: int | None,
@@ -64,6 +67,7 @@ class ValidationService:
         self._batches = batches
         self._blobs = blobs
         self._clock = clock
+        self._leases = leases or Leases(batches, clock)
         self._route = route
         self._pinned_lines_per_task = pinned_lines_per_task
         self._groups_at_once = groups_at_once
@@ -92,20 +96,17 @@ class ValidationService:
         Raises:
             StorageFull: there is no room for the plan; the batch stays as it is, to be tried again.
         """
-        batch = self._batches.find(batch_id)
-        token = new_token()
-        if batch is None or batch.status is not Status.VALIDATING or not self._lease(batch_id, token):
-            return False
-        is_accepted = self._validate(batch, token, rest)
-        # Where that raised, the lease is left to run out: the pause before upkeep has it tried again.
-        self._batches.release(batch_id, token)
-        return is_accepted
+        with self._leases.hold(batch_id) as lease:
+            batch = self._batches.find(batch_id)
+            if lease is None or batch is None or batch.status is not Status.VALIDATING:
+                return False
+            return self._validate(batch, lease, rest)
 
-    def _validate(self, batch: Batch, token: str, rest: Callable[[], None]) -> bool:
-        plan_blob = f"plans/{batch.id}-{token}"
+    def _validate(self, batch: Batch, lease: Lease, rest: Callable[[], None]) -> bool:
+        plan_blob = f"plans/{batch.id}-{lease.token}"
         plan = self._blobs.create(plan_blob)
         try:
-            structure = self._structure_of(batch, token, rest)
+            structure = self._structure_of(batch, lease, rest)
             routed = None if structure is None else _Routed(structure, batch.endpoint, self._route)
             errors = [input_missing(batch)] if routed is None else routed.errors()
             if structure is None or routed is None or errors:
@@ -141,7 +142,7 @@ class ValidationService:
             yield put_alike_together(piece, self._groups_at_once) if self._groups_at_once else bytes(piece)
             start = end
 
-    def _structure_of(self, batch: Batch, token: str, rest: Callable[[], None]) -> Structure | None:
+    def _structure_of(self, batch: Batch, lease: Lease, rest: Callable[[], None]) -> Structure | None:
         """Return what the batch's file is made of; None where its bytes are gone."""
         # The batch has its bytes from its creation on, whatever becomes of the file.
         if batch.input_blob is None:
@@ -150,26 +151,25 @@ class ValidationService:
             known = self._verdicts.find(batch.input_blob, batch.endpoint)
             if known is not None:
                 return known
-            pieces = _Counted(self._held(self._blobs.stream(batch.input_blob), batch.id, token, rest))
+            pieces = _Counted(self._held(self._blobs.stream(batch.input_blob), batch.id, lease, rest))
             structure = read_structure(read_lines(pieces), batch.endpoint)
         except BlobMissing:
             return None
         self._verdicts.keep(batch.input_blob, batch.endpoint, structure, pieces.bytes)
         return structure
 
-    def _held(self, pieces: Iterable[bytes], batch_id: str, token: str, rest: Callable[[], None]) -> Iterator[bytes]:
-        """Pass pieces on and renew the lease on the way; StateConflict where it is lost."""
-        renew_at = self._clock.now() + _RENEW_AFTER_S
+    def _held(self, pieces: Iterable[bytes], batch_id: str, lease: Lease, rest: Callable[[], None]) -> Iterator[bytes]:
+        """Pass pieces on; StateConflict where the lease is lost or the batch was cancelled on the way."""
+        unlooked = 0
         for piece in pieces:
             yield piece
             rest()
-            if self._clock.now() >= renew_at:
-                if not self._lease(batch_id, token):
-                    raise StateConflict(f"Another process validates {batch_id} by now.")
-                renew_at = self._clock.now() + _RENEW_AFTER_S
-
-    def _lease(self, batch_id: str, token: str) -> bool:
-        return self._batches.lease(batch_id, token, self._clock.now(), _LEASE_S)
+            lease.check()
+            unlooked += len(piece)
+            if unlooked >= _LOOK_EVERY_BYTES:
+                unlooked = 0
+                if self._batches.statuses([batch_id]).get(batch_id) is not Status.VALIDATING:
+                    raise StateConflict(f"{batch_id} was cancelled or expired meanwhile.")
 
 
 class _Counted:

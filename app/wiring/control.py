@@ -12,6 +12,7 @@ from app.config import Settings
 from app.domain.prefix import MAX_GROUPS_AT_ONCE
 from app.services.dispatch import DispatchService
 from app.services.finalization import FinalizationService
+from app.services.leases import Leases
 from app.services.ports import Queue
 from app.services.upkeep import UpkeepService
 from app.services.validation import ValidationService
@@ -24,6 +25,7 @@ class Control:
     """What the processes of ticks and of files do, and the messages that they send."""
 
     queue: Queue
+    leases: Leases
     validation: ValidationService
     dispatch: DispatchService
     finalization: FinalizationService
@@ -38,12 +40,15 @@ def build_control(settings: Settings, celery: Celery) -> Control:
     upstreams = settings.upstream_names
     queue, roster = CeleryQueue(celery, client, upstreams), RedisRoster(client)
     dispatch = DispatchService(stores.batches, queue, roster, stores.clock, weights_of(settings), upstreams)
+    leases = Leases(stores.batches, stores.clock)
     return Control(
+        leases=leases,
         queue=queue,
         validation=ValidationService(
             stores.batches,
             stores.blobs,
             stores.clock,
+            leases,
             route=settings.routes.route,
             pinned_lines_per_task=settings.lines_per_task,
             groups_at_once=min(settings.workers * settings.concurrency, MAX_GROUPS_AT_ONCE)
@@ -51,7 +56,7 @@ def build_control(settings: Settings, celery: Celery) -> Control:
             else 0,
         ),
         dispatch=dispatch,
-        finalization=FinalizationService(stores.batches, stores.results, stores.blobs, queue, stores.clock),
+        finalization=FinalizationService(stores.batches, stores.results, stores.blobs, queue, stores.clock, leases),
         upkeep=UpkeepService(
             stores.batches,
             stores.results,

@@ -135,6 +135,19 @@ def test_what_is_leased_is_not_stalled_until_the_lease_ends(stores: Stores) -> N
     assert [batch.id for batch in stores.batches.stalled(NOW + 61, 10)] == ["batch_1"]
 
 
+def test_a_stalled_batch_says_whose_lease_ran_out(stores: Stores) -> None:
+    stores.add_batch("batch_begun")
+    stores.add_batch("batch_new")
+    stores.add_batch("batch_released")
+    stores.batches.lease("batch_begun", "dead", NOW, 6)
+    stores.batches.lease("batch_released", "mine", NOW, 6)
+    stores.batches.release("batch_released", "mine")
+
+    owners = {batch.id: batch.lease_owner for batch in stores.batches.stalled(NOW + 7, 10)}
+
+    assert owners == {"batch_begun": "dead", "batch_new": None, "batch_released": None}
+
+
 def test_stalled_returns_no_more_than_asked_for(stores: Stores) -> None:
     for number in range(3):
         stores.add_batch(f"batch_{number}")

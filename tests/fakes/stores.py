@@ -125,6 +125,7 @@ class MemoryBatchStore(MemoryStages):
                 total=row.batch.total if written.total is None else written.total,
                 output_file_id=written.output.id if written.output else None,
                 error_file_id=written.errors.id if written.errors else None,
+                lease_owner=None,
             )
             return row.batch
 
@@ -154,6 +155,7 @@ class MemoryBatchStore(MemoryStages):
             if row is None or (row.is_leased(now) and row.lease_owner != token):
                 return False
             row.lease_owner, row.lease_until = token, now + seconds
+            row.batch = replace(row.batch, lease_owner=token)
             return True
 
     def release(self, batch_id: str, token: str) -> None:
@@ -161,6 +163,7 @@ class MemoryBatchStore(MemoryStages):
             row = self._db.batches.get(batch_id)
             if row is not None and row.lease_owner == token:
                 row.lease_owner, row.lease_until = None, 0.0
+                row.batch = replace(row.batch, lease_owner=None)
 
     def move_cursor(self, batch_id: str, from_task: int, to_task: int) -> bool:
         with self._db.lock:

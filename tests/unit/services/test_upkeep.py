@@ -112,6 +112,19 @@ def test_a_validation_is_sent_again_only_after_a_while(house: PipelineHouse) -> 
     assert house.queue.validated == ["batch_1"]
 
 
+def test_a_validation_whose_process_died_is_asked_for_as_soon_as_its_lease_ends(house: PipelineHouse) -> None:
+    house.batches.add(new_batch())
+    house.batches.lease("batch_1", "dead", NOW, 3)
+    house.upkeep.repair()
+    while_leased = list(house.queue.validated)
+    house.clock.advance(4)
+
+    house.upkeep.repair()
+
+    assert while_leased == []
+    assert house.queue.validated == ["batch_1"]
+
+
 def test_a_validation_that_is_at_work_is_left_alone(house: PipelineHouse) -> None:
     house.batches.add(new_batch())
     house.clock.advance(6)

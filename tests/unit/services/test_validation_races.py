@@ -34,6 +34,23 @@ def test_a_batch_cancelled_meanwhile_is_left_alone(house: House, data: bytes) ->
     assert (blobs.stored, blobs.unfinished) == ({}, set())
 
 
+def test_a_batch_that_is_cancelled_is_not_read_to_its_end(house: House) -> None:
+    house.arrange(request("a") + b"\n" * (60 * MIB))
+    read: list[int] = []
+
+    class CancelledLater(MemoryBlobs):
+        def stream(self, key: str, offset: int = 0, length: int | None = None) -> Iterator[bytes]:
+            for piece in house.blobs.stream(key, offset, length):
+                read.append(len(piece))
+                if len(read) == 3:
+                    house.batches.advance("batch_1", Event.CANCEL_REQUESTED, house.clock.now())
+                yield piece
+
+    assert house.service_over(CancelledLater()).validate("batch_1") is False
+    assert house.batch.status is Status.CANCELLING
+    assert sum(read) <= 12 * MIB
+
+
 def test_a_batch_that_is_validated_elsewhere_is_left_alone(house: House) -> None:
     house.arrange(request("a"))
     house.batches.lease("batch_1", "other", house.clock.now(), 60)
@@ -63,7 +80,7 @@ def test_the_lease_is_renewed_while_the_file_is_read(house: House) -> None:
         def stream(self, key: str, offset: int = 0, length: int | None = None) -> Iterator[bytes]:
             for piece in house.blobs.stream(key, offset, length):
                 yield piece
-                house.clock.advance(20)
+                house.clock.advance(5)
                 taken.append(house.batches.lease("batch_1", "other", house.clock.now(), 60))
 
     assert house.service_over(Slow()).validate("batch_1") is True

@@ -1,0 +1,126 @@
+"""Leases on batches: who validates a batch or writes its files says so every other second, and so is missed soon.
+
+A lease is renewed from two sides: by the work itself, which so notices that it has lost the lease, and by a thread of
+the process, so that a step that takes long, such as the sync of a slow disk, is not taken for a death.
+"""
+
+import threading
+from collections.abc import Iterator
+from contextlib import contextmanager, suppress
+
+import structlog
+
+from app.domain import ids
+from app.domain.errors import StateConflict, StorageFull, Unavailable
+from app.services.ports import BatchStore, Clock
+
+log = structlog.get_logger()
+
+# A process that died is missed after this long. One that renews later has lost nothing unless another took over.
+LEASE_S = 6.0
+RENEW_S = 1.5
+# What failed for a fault of the storage, the database or the batch itself is tried again after this long.
+PAUSE_S = 30.0
+
+
+class Lease:
+    """One batch, held by this process."""
+
+    def __init__(self, batches: BatchStore, clock: Clock, batch_id: str) -> None:
+        self.token = ids.new_token()
+        self._batches = batches
+        self._clock = clock
+        self._batch_id = batch_id
+        self._renewed_at = float("-inf")
+        # Held while the row is written: nothing is renewed that was given up meanwhile.
+        self._lock = threading.Lock()
+        self._is_over = False
+
+    def take(self) -> bool:
+        """Take or extend the lease; False where another has it."""
+        return self._write(LEASE_S)
+
+    def check(self) -> None:
+        """Renew the lease where that is due; StateConflict where another has it by now."""
+        if abs(self._clock.now() - self._renewed_at) >= RENEW_S:
+            self.renew()
+
+    def renew(self) -> None:
+        """Renew the lease; StateConflict where another has it by now."""
+        if not self.take():
+            raise StateConflict(f"Another process took over {self._batch_id}.")
+
+    def has_ended(self) -> None:
+        """Note that the row has no lease any more: the batch has ended."""
+        with self._lock:
+            self._is_over = True
+
+    def release(self) -> None:
+        """Let anyone have the batch at once."""
+        with self._lock:
+            if not self._is_over:
+                self._is_over = True
+                self._batches.release(self._batch_id, self.token)
+
+    def pause(self) -> None:
+        """Let nobody have the batch for a while, if the row can be written."""
+        with suppress(StorageFull, Unavailable):
+            self._write(PAUSE_S)
+        with self._lock:
+            self._is_over = True
+
+    def _write(self, seconds: float) -> bool:
+        with self._lock:
+            if self._is_over:
+                return True
+            now = self._clock.now()
+            is_held = self._batches.lease(self._batch_id, self.token, now, seconds)
+            self._renewed_at = now
+            return is_held
+
+
+class Leases:
+    """All leases that this process holds."""
+
+    def __init__(self, batches: BatchStore, clock: Clock) -> None:
+        self._batches = batches
+        self._clock = clock
+        self._lock = threading.Lock()
+        self._held: set[Lease] = set()
+
+    @contextmanager
+    def hold(self, batch_id: str) -> Iterator[Lease | None]:
+        """Hold a batch while it is worked on; None where another has it.
+
+        Work that raises leaves a pause behind, so that it is not tried again at once.
+        """
+        lease = Lease(self._batches, self._clock, batch_id)
+        if not lease.take():
+            yield None
+            return
+        with self._lock:
+            self._held.add(lease)
+        try:
+            yield lease
+        except BaseException:
+            self._drop(lease)
+            lease.pause()
+            raise
+        self._drop(lease)
+        lease.release()
+
+    def renew(self) -> None:
+        """Renew all leases, whatever the work under them does at the moment."""
+        with self._lock:
+            held = list(self._held)
+        for lease in held:
+            try:
+                # The work finds out by itself that another has it.
+                lease.take()
+            except (StorageFull, Unavailable) as fault:
+                log.warning("lease.not_renewed", error=str(fault))
+                return
+
+    def _drop(self, lease: Lease) -> None:
+        with self._lock:
+            self._held.discard(lease)
