@@ -2,7 +2,7 @@
 
 import json
 from collections.abc import Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 
 from app.domain.batch import Batch, Usage
 from app.domain.lifecycle import RECORDING, TERMINAL, TRANSITIONS, Status
@@ -40,7 +40,9 @@ class Ledger:
 
     def look(self, step: str, offered: Sequence[Result]) -> None:
         """Check what changed; of results nothing but what was `offered` may turn up."""
-        for batch in self._batches.page(_TENANT, after=None, limit=_MANY):
+        for found in self._batches.page(_TENANT, after=None, limit=_MANY):
+            # Who has its lease says nothing of a batch: one that has ended may be released later.
+            batch = replace(found, lease_owner=None)
             if batch.id not in self.seen:
                 assert batch.status is Status.VALIDATING
                 self.seen[batch.id] = Seen(batch)
