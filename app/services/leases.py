@@ -42,7 +42,7 @@ class Lease:
 
     def check(self) -> None:
         """Renew the lease where that is due; StateConflict where another has it by now."""
-        if abs(self._clock.now() - self._renewed_at) >= RENEW_S:
+        if self._clock.monotonic() - self._renewed_at >= RENEW_S:
             self.renew()
 
     def renew(self) -> None:
@@ -73,9 +73,9 @@ class Lease:
         with self._lock:
             if self._is_over:
                 return True
-            now = self._clock.now()
-            is_held = self._batches.lease(self._batch_id, self.token, now, seconds)
-            self._renewed_at = now
+            renewed_at = self._clock.monotonic()
+            is_held = self._batches.lease(self._batch_id, self.token, self._clock.now(), seconds)
+            self._renewed_at = renewed_at
             return is_held
 
 
