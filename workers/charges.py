@@ -43,6 +43,11 @@ class Charges:
         self._calls += charge.is_of_line
         return charge
 
+    def take_back(self, charge: Charge, now: float) -> None:
+        """Take back the charge of a call that was not made."""
+        self._calls -= charge.is_of_line
+        self._rate.give_back(charge.ticket, now)
+
     def end_call(self, charge: Charge, tokens_used: int | None, now: float) -> None:
         """Correct the charge of a call that ended; `tokens_used` is None where nobody says."""
         self._calls -= charge.is_of_line

@@ -15,8 +15,8 @@ import uvloop
 from app.domain import result
 from app.domain.line import read_request
 from app.domain.result import Result
-from app.services.execution import OutOfTime, Retry
-from app.services.ports import LaneState
+from app.services.execution import LineAttempt, OutOfTime, Retry
+from app.services.ports import Caller, LaneState
 from workers.batches_in_hand import BatchInHand
 from workers.lane import Lane
 from workers.lease import Lease
@@ -119,18 +119,18 @@ class LineEngine:
         return [*self._runners.values(), self._alone]
 
     async def _attempt(self, line: Line) -> None:
-        batch = line.run.batch
-        if batch.is_stopped or self._is_draining or not self._lease.covers(line.run.term):
+        batch, data = line.run.batch, line.data
+        if not self._may_send(line):
             self._drop(line)
             return
-        data = line.data
         outcome: Result | Retry | OutOfTime | None
         try:
             if data is None:
                 data = await self._loop.run_in_executor(None, self._read_line, line)
-            attempt = partial(
-                line.lane.execution.attempt, batch.id, batch.endpoint, batch.deadline, line.position, data, line.tries
-            )
+            # Asked again by whoever sends, after the last wait: reading a line, noting it and connecting take time.
+            caller = Caller(line.tries, partial(self._may_send, line))
+            again = LineAttempt(batch.id, batch.endpoint, batch.deadline, line.position, data, caller, line.met)
+            attempt = partial(line.lane.execution.attempt, again)
             outcome = await (self._quarantine.watch(line, data, attempt) if line.run.is_alone else attempt())
         except Exception:
             # Whatever happens to a line is a recorded outcome; what it was is for the log.
@@ -140,15 +140,19 @@ class LineEngine:
             line.lane.answered += 1
             line.lane.room.line_done()
             self._writer.put(line.run, outcome)
-        elif isinstance(outcome, Retry) and not batch.is_stopped and not self._is_draining:
-            line.tries = outcome.tries
+        elif isinstance(outcome, Retry) and self._may_send(line):
+            line.tries, line.met = outcome.tries, outcome.met
             self._pause(line, outcome.delay_s)
-        elif isinstance(outcome, OutOfTime) and not batch.is_stopped and not self._is_draining:
+        elif isinstance(outcome, OutOfTime) and self._may_send(line):
             # Kept until the batch is expired: a task that returned before that would count for a chord whose callback
             # finds a batch that still runs.
             self._pause(line, _OUT_OF_TIME_S)
         else:
             self._drop(line)
+
+    def _may_send(self, line: Line) -> bool:
+        """Return whether a line's request is this process's to send, now."""
+        return not line.run.batch.is_stopped and not self._is_draining and self._lease.covers(line.run.term)
 
     def _broken(self, line: Line, data: bytes | None) -> Result | None:
         if data is None:

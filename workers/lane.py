@@ -9,7 +9,8 @@ from app.domain.rates import RateLimit
 from app.domain.result import REQUEST_TIMEOUT
 from app.domain.retry import Trouble
 from app.services.execution import ExecutionService
-from app.services.ports import Answer, LaneState, Upstream
+from app.services.ports import ANYBODY, Answer, Caller, LaneState, Upstream
+from workers.away_log import AwayLog
 from workers.charges import Charges
 from workers.room import Room
 
@@ -79,6 +80,7 @@ class Lane:
         self._clock = clock
         self._idle_since = clock()
         self._pace_from = (self._idle_since, 0)
+        self._away_log = AwayLog(name)
         self.lines_per_s = 0.0
 
     # What the engine asks
@@ -112,19 +114,22 @@ class Lane:
         """Whether more calls may begin though none ends first: when a limit rises, a pause or a minute is over."""
         return self._active < self.slots and (self._active < self.limit.limit or self.limit.reason == "starting")
 
-    async def call(self, endpoint: str, body: bytes, timeout_s: float) -> Answer:
+    async def call(self, endpoint: str, body: bytes, timeout_s: float, caller: Caller = ANYBODY) -> Answer:
         """Call the upstream; limits learn from how that goes."""
         started_at, charges = self._clock(), self._charges
         call = self.limit.begin(started_at)
         charge = charges.begin_call(started_at) if charges is not None else None
         answer: Answer | None = None
         try:
-            answer = await self._upstream.call(endpoint, body, timeout_s)
+            answer = await self._upstream.call(endpoint, body, timeout_s, caller)
         finally:
             now = self._clock()
             self.limit.end(call, now, self._outcome(answer, timeout_s))
             if charges is not None and charge is not None:
-                charges.end_call(charge, _tokens_used(answer), now)
+                if answer is not None and answer.trouble is Trouble.WITHHELD:
+                    charges.take_back(charge, now)
+                else:
+                    charges.end_call(charge, _tokens_used(answer), now)
         return answer
 
     def close(self) -> Awaitable[None]:
@@ -169,7 +174,10 @@ class Lane:
         bound_by = self.limit.reason if self.limit.limit < self.slots else "ceiling"
         if slots < min(self.slots, self.limit.prospect):
             bound_by = "rate"
-        return LaneState(slots, self.lines_per_s, self.paused, bound_by, *self.limit.report(now))
+        failing = self._upstream.failing()
+        self._away_log.look(failing, self.paused, now)
+        away = f"{failing[0].url}: {failing[0].error}" if failing else ""
+        return LaneState(slots, self.lines_per_s, self.paused, bound_by, *self.limit.report(now), away=away)
 
     def has_sped_up(self, after_s: float, times: float) -> bool:
         """Return whether lines have become so many times as fast as was measured last, at least so long ago."""
@@ -200,10 +208,11 @@ class Lane:
             return Outcome.DROPPED
         if answer.trouble is Trouble.NONE:
             return Outcome.ANSWERED
-        # What fails fast, or for the line's own sake, says nothing of the upstream's room.
-        is_late = (
-            answer.error is not None and answer.error[0] == REQUEST_TIMEOUT[0] and timeout_s >= self._call_timeout_s
-        )
+        # What fails fast, for the line's own sake, or as its server is away, says nothing of the upstream's room.
+        if answer.circuit is not None and answer.circuit.is_open:
+            return Outcome.DROPPED
+        is_timeout = answer.error is not None and answer.error[0] == REQUEST_TIMEOUT[0]
+        is_late = is_timeout and timeout_s >= self._call_timeout_s
         return Outcome.REFUSED if is_late or answer.status in _REFUSALS else Outcome.DROPPED
 
 

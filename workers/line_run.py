@@ -5,6 +5,7 @@ from collections.abc import Callable
 from dataclasses import dataclass, field
 
 from app.domain.retry import NO_TRIES, Tries
+from app.services.ports import Answer
 from workers.batches_in_hand import BatchInHand
 from workers.lane import Lane
 
@@ -50,3 +51,5 @@ class Line:
     length: int
     data: bytes | None = None
     tries: Tries = NO_TRIES
+    # What its last call came to, where that was no result yet.
+    met: Answer | None = None

@@ -35,7 +35,7 @@ class Quarantine:
             begun = await loop.run_in_executor(None, self._trials.begin, *at)
         except Exception:
             log.warning("trial.not_noted", batch_id=at[0], position=at[1], exc_info=True)
-            return Retry(_NOTE_AGAIN_S, line.tries)
+            return Retry(_NOTE_AGAIN_S, line.tries, line.met)
         if begun >= _MAX_TRIALS:
             log.error("line.given_up", batch_id=at[0], position=at[1], begun=begun)
             payload = result.unanswered(*at, read_request(data).custom_id, *result.WORKER_LOST)

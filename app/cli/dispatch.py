@@ -125,6 +125,7 @@ def _explain_lane(lane: LaneLook, at: float) -> dict[str, Any]:
             "bound_by": sorted({each.bound_by for each in lane.lanes}),
             "lines_per_s": round(sum(each.lines_per_s for each in lane.lanes), 1),
             "reason": window_reason(lane),
+            "away": sorted({each.away for each in lane.lanes if each.away}),
         },
         "tenants": [asdict(row) for row in tenants],
         "batches": [asdict(row) for row in _batch_rows(lane, at)],
@@ -203,6 +204,8 @@ def _print_lane(console: Console, explained: dict[str, Any]) -> None:
         f"{window['lines_outstanding']:,} outstanding with {window['workers']} workers at "
         f"{window['lines_per_s']:,} lines/s; {state}\n"
     )
+    for each in window["away"]:
+        console.print(f"away: {each}; its lines wait and use no try\n", markup=False)
     table = Table("tenant", "weight", "batches", "waiting", "outstanding", "deserves", "has", box=None)
     for row in explained["tenants"]:
         table.add_row(

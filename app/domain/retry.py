@@ -1,7 +1,9 @@
-"""When a call to a model is made again, and after how long."""
+"""When a call to a model is made again, after how long, and when a line has had its tries."""
 
 from enum import Enum
 from typing import NamedTuple
+
+from app.domain.circuit import Mark, Verdict, judge
 
 
 class Trouble(Enum):
@@ -10,50 +12,115 @@ class Trouble(Enum):
     NONE = "none"
     # The model answered, and would answer the same again.
     FINAL = "final"
-    # This call went wrong and may be this line's doing: a few more tries.
+    # This call went wrong: the line ends after a few more tries, once it is shown that the line is the fault.
     FLAKY = "flaky"
-    # The upstream takes no call now, which is no line's doing: try until the deadline.
+    # The upstream takes no call now: the line ends only after many tries over a long time.
     AWAY = "away"
+    # The upstream turns the caller away, or is not where the URL says: hardly ever the fault of one line.
+    DENIED = "denied"
+    # No call was made: the upstream is left alone, or the line was no longer this worker's to send.
+    WITHHELD = "withheld"
 
 
 class Tries(NamedTuple):
-    """The calls made for a line so far, and those of them whose trouble may be the line's own."""
+    """The calls made for a line so far, and those of them that count against the line."""
 
     calls: int = 0
+    # Failures that were shown to be the line's own.
     faults: int = 0
+    # Failures that are not the server's, as far as one can tell, and when the first of them was.
+    counted: int = 0
+    counted_since: float = 0.0
+    # The last failure, and whether it was judged.
+    failed: Mark | None = None
+    is_judged: bool = False
+    last: Trouble = Trouble.NONE
+    # Others were answered as this line failed; and nearly all others were.
+    is_suspect: bool = False
+    is_convicted: bool = False
 
-    def after(self, trouble: Trouble) -> "Tries":
-        """Return the count with one call more that met this trouble."""
-        return Tries(self.calls + 1, self.faults + (trouble is Trouble.FLAKY))
+    def after(self, trouble: Trouble, failed: Mark | None, *, is_excused: bool = False) -> "Tries":
+        """Return the count with one call more; `is_excused` is a failure that counts in no case."""
+        return self._replace(calls=self.calls + 1, failed=failed, is_judged=is_excused, last=trouble)
+
+    def judged(self, now: float) -> "Tries":
+        """Return the count with the last failure judged by what other lines met since; `now` is monotonic."""
+        if self.failed is None or self.is_judged:
+            return self
+        return self._replace(is_judged=True).with_verdict(judge(self.failed), now)
+
+    def with_verdict(self, verdict: Verdict, now: float) -> "Tries":
+        """Return the count with this verdict on the last failure."""
+        if verdict is Verdict.SERVER:
+            return self
+        if verdict is Verdict.UNKNOWN and self.last is not Trouble.FLAKY and not self.is_suspect:
+            # A server that is away may be so for hours, and a single line must not end for that.
+            return self
+        # With nobody else to compare with, a line that was convicted before is still the fault.
+        is_convicted = verdict is Verdict.LINE or (verdict is Verdict.UNKNOWN and self.is_convicted)
+        return self._replace(
+            faults=self.faults + (is_convicted and self.last is not Trouble.AWAY),
+            counted=self.counted + 1,
+            counted_since=self.counted_since if self.counted else now,
+            is_suspect=self.is_suspect or verdict is not Verdict.UNKNOWN,
+            is_convicted=self.is_convicted or is_convicted,
+        )
 
 
 NO_TRIES = Tries()
 
-# Retrying helps with these alone; the other 4xx say what is wrong with the line.
-_AWAY_STATUSES = frozenset({429, 502, 503, 504, 529})
+# The caller, its key or its balance is refused, whatever the request is.
+_DENIED_STATUSES = frozenset({401, 402, 403, 407})
+# Nothing that serves models is at this path, unless the answer says in an error of its own what was not found.
+_PLACE_STATUSES = frozenset({404, 405, 410})
+TOO_MANY_REQUESTS = 429
+_AWAY_STATUSES = frozenset({TOO_MANY_REQUESTS, 502, 503, 504, 529})
 _FLAKY_STATUSES = frozenset({408, 409, 425})
 
 
-def trouble_of(status: int) -> Trouble:
-    """Return what an HTTP status means for the line that got it."""
+def trouble_of(status: int, *, names_fault: bool = True) -> Trouble:
+    """Return what an HTTP status means for the line that got it.
+
+    Args:
+        status: the status.
+        names_fault: whether the body is a JSON error, as a model server writes it.
+    """
     if status in _AWAY_STATUSES:
         return Trouble.AWAY
     if status in _FLAKY_STATUSES or status >= 500:
         return Trouble.FLAKY
     if 200 <= status < 300:
         return Trouble.NONE
+    if status in _DENIED_STATUSES or (status in _PLACE_STATUSES and not names_fault):
+        return Trouble.DENIED
     return Trouble.FINAL
 
 
 class RetryPolicy(NamedTuple):
-    """Exponential back-off with full jitter."""
+    """How many tries a line has, and exponential back-off with full jitter between them."""
 
     # Calls that may end in trouble of the line's own before that becomes its result.
     max_tries: int = 5
+    # Of a line that the upstream is always away for, while others are answered: both have to be reached. An overloaded
+    # server may refuse one line twenty times by chance, and no overload that lets others through lasts so long.
+    max_away_tries: int = 20
+    away_span_s: float = 900.0
+    # A key that others are answered with at the same time is not being rotated.
+    max_denied_tries: int = 3
     base_s: float = 0.5
     cap_s: float = 60.0
     # An upstream that asks for more is asked again sooner than it says: it may be up by then.
     retry_after_cap_s: float = 600.0
+    # A line whose next failure would be its last one learns soon whether it was.
+    last_look_s: float = 1.0
+
+    def is_used_up(self, tries: Tries, now: float) -> bool:
+        """Return whether a line has had its tries, so that what it met last is its result."""
+        if tries.last is Trouble.FLAKY and tries.faults >= self.max_tries:
+            return True
+        if tries.last is Trouble.DENIED and tries.faults >= min(self.max_denied_tries, self.max_tries):
+            return True
+        return tries.counted >= self.max_away_tries and now - tries.counted_since >= self.away_span_s
 
     def delay_s(self, tries: int, retry_after_s: float | None, random: float) -> float:
         """Return the seconds to wait after `tries` calls; `random` is uniform in [0, 1).

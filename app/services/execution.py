@@ -1,82 +1,200 @@
 """Execution: from the bytes of one line to its result, with the calls made again that are worth it."""
 
 import random
+import time
+from collections.abc import Callable
+from http import HTTPStatus
 from typing import NamedTuple
 
 import structlog
 
 from app.domain import result
 from app.domain.batch import Usage
+from app.domain.circuit import Verdict
 from app.domain.line import read_request
 from app.domain.result import Result
-from app.domain.retry import RetryPolicy, Tries, Trouble
-from app.services.ports import Answer, Clock, Upstream
+from app.domain.retry import TOO_MANY_REQUESTS, RetryPolicy, Tries, Trouble
+from app.services.ports import ANYBODY, Answer, Caller, Clock, Upstream
 
 log = structlog.get_logger()
 
 # A timer may fire some milliseconds early, which must not leave the time for one more call, nor be taken for the
 # upstream's own silence.
 _EARLY_S = 0.05
+# Lines that wait for one server come back over this long, or over half of what they waited: not as one.
+_SPREAD_S = 2.0
+_LEAST_WAIT_S = 0.1
+# An answer is kept for the case that it was the line's last; a larger one is asked for once more.
+_MAX_KEPT_BYTES = 16 * 1024
 
 
 class Retry(NamedTuple):
-    """The call is to be made again after this long, with this count of tries."""
+    """The call is to be made again after this long, with this count of tries; `met` is what it came to."""
 
     delay_s: float
     tries: Tries
+    met: Answer | None = None
 
 
 class OutOfTime(NamedTuple):
     """The deadline has passed: the line stays without a result."""
 
 
+class LineAttempt(NamedTuple):
+    """A line that is to be called for once more.
+
+    Args:
+        batch_id: its batch.
+        endpoint: what is called.
+        deadline: no call goes on past this instant.
+        position: its place in the batch's plan.
+        data: its bytes.
+        caller: what the upstream has to know of it, its tries among that.
+        met: what its last call came to, where it had one.
+    """
+
+    batch_id: str
+    endpoint: str
+    deadline: float
+    position: int
+    data: bytes
+    caller: Caller = ANYBODY
+    met: Answer | None = None
+
+
 class ExecutionService:
     """Makes one call for a line and says what it means."""
 
-    def __init__(self, upstream: Upstream, clock: Clock, policy: RetryPolicy, *, call_timeout_s: float) -> None:
+    def __init__(
+        self,
+        upstream: Upstream,
+        clock: Clock,
+        policy: RetryPolicy,
+        *,
+        call_timeout_s: float,
+        name: str = "",
+        steady: Callable[[], float] = time.monotonic,
+    ) -> None:
         self._upstream = upstream
         self._clock = clock
         self._policy = policy
         self._call_timeout_s = call_timeout_s
+        self._name = name
+        self._steady = steady
+        self._told = _Told()
 
-    async def attempt(
-        self, batch_id: str, endpoint: str, deadline: float, position: int, line: bytes, before: Tries
-    ) -> Result | Retry | OutOfTime:
-        """Call the upstream for a line once more; never past `deadline`."""
-        left_s = deadline - self._clock.now()
+    async def attempt(self, line: LineAttempt) -> Result | Retry | OutOfTime:
+        """Call the upstream for a line once more, unless its last failure is its result; never past the deadline."""
+        left_s = line.deadline - self._clock.now()
         if left_s <= 0:
             return OutOfTime()
-        request = read_request(line)
-        answer = await self._upstream.call(endpoint, request.body, min(self._call_timeout_s, left_s))
+        before = line.caller.before.judged(self._steady())
+        request = read_request(line.data)
+        if line.met is not None and self._policy.is_used_up(before, self._steady()):
+            return _record(line, request.custom_id, line.met)
+        if not line.caller.may_send():
+            return Retry(0.0, before, line.met)
+        timeout_s = min(self._call_timeout_s, left_s)
+        caller = line.caller._replace(before=before)
+        answer = await self._upstream.call(line.endpoint, request.body, timeout_s, caller)
         if answer.error is not None:
-            left_s = deadline - self._clock.now()
-            if left_s <= 0 or (left_s <= _EARLY_S and answer.error == result.REQUEST_TIMEOUT):
+            left_s = line.deadline - self._clock.now()
+            if left_s <= 0 or (left_s <= _EARLY_S and answer.error[0] == result.REQUEST_TIMEOUT[0]):
                 # The deadline broke the call off: the line did not fail, its batch expired.
                 return OutOfTime()
-        tries = before.after(answer.trouble)
-        is_worth_it = answer.trouble is Trouble.FLAKY and tries.faults < self._policy.max_tries
-        if is_worth_it or answer.trouble is Trouble.AWAY:
-            return self._again(batch_id, deadline, position, tries, answer)
-        return self._record(batch_id, position, request.custom_id, answer)
+        if answer.trouble in (Trouble.NONE, Trouble.FINAL) or _met_a_limit(answer):
+            return _record(line, request.custom_id, answer)
+        if answer.trouble is Trouble.WITHHELD:
+            return self._wait(line, before, answer)
+        tries = self._after(before, answer)
+        if self._policy.is_used_up(tries, self._steady()):
+            return _record(line, request.custom_id, answer)
+        return self._again(line, request.custom_id, tries, answer)
 
-    def _again(self, batch_id: str, deadline: float, position: int, tries: Tries, answer: Answer) -> Retry:
+    def _after(self, before: Tries, answer: Answer) -> Tries:
+        # A server that says when to come again limits its callers.
+        is_excused = answer.status == TOO_MANY_REQUESTS and answer.retry_after_s is not None
+        failed = answer.circuit.mark() if answer.circuit is not None else None
+        tries = before.after(answer.trouble, failed, is_excused=is_excused)
+        if answer.circuit is None and not is_excused:
+            # Nobody looks what other lines meet there, so each failure counts at once.
+            return tries.with_verdict(Verdict.LINE, self._steady())
+        return tries
+
+    def _again(self, line: LineAttempt, custom_id: str, tries: Tries, answer: Answer) -> Retry:
+        circuit = answer.circuit
+        if circuit is not None and circuit.is_open:
+            return self._wait(line, tries, answer)
         delay_s = self._policy.delay_s(tries.calls, answer.retry_after_s, random.random())
-        log.warning(
-            "line.retried",
-            batch_id=batch_id,
-            position=position,
-            tries=tries.calls,
-            delay_s=round(delay_s, 3),
-            status=answer.status or None,
-            error=answer.error[1] if answer.error else None,
-        )
-        # A wait past the deadline ends just behind it, where the line is not called again.
-        left_s = max(deadline - self._clock.now(), 0.0)
-        return Retry(min(delay_s, left_s + _EARLY_S), tries)
+        would_be = tries.with_verdict(Verdict.LINE, self._steady())
+        if answer.retry_after_s is None and self._policy.is_used_up(would_be, self._steady()):
+            delay_s = min(delay_s, self._policy.last_look_s)
+        if self._told.may_tell(self._steady()):
+            log.warning(
+                "line.retried",
+                upstream=self._name,
+                batch_id=line.batch_id,
+                custom_id=custom_id,
+                position=line.position,
+                tries=tries.calls,
+                delay_s=round(delay_s, 3),
+                status=answer.status or None,
+                error=answer.error[1] if answer.error else None,
+            )
+        return self._retry(line, delay_s, tries, answer)
 
-    def _record(self, batch_id: str, position: int, custom_id: str, answer: Answer) -> Result:
-        if answer.error is not None:
-            payload = result.unanswered(batch_id, position, custom_id, *answer.error)
-            return Result(batch_id, position, False, payload, Usage())
-        payload = result.answered(batch_id, position, custom_id, answer.status, answer.request_id, answer.body)
-        return Result(batch_id, position, answer.trouble is Trouble.NONE, payload, answer.usage)
+    def _wait(self, line: LineAttempt, tries: Tries, answer: Answer) -> Retry:
+        """Wait for the server, which is left alone."""
+        asked_s = answer.retry_after_s or 0.0
+        if answer.trouble is not Trouble.WITHHELD and answer.circuit is not None:
+            asked_s = answer.circuit.wait_s(self._steady())
+        wait_s = max(asked_s, _LEAST_WAIT_S)
+        delay_s = wait_s + random.random() * min(_SPREAD_S, max(wait_s / 2, _LEAST_WAIT_S))
+        met = line.met if answer.trouble is Trouble.WITHHELD else answer
+        return self._retry(line, delay_s, tries, met)
+
+    def _retry(self, line: LineAttempt, delay_s: float, tries: Tries, met: Answer | None) -> Retry:
+        if met is not None and len(met.body) > _MAX_KEPT_BYTES:
+            met = None
+        # A wait past the deadline ends just behind it, where the line is not called again.
+        left_s = max(line.deadline - self._clock.now(), 0.0)
+        return Retry(min(delay_s, left_s + _EARLY_S), tries, met)
+
+
+class _Told:
+    """Bounds a log: a hundred lines at once, and one a second."""
+
+    _MOST = 100.0
+
+    def __init__(self) -> None:
+        self._left = self._MOST
+        self._at = 0.0
+
+    def may_tell(self, now: float) -> bool:
+        self._left = min(self._left + max(now - self._at, 0.0), self._MOST)
+        self._at = now
+        if self._left < 1:
+            return False
+        self._left -= 1
+        return True
+
+
+def describe(answer: Answer) -> str:
+    """Return in a few words what a call came to."""
+    if answer.error is not None:
+        return f"{answer.error[0]}: {answer.error[1]}"
+    phrase = next((status.phrase for status in HTTPStatus if status == answer.status), "")
+    return f"{answer.status} {phrase}".strip()
+
+
+def _met_a_limit(answer: Answer) -> bool:
+    # Under the same limit the next call would be thrown away as well.
+    return answer.error is not None and answer.error[0] == result.REQUEST_TIMEOUT[0]
+
+
+def _record(line: LineAttempt, custom_id: str, answer: Answer) -> Result:
+    at = line.batch_id, line.position
+    if answer.error is not None:
+        return Result(*at, False, result.unanswered(*at, custom_id, *answer.error), Usage())
+    payload = result.answered(*at, custom_id, answer.status, answer.request_id, answer.body)
+    return Result(*at, answer.trouble is Trouble.NONE, payload, answer.usage)

@@ -36,7 +36,7 @@ class Lines:
     def execution(self, spec: UpstreamSpec, upstream: Upstream) -> ExecutionService:
         """Return what runs lines of an upstream, calling this in its stead."""
         policy = RetryPolicy(max_tries=spec.max_tries)
-        return ExecutionService(upstream, self.stores.clock, policy, call_timeout_s=spec.longest_call_s)
+        return ExecutionService(upstream, self.stores.clock, policy, call_timeout_s=spec.longest_call_s, name=spec.name)
 
 
 def build_lines(settings: Settings, celery: Celery) -> Lines:

@@ -7,7 +7,7 @@ from itertools import count
 
 from app.domain.errors import BlobMissing, StorageFull
 from app.domain.retry import Trouble
-from app.services.ports import Answer
+from app.services.ports import ANYBODY, Answer, Caller
 
 PIECE_BYTES = 1024 * 1024
 _KEY = re.compile(r"[A-Za-z0-9_][A-Za-z0-9_.-]*/[A-Za-z0-9_][A-Za-z0-9_.-]*")
@@ -162,7 +162,7 @@ class ScriptedUpstream:
         self._entries = [] if callable(script) else list(script)
         self._otherwise = otherwise or good_answer()
 
-    async def call(self, endpoint: str, body: bytes, timeout_s: float) -> Answer:
+    async def call(self, endpoint: str, body: bytes, timeout_s: float, caller: Caller = ANYBODY) -> Answer:
         self.calls.append((endpoint, body, timeout_s))
         if self._by_body is not None:
             return self._by_body(body)

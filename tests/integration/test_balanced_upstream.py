@@ -13,7 +13,7 @@ import pytest
 from app.adapters.upstream.balanced import BalancedUpstream
 from app.adapters.upstream.client import HttpUpstream
 from app.domain.retry import Trouble
-from app.services.ports import Answer
+from app.services.ports import ANYBODY, Answer, Caller
 from tests.integration.processes import START_WITHIN_S, Process, start_upstream
 from tests.unit.adapters.upstream_server import CHAT, on_uvloop
 
@@ -33,9 +33,9 @@ class CountedUpstream(HttpUpstream):
         super().__init__(url, api_key=None, connect_timeout_s=5.0, first_byte_timeout_s=30.0)
         self.count = 0
 
-    async def call(self, endpoint: str, body: bytes, timeout_s: float) -> Answer:
+    async def call(self, endpoint: str, body: bytes, timeout_s: float, caller: Caller = ANYBODY) -> Answer:
         self.count += 1
-        return await super().call(endpoint, body, timeout_s)
+        return await super().call(endpoint, body, timeout_s, caller)
 
 
 class Servers:

@@ -179,6 +179,10 @@ class FaultyPipeline(Pipeline):
         """Let processes that are started from now on take this certificate, and no others, for good."""
         self._environ["SSL_CERT_FILE"] = str(certificate)
 
+    def away(self, worker: str) -> list[dict[str, str]]:
+        """Return what the worker logged of servers that are away."""
+        return [_fields(line) for line in self.processes[worker].said().splitlines() if "event=upstream.away" in line]
+
     def retries(self, worker: str, batch_id: str) -> list[dict[str, str]]:
         """Return what the worker logged of each call of the batch that it will make again."""
         lines = self.processes[worker].said().splitlines()

@@ -16,6 +16,7 @@ from app.adapters.upstream.faults import (
     FellSilent,
     HostGone,
     NothingHeard,
+    Withheld,
 )
 from app.adapters.upstream.pool import Pool
 from app.adapters.upstream.reading import read_answer
@@ -24,10 +25,11 @@ from app.domain.limits import MAX_ANSWER_BYTES
 from app.domain.result import CONNECT_TIMED_OUT, CONNECTION_FAILED, INVALID_RESPONSE, REQUEST_TIMEOUT
 from app.domain.retry import Trouble
 from app.domain.upstream import TimeLimit, TimeLimits
-from app.services.ports import Answer
+from app.services.ports import ANYBODY, Answer, Caller
 
 _MAX_MESSAGE_CHARS = 500
 _OF_A_POST = "content-type: application/json\r\ncontent-length: "
+WITHHELD = Answer(Trouble.WITHHELD, error=(CONNECTION_FAILED, "No call was made: the line is not to be sent now."))
 _TIMED_OUT = Answer(Trouble.FLAKY, error=REQUEST_TIMEOUT)
 
 
@@ -81,7 +83,7 @@ class HttpUpstream:
         self._memory = memory or AnswerMemory()
         self._pool: Pool | None = None
 
-    async def call(self, endpoint: str, body: bytes, timeout_s: float) -> Answer:
+    async def call(self, endpoint: str, body: bytes, timeout_s: float, caller: Caller = ANYBODY) -> Answer:
         if timeout_s <= 0:
             return _TIMED_OUT
         # The body of a decoded line is a msgspec.Raw, which is typed as bytes and is none; bytes come back as they are.
@@ -97,13 +99,13 @@ class HttpUpstream:
             head = self._heads.get(endpoint) or self._add_head(endpoint)
             kept = pool.take()
             try:
-                reply = await _post(kept or await pool.connect(left_s), head, body, deadline, silence_s)
+                reply = await _post(kept or await pool.connect(left_s), head, body, deadline, silence_s, caller)
             except NothingHeard:
                 if kept is None:
                     raise
                 # The server closed the kept connection, most likely as it was idle, while the request was on its way.
                 fresh = await pool.connect(deadline - pool.now())
-                reply = await _post(fresh, head, body, deadline, silence_s)
+                reply = await _post(fresh, head, body, deadline, silence_s, caller)
             if "content-encoding" in reply.headers:
                 # A small answer may become a large one here, which nobody has counted.
                 async with asyncio.timeout(deadline - pool.now()):
@@ -164,6 +166,8 @@ class HttpUpstream:
 
     def _failed(self, error: Exception) -> Answer:
         """Sort what was raised in the place of an answer; the order matters, as some derive from others."""
+        if isinstance(error, Withheld):
+            return WITHHELD
         if isinstance(error, ConnectTimedOut):
             return _away(CONNECT_TIMED_OUT, f"No connection to the upstream within {self._connect_timeout_s:g} s.")
         # TLS errors are among these; no line can help any of them.
@@ -178,7 +182,13 @@ class HttpUpstream:
         return _flaky(CONNECTION_FAILED, f"The connection to the upstream broke: {_said(error)}")
 
 
-async def _post(connection: Connection, head: bytes, body: bytes, deadline: float, silence_s: float) -> Reply:
+async def _post(
+    connection: Connection, head: bytes, body: bytes, deadline: float, silence_s: float, caller: Caller
+) -> Reply:
+    # Opening a connection takes up to seconds, in which the line may have become another worker's to send.
+    if not caller.may_send():
+        connection.abort()
+        raise Withheld
     # As below, without a coroutine more for each call.
     answering = connection.post(head, body, deadline, silence_s)
     try:

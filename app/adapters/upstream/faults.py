@@ -7,7 +7,8 @@
     │  └─ NothingHeard       it ended before the first byte of the answer
     ├─ HostGone              its host acknowledges nothing any more
     ├─ AnswerCutOff          it ended amid the answer's body
-    └─ AnswerGarbled         what came is not HTTP, or not packed as it says
+    ├─ AnswerGarbled         what came is not HTTP, or not packed as it says
+    └─ Withheld              the request was not sent: the line is not to be called for any more
 
 A call whose time is up is a TimeoutError; FellSilent where it is the time without a byte.
 """
@@ -47,3 +48,7 @@ class AnswerGarbled(CallFault):
 
 class FellSilent(TimeoutError):
     """The server said nothing for longer than it may."""
+
+
+class Withheld(CallFault):
+    """The request was not sent, as its line is not to be called for any more."""

@@ -1,7 +1,7 @@
 """What an HTTP answer says: its bytes, unpacked and checked, as an `Answer`."""
 
-from msgspec import DecodeError
-from msgspec.json import encode
+from msgspec import UNSET, DecodeError, Raw, Struct, UnsetType
+from msgspec.json import Decoder, encode
 
 from app.adapters.upstream.answer_reader import Reply
 from app.adapters.upstream.faults import AnswerGarbled
@@ -48,6 +48,7 @@ def read_answer(reply: Reply, max_bytes: int) -> Answer:
         wait_s = None if trouble is Trouble.FINAL else read_retry_after(headers)
         return Answer(trouble, status, _request_id(headers), read[0], NO_USAGE, wait_s)
     read = _read_json(body) if is_whole else None
+    trouble = trouble_of(status, names_fault=read is not None and _names_fault(read[0]))
     body = _wrapped(reply, body) if read is None else read[0]
     retry_after_s = None if trouble is Trouble.FINAL else read_retry_after(headers)
     return Answer(trouble, status, _request_id(headers), body, NO_USAGE, retry_after_s)
@@ -63,6 +64,30 @@ def _unpacked(reply: Reply, max_bytes: int) -> tuple[bytes, bool]:
     for coding in reversed(codings):
         body, is_whole = unpack(body, coding, max_bytes, is_whole=is_whole)
     return body, is_whole
+
+
+class _Said(Struct):
+    error: Raw | UnsetType = UNSET
+    object: Raw | UnsetType = UNSET
+    message: Raw | UnsetType = UNSET
+    code: Raw | UnsetType = UNSET
+    detail: Raw | UnsetType = UNSET
+
+
+_read_said = Decoder(_Said).decode
+# What FastAPI answers where nothing is at a path.
+_NOTHING_HERE = b'"Not Found"'
+
+
+def _names_fault(body: bytes) -> bool:
+    """Return whether an answer is the error of a model server, and not of whatever else stands at the address."""
+    try:
+        said = _read_said(body)
+    except (DecodeError, UnicodeDecodeError, RecursionError):
+        return False
+    if said.detail is not UNSET:
+        return bytes(said.detail) != _NOTHING_HERE
+    return any(given is not UNSET for given in (said.error, said.object, said.message, said.code))
 
 
 def _read_json(body: bytes) -> tuple[bytes, Usage] | None:

@@ -15,7 +15,7 @@ from app.services.ports.broker import (
     WorkerState,
 )
 from app.services.ports.clock import Clock
-from app.services.ports.models import Answer, ModelCatalog, Upstream
+from app.services.ports.models import ANYBODY, Answer, Caller, ModelCatalog, Upstream
 from app.services.ports.stores import (
     BatchStore,
     Claim,
@@ -31,11 +31,13 @@ from app.services.ports.stores import (
 )
 
 __all__ = [
+    "ANYBODY",
     "REPORT_LIFETIME_S",
     "Answer",
     "BatchStore",
     "BlobWriter",
     "Blobs",
+    "Caller",
     "Claim",
     "Clock",
     "Delivery",

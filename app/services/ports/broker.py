@@ -101,6 +101,8 @@ class LaneState(NamedTuple):
     leads_since: float = 0.0
     # When it says so, in seconds since the epoch.
     at: float = 0.0
+    # Which server fails, and by what; empty where none does.
+    away: str = ""
 
 
 class WorkerState(NamedTuple):

@@ -1,9 +1,11 @@
 """The model servers, as the use cases see them."""
 
+from collections.abc import Callable
 from typing import NamedTuple, Protocol
 
 from app.domain.batch import Usage
-from app.domain.retry import Trouble
+from app.domain.circuit import Circuit
+from app.domain.retry import NO_TRIES, Tries, Trouble
 
 
 class Answer(NamedTuple):
@@ -19,12 +21,33 @@ class Answer(NamedTuple):
     usage: Usage = Usage()
     retry_after_s: float | None = None
     error: tuple[str, str] | None = None
+    # Of a failure: what other lines meet at the same place; None where nobody looks.
+    circuit: Circuit | None = None
+
+
+def _always() -> bool:
+    return True
+
+
+class Caller(NamedTuple):
+    """The line that calls, as far as an upstream has to know of it.
+
+    Args:
+        before: its calls so far.
+        may_send: asked once more right before the request goes out, after the last wait for anything else.
+    """
+
+    before: Tries = NO_TRIES
+    may_send: Callable[[], bool] = _always
+
+
+ANYBODY = Caller()
 
 
 class Upstream(Protocol):
     """The model servers."""
 
-    async def call(self, endpoint: str, body: bytes, timeout_s: float) -> Answer:
+    async def call(self, endpoint: str, body: bytes, timeout_s: float, caller: Caller = ANYBODY) -> Answer:
         """Post `body` to the endpoint; never raises but for cancellation."""
 
 

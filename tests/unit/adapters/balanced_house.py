@@ -1,11 +1,12 @@
 """Servers whose calls end when a test says so, and a balanced upstream over them with a clock that stands still."""
 
 import asyncio
+import json
 from collections.abc import Callable
 
 from app.adapters.upstream.balanced import BalancedUpstream, UrlStatus
-from app.domain.retry import Trouble
-from app.services.ports import Answer
+from app.domain.retry import NO_TRIES, Tries, Trouble
+from app.services.ports import ANYBODY, Answer, Caller
 from tests.fakes.outside import FakeClock, good_answer
 
 CHAT = "/v1/chat/completions"
@@ -36,7 +37,7 @@ class FakeServer:
         """The calls in flight, the one that began first before the others."""
         return [answering for answering in self._open if not answering.done()]
 
-    async def call(self, endpoint: str, body: bytes, timeout_s: float) -> Answer:
+    async def call(self, endpoint: str, body: bytes, timeout_s: float, caller: Caller = ANYBODY) -> Answer:
         self.count += 1
         if self.says is not None:
             return self.says
@@ -64,17 +65,18 @@ class House:
             draw=draw,
         )
 
-    async def begin(self, count: int = 1) -> list[asyncio.Task[Answer]]:
+    async def begin(self, count: int = 1, model: str = "", before: Tries = NO_TRIES) -> list[asyncio.Task[Answer]]:
         """Begin calls one after the other; returns them once they are out."""
         calls = []
+        body = json.dumps({"model": model}).encode()
         for _ in range(count):
-            calls.append(asyncio.ensure_future(self.upstream.call(CHAT, b"{}", 60.0)))
+            calls.append(asyncio.ensure_future(self.upstream.call(CHAT, body, 60.0, Caller(before))))
             await settle()
         return calls
 
-    async def call(self) -> Answer:
+    async def call(self, model: str = "", before: Tries = NO_TRIES) -> Answer:
         """Make a call that is answered at once."""
-        (call,) = await self.begin()
+        (call,) = await self.begin(1, model, before)
         assert call.done()
         return await call
 

@@ -6,7 +6,16 @@ from app.domain.batch import Usage
 from app.domain.line import read_request
 from app.domain.retry import Trouble
 from app.services.ports import Answer
-from tests.unit.adapters.upstream_server import Conversation, always, answer, call, call_at, on_uvloop, once, serving
+from tests.unit.adapters.upstream_server import (
+    Conversation,
+    always,
+    answer,
+    call,
+    call_at,
+    on_uvloop,
+    once,
+    serving,
+)
 
 GOOD = b'{"id":"c","usage":{"prompt_tokens":3,"completion_tokens":4}}'
 

@@ -13,13 +13,19 @@ random = st.floats(0, 1, exclude_max=True)
     ("statuses", "expected"),
     [
         ((200, 201, 204), Trouble.NONE),
-        ((301, 400, 401, 403, 404, 413, 422), Trouble.FINAL),
+        ((301, 400, 404, 405, 413, 422), Trouble.FINAL),
+        ((401, 402, 403, 407), Trouble.DENIED),
         ((408, 409, 425, 500, 501, 599), Trouble.FLAKY),
         ((429, 502, 503, 504, 529), Trouble.AWAY),
     ],
 )
 def test_a_status_says_what_helps(statuses: tuple[int, ...], expected: Trouble) -> None:
     assert {trouble_of(status) for status in statuses} == {expected}
+
+
+@pytest.mark.parametrize(("status", "expected"), [(404, Trouble.DENIED), (405, Trouble.DENIED), (400, Trouble.FINAL)])
+def test_a_path_where_nothing_of_a_model_server_answers_is_no_fault_of_the_line(status: int, expected: Trouble) -> None:
+    assert trouble_of(status, names_fault=False) is expected
 
 
 @given(tries, random)

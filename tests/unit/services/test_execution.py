@@ -6,14 +6,22 @@ import pytest
 from app.domain.batch import Usage
 from app.domain.result import REQUEST_TIMEOUT, Result
 from app.domain.retry import NO_TRIES, RetryPolicy, Tries, Trouble
-from app.services.execution import ExecutionService, OutOfTime, Retry
-from app.services.ports import Answer
+from app.services.execution import ExecutionService, LineAttempt, OutOfTime, Retry
+from app.services.ports import ANYBODY, Answer, Caller
 from tests.fakes.outside import FakeClock, ScriptedUpstream, good_answer
 
 CHAT = "/v1/chat/completions"
 LINE = b'{"custom_id": "a", "method": "POST", "url": "/v1/chat/completions", "body": {"model": "m",  "n": 1.50}}'
 TIMED_OUT = Answer(Trouble.FLAKY, error=REQUEST_TIMEOUT)
+BROKEN = Answer(Trouble.FLAKY, error=("connection_failed", "The connection to the upstream broke."))
 UNREACHABLE = Answer(Trouble.AWAY, error=("connection_failed", "The model server can't be reached."))
+
+
+def attempt(
+    service: ExecutionService, deadline: float, before: Tries, met: Answer | None = None
+) -> Result | Retry | OutOfTime:
+    line = LineAttempt("batch_1", CHAT, deadline, 7, LINE, Caller(before), met)
+    return asyncio.run(service.attempt(line))
 
 
 class House:
@@ -26,8 +34,7 @@ class House:
         self.service = ExecutionService(self.upstream, self.clock, policy, call_timeout_s=call_timeout_s)
 
     def attempt(self, *, calls: int = 0, faults: int = 0, left_s: float = 1_000.0) -> Result | Retry | OutOfTime:
-        deadline = self.clock.now() + left_s
-        return asyncio.run(self.service.attempt("batch_1", CHAT, deadline, 7, LINE, Tries(calls, faults)))
+        return attempt(self.service, self.clock.now() + left_s, Tries(calls, faults))
 
     def recorded(self, **asked: float) -> tuple[bool, dict[str, object]]:
         outcome = self.attempt(**asked)
@@ -78,31 +85,38 @@ def test_a_final_failure_without_an_answer_is_recorded_as_an_error() -> None:
 
 
 @pytest.mark.parametrize("faults", [0, 1])
-@pytest.mark.parametrize("answer", [status(500, Trouble.FLAKY), TIMED_OUT], ids=["500", "timeout"])
+@pytest.mark.parametrize("answer", [status(500, Trouble.FLAKY), BROKEN], ids=["500", "broken"])
 def test_a_flaky_call_is_made_again(answer: Answer, faults: int) -> None:
     outcome = House(answer).attempt(calls=faults, faults=faults)
 
     assert isinstance(outcome, Retry)
     assert 0 <= outcome.delay_s <= 2.0 ** (faults + 1)
-    assert outcome.tries == Tries(faults + 1, faults + 1)
+    assert (outcome.tries.calls, outcome.tries.faults) == (faults + 1, faults + 1)
 
 
 def test_after_the_last_try_its_trouble_is_the_result() -> None:
     ok, line = House(status(500, Trouble.FLAKY)).recorded(calls=2, faults=2)
-    timed_out_ok, timed_out = House(TIMED_OUT).recorded(calls=2, faults=2)
+    broken_ok, broken = House(BROKEN).recorded(calls=2, faults=2)
 
     assert not ok
-    assert not timed_out_ok
+    assert not broken_ok
     assert line["response"]["status_code"] == 500
-    assert timed_out["error"]["code"] == "request_timeout"
+    assert broken["error"]["code"] == "connection_failed"
+
+
+def test_a_call_that_met_a_time_limit_is_not_made_again() -> None:
+    ok, line = House(TIMED_OUT).recorded()
+
+    assert not ok
+    assert line["error"]["code"] == "request_timeout"
 
 
 @pytest.mark.parametrize("answer", [status(429, Trouble.AWAY), UNREACHABLE], ids=["429", "unreachable"])
-def test_an_upstream_that_is_away_is_asked_until_the_deadline(answer: Answer) -> None:
+def test_an_upstream_that_is_away_costs_none_of_the_few_tries(answer: Answer) -> None:
     outcome = House(answer).attempt(calls=50, faults=2)
 
     assert isinstance(outcome, Retry)
-    assert outcome.tries == Tries(51, 2)
+    assert (outcome.tries.calls, outcome.tries.faults) == (51, 2)
 
 
 def test_a_retry_after_is_the_least_that_is_waited() -> None:
@@ -141,12 +155,12 @@ def test_a_call_that_the_deadline_broke_off_did_not_fail(faults: int) -> None:
     house = House()
 
     class SlowUpstream:
-        async def call(self, endpoint: str, body: bytes, timeout_s: float) -> Answer:
+        async def call(self, endpoint: str, body: bytes, timeout_s: float, caller: Caller = ANYBODY) -> Answer:
             house.clock.advance(timeout_s)
             return TIMED_OUT
 
     service = ExecutionService(SlowUpstream(), house.clock, RetryPolicy(max_tries=3), call_timeout_s=60)
-    outcome = asyncio.run(service.attempt("batch_1", CHAT, house.clock.now() + 5, 7, LINE, Tries(faults, faults)))
+    outcome = attempt(service, house.clock.now() + 5, Tries(faults, faults))
 
     assert isinstance(outcome, OutOfTime)
 
@@ -156,12 +170,12 @@ def test_a_timer_that_the_deadline_set_may_fire_a_little_early(after_s: float, k
     house = House()
 
     class SlowUpstream:
-        async def call(self, endpoint: str, body: bytes, timeout_s: float) -> Answer:
+        async def call(self, endpoint: str, body: bytes, timeout_s: float, caller: Caller = ANYBODY) -> Answer:
             house.clock.advance(after_s)
             return TIMED_OUT
 
     service = ExecutionService(SlowUpstream(), house.clock, RetryPolicy(max_tries=3), call_timeout_s=60)
-    outcome = asyncio.run(service.attempt("batch_1", CHAT, house.clock.now() + 5, 7, LINE, Tries(2, 2)))
+    outcome = attempt(service, house.clock.now() + 5, Tries(2, 2))
 
     assert isinstance(outcome, kind)
 
@@ -170,12 +184,12 @@ def test_an_answer_that_comes_at_the_deadline_counts() -> None:
     house = House()
 
     class LateUpstream:
-        async def call(self, endpoint: str, body: bytes, timeout_s: float) -> Answer:
+        async def call(self, endpoint: str, body: bytes, timeout_s: float, caller: Caller = ANYBODY) -> Answer:
             house.clock.advance(timeout_s)
             return good_answer()
 
     service = ExecutionService(LateUpstream(), house.clock, RetryPolicy(), call_timeout_s=60)
-    outcome = asyncio.run(service.attempt("batch_1", CHAT, house.clock.now() + 5, 7, LINE, NO_TRIES))
+    outcome = attempt(service, house.clock.now() + 5, NO_TRIES)
 
     assert isinstance(outcome, Result)
     assert outcome.ok

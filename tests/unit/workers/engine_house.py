@@ -4,12 +4,13 @@ import asyncio
 import json
 from collections.abc import Callable, Sequence
 
+from app.adapters.upstream.balanced import Failing
 from app.domain.concurrency import ConcurrencyLimit
 from app.domain.rates import RateLimit
 from app.domain.result import Result
 from app.domain.retry import RetryPolicy
 from app.services.execution import ExecutionService
-from app.services.ports import Answer
+from app.services.ports import ANYBODY, Answer, Caller
 from tests.fakes.outside import FakeClock, good_answer
 from tests.fakes.trials import MemoryTrialStore
 from tests.unit.workers.waiting import WITHIN_S, batch_in_hand, is_settled, until
@@ -38,7 +39,7 @@ class HeldUpstream:
         self.is_held = False
         self.is_closed = False
 
-    async def call(self, endpoint: str, body: bytes, timeout_s: float) -> Answer:
+    async def call(self, endpoint: str, body: bytes, timeout_s: float, caller: Caller = ANYBODY) -> Answer:
         self.bodies.append(body)
         self.in_flight += 1
         self.most_in_flight = max(self.most_in_flight, self.in_flight)
@@ -58,6 +59,9 @@ class HeldUpstream:
 
     async def close(self) -> None:
         self.is_closed = True
+
+    def failing(self) -> list[Failing]:
+        return []
 
 
 class EngineHouse:

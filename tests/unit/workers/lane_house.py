@@ -3,11 +3,12 @@
 import asyncio
 from collections.abc import Callable, Sequence
 
+from app.adapters.upstream.balanced import Failing
 from app.domain.concurrency import Call, ConcurrencyLimit, Outcome
 from app.domain.rates import RateLimit
 from app.domain.retry import RetryPolicy
 from app.services.execution import ExecutionService
-from app.services.ports import Answer, LaneState
+from app.services.ports import ANYBODY, Answer, Caller, LaneState
 from tests.fakes.outside import FakeClock, ScriptedUpstream
 from tests.unit.workers.waiting import CHAT
 from workers.lane import Lane
@@ -33,16 +34,20 @@ class ClosableUpstream(ScriptedUpstream):
     """Does what it is told amid a call, once."""
 
     is_closed = False
+    fails: Sequence[Failing] = ()
     before_answer: Callable[[], None] | None = None
 
-    async def call(self, endpoint: str, body: bytes, timeout_s: float) -> Answer:
+    async def call(self, endpoint: str, body: bytes, timeout_s: float, caller: Caller = ANYBODY) -> Answer:
         act, self.before_answer = self.before_answer, None
         if act is not None:
             act()
-        return await super().call(endpoint, body, timeout_s)
+        return await super().call(endpoint, body, timeout_s, caller)
 
     async def close(self) -> None:
         self.is_closed = True
+
+    def failing(self) -> list[Failing]:
+        return list(self.fails)
 
 
 class House:

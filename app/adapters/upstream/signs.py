@@ -1,0 +1,34 @@
+"""What the end of a call says of the server that was called, and of the model there."""
+
+from app.domain.circuit import Sign
+from app.domain.result import CONNECT_TIMED_OUT, CONNECTION_FAILED, REQUEST_TIMEOUT
+from app.domain.retry import TOO_MANY_REQUESTS, Trouble
+from app.services.ports import Answer
+
+
+def signs_of(answer: Answer | None) -> tuple[Sign, Sign]:
+    """Return what a call says of its server, and of the model there; `answer` is None where it was broken off."""
+    if answer is None or answer.trouble is Trouble.WITHHELD:
+        return Sign.BROKEN_OFF, Sign.BROKEN_OFF
+    if answer.trouble is Trouble.NONE:
+        return Sign.ANSWERED, Sign.ANSWERED
+    if answer.error is None:
+        # A server that limits its callers is well.
+        if answer.status == TOO_MANY_REQUESTS:
+            return Sign.ANSWERED, Sign.LIMITED
+        return Sign.ANSWERED, Sign.REFUSING if answer.trouble is Trouble.FINAL else Sign.FAILING
+    code = answer.error[0]
+    if answer.trouble is Trouble.AWAY:
+        # A server whose queue of connections is full for a moment lets them time out.
+        return (Sign.FAILING if code == CONNECT_TIMED_OUT else Sign.GONE), Sign.NOTHING
+    if code == REQUEST_TIMEOUT[0]:
+        # What takes long for one line may take long for this line alone.
+        return Sign.NOTHING, Sign.NOTHING
+    if answer.trouble is Trouble.FINAL:
+        return Sign.ANSWERED, Sign.REFUSING
+    return (Sign.NOTHING if code == CONNECTION_FAILED else Sign.ANSWERED), Sign.FAILING
+
+
+def error_of(answer: Answer) -> str:
+    """Return in a few words what a call met."""
+    return answer.error[1] if answer.error else f"The upstream answered {answer.status}."

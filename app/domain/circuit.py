@@ -1,0 +1,262 @@
+"""Whose fault a failure is: a circuit breaker for each server and each of its models, and what it says of one line.
+
+          nobody is there, or the calls of several lines fail in a row
+closed ───────────────────────────────────────────────────────────────► open ──┐ the probe fails:
+   ▲                                                                    │  ▲   │ the pause doubles
+   └────────────────────── the probe is answered ───────────────────────┘  └───┘
+
+While a circuit is open, lines wait for it and use no try. A probe is the call of one line (half-open). A line that
+fails is judged by what the same circuit answers other lines between this failure and the line's next call: an outage
+that has just begun can't be told from a fault of the line any sooner.
+"""
+
+from enum import Enum
+from typing import NamedTuple
+
+# A server that is overloaded or restarts behind its proxy refuses a call now and then. Failures of fewer lines than
+# this, in a row and with no answer among them, may be chance.
+FAILURES_IN_A_ROW = 3
+# Longer than a restart of a small server takes, and short enough that nobody misses one that was back at once.
+FIRST_PAUSE_S = 1.0
+# A model takes minutes to load, so asking more often finds nothing sooner; asking less often leaves a machine idle.
+LAST_PAUSE_S = 30.0
+# Up to this part of a pause is left out, at random: workers that saw the same outage must not come back as one.
+_JITTER = 0.25
+# A line that failed while others were answered leaves the probe to other lines for this long.
+_SUSPECTS_LATER_S = 3.0
+# A line is taken for the fault once so many answers to others stand against each failure of others. With a quarter of
+# all calls failing at random, five calls of one line in a row fail once in a thousand lines.
+_ANSWERS_A_FAILURE = 4
+
+
+class Sign(Enum):
+    """What the end of a call says of its circuit."""
+
+    ANSWERED = "answered"
+    # Something is there and refused this one request, which does not show that others are served.
+    REFUSING = "refusing"
+    # Something is there, and had no room for this call: a failure to compare with, which opens nothing.
+    LIMITED = "limited"
+    FAILING = "failing"
+    # Nobody is there, which can't be the doing of any line.
+    GONE = "gone"
+    # It was this call alone, as far as one can tell.
+    NOTHING = "nothing"
+    # It was broken off, or never made.
+    BROKEN_OFF = "broken off"
+
+
+_FAILURES = (Sign.LIMITED, Sign.FAILING, Sign.GONE)
+_THERE = (Sign.ANSWERED, Sign.REFUSING, Sign.LIMITED)
+
+
+class Change(Enum):
+    """What the end of a call changed."""
+
+    OPENED = "opened"
+    CLOSED = "closed"
+
+
+class Verdict(Enum):
+    """Whose fault a failure was."""
+
+    SERVER = "server"
+    LINE = "line"
+    # Some other lines were answered, and too many failed for the line to be convicted soon.
+    MIXED = "mixed"
+    # No other line was called.
+    UNKNOWN = "unknown"
+
+
+class Circuit:
+    """The circuit of one server, or of one model of a server, as one process sees it.
+
+    Instants are seconds of any one clock that never steps back.
+    """
+
+    __slots__ = (
+        "_in_a_row",
+        "_opened_at",
+        "_pause_s",
+        "_probed_at",
+        "answered",
+        "due_at",
+        "failed",
+        "failed_unsuspected",
+        "failing_since",
+        "in_flight",
+        "is_open",
+        "last_error",
+        "term",
+    )
+
+    def __init__(self) -> None:
+        self.is_open = False
+        # Ends when the circuit opens and when it closes: what a call of an earlier term met is over.
+        self.term = 0
+        self.in_flight = 0
+        # While it is open: from when on the next probe may go.
+        self.due_at = 0.0
+        # Calls that were answered and that failed, ever since; failures of lines that were convicted are left out, and
+        # of the second number those of suspects too.
+        self.answered = 0
+        self.failed = 0
+        self.failed_unsuspected = 0
+        # None while there is nothing to complain of.
+        self.last_error: str | None = None
+        # When the failures in a row began; None while the last call was answered.
+        self.failing_since: float | None = None
+        self._in_a_row = 0
+        self._probed_at: float | None = None
+        self._pause_s = 0.0
+        self._opened_at = 0.0
+
+    @property
+    def is_failing(self) -> bool:
+        """Whether calls fail in a row by now that may be no chance."""
+        return self.is_open or self._in_a_row >= FAILURES_IN_A_ROW
+
+    @property
+    def is_probing(self) -> bool:
+        """Whether a probe is out."""
+        return self._probed_at is not None
+
+    def may_begin(self, now: float, *, is_suspect: bool = False) -> bool:
+        """Return whether a call may begin, be it as a probe; a suspect line probes where no other line does."""
+        return not self.is_open or now >= self.due_at + (_SUSPECTS_LATER_S if is_suspect else 0.0)
+
+    def wait_s(self, now: float) -> float:
+        """Return after how long a line that waits for an open circuit is to look again."""
+        if self._probed_at is not None:
+            # The probe may end at any moment; the longer it takes, the longer it is likely to take.
+            return min(max(now - self._probed_at, FIRST_PAUSE_S), LAST_PAUSE_S)
+        return max(self.due_at - now, 0.0)
+
+    def begin(self, now: float) -> bool:
+        """Count a call that begins; return whether it is a probe."""
+        self.in_flight += 1
+        if self.is_open:
+            self._probed_at = now
+            # One that hangs is followed by another, so that a hanging line keeps no server away from the others.
+            self.due_at = now + LAST_PAUSE_S
+        return self.is_open
+
+    def end(
+        self,
+        sign: Sign,
+        now: float,
+        *,
+        term: int,
+        is_probe: bool,
+        random: float,
+        asked_s: float = 0.0,
+        error: str | None = None,
+        is_suspect: bool = False,
+        is_convicted: bool = False,
+        is_repeat: bool = False,
+    ) -> Change | None:
+        """Count a call that ended, and return what that changes.
+
+        Args:
+            sign: what the call says.
+            now: the present.
+            term: the circuit's as the call began.
+            is_probe: what `begin` returned.
+            random: uniform in [0, 1).
+            asked_s: how long the server asks to be left alone; it is asked again sooner than after the longest pause.
+            error: what the call met.
+            is_suspect: whether others were answered as the line failed before, so that its failures open nothing.
+            is_convicted: whether nearly all others were, so that its failures say nothing of the server.
+            is_repeat: whether the line has failed in this term before.
+        """
+        self.in_flight -= 1
+        if sign is Sign.ANSWERED:
+            self.answered += 1
+        elif sign in _FAILURES and not is_convicted:
+            self.failed += 1
+            self.failed_unsuspected += not is_suspect
+        if term != self.term:
+            if self.is_open and sign is Sign.ANSWERED:
+                # A call from before the failures was answered after all: it was no outage, or it is over.
+                self.due_at = min(self.due_at, now)
+            return None
+        if self.is_open:
+            return self._probed(sign, now, random, asked_s, error, is_suspect=is_suspect) if is_probe else None
+        if sign in _THERE:
+            self._in_a_row = 0
+            self.failing_since = self.last_error = None
+        elif sign in (Sign.FAILING, Sign.GONE) and not is_suspect:
+            self._in_a_row += not is_repeat
+            self.last_error = error
+            if self.failing_since is None:
+                self.failing_since = now
+            # As many as are in flight: those may all be answered where a few lines in a row can't be.
+            if sign is Sign.GONE or self._in_a_row >= max(FAILURES_IN_A_ROW, self.in_flight):
+                self._open(now, random, asked_s)
+                return Change.OPENED
+        return None
+
+    def open_for_s(self, now: float) -> float:
+        """Return how long ago the circuit opened."""
+        return now - self._opened_at
+
+    def mark(self) -> "Mark":
+        """Return where the circuit stands, after the failure of a line is counted."""
+        return Mark(self, self.term, self.answered, self.failed, self.failed_unsuspected)
+
+    def _open(self, now: float, random: float, asked_s: float) -> None:
+        self.is_open = True
+        self.term += 1
+        self._opened_at = now
+        self._pause_s = FIRST_PAUSE_S
+        self._pause(now, random, asked_s)
+
+    def _pause(self, now: float, random: float, asked_s: float) -> None:
+        self.due_at = now + max(self._pause_s * (1 - _JITTER * random), min(asked_s, LAST_PAUSE_S))
+
+    def _probed(
+        self, sign: Sign, now: float, random: float, asked_s: float, error: str | None, *, is_suspect: bool
+    ) -> Change | None:
+        self._probed_at = None
+        if sign in _THERE:
+            self.is_open = False
+            self.term += 1
+            self._in_a_row = 0
+            self.failing_since = self.last_error = None
+            return Change.CLOSED
+        if sign is Sign.BROKEN_OFF:
+            self.due_at = now
+            return None
+        if sign is Sign.NOTHING or is_suspect:
+            # It says nothing of the server: the call of another line is the next probe, after no longer a pause.
+            self.due_at = now + FIRST_PAUSE_S
+            return None
+        self.last_error = error
+        self._pause_s = min(2 * self._pause_s, LAST_PAUSE_S)
+        self._pause(now, random, asked_s)
+        return None
+
+
+class Mark(NamedTuple):
+    """Where a circuit stood when a line failed; `judge` compares it with where the circuit stands later."""
+
+    circuit: Circuit
+    term: int
+    answered: int
+    failed: int
+    failed_unsuspected: int
+
+
+def judge(before: Mark) -> Verdict:
+    """Return whose fault the failure was that was marked, by what other lines met since."""
+    circuit = before.circuit
+    if circuit.is_open or circuit.term != before.term:
+        return Verdict.SERVER
+    answered, failed = circuit.answered - before.answered, circuit.failed - before.failed
+    if not answered:
+        # Those that failed while others were answered may be all that is left.
+        is_server = circuit.failed_unsuspected > before.failed_unsuspected
+        return Verdict.SERVER if is_server else Verdict.UNKNOWN
+    if failed > answered:
+        return Verdict.SERVER
+    return Verdict.LINE if answered >= _ANSWERS_A_FAILURE * failed else Verdict.MIXED
