@@ -11,32 +11,22 @@ import tempfile
 from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
-from typing import NamedTuple
 
+from tests.architecture.guard import Guard
+from tests.architecture.guards_of_calls import GUARDS_OF_CALLS
 from tests.architecture.source import ROOT
 
 _RUN_S = 180.0
 _PASSED, _FAILED = 0, 1
 _BATCH_STORE = "app/adapters/db/batch_store.py"
-_ENGINE_GUARDS = "tests/unit/workers/test_engine_guards.py"
-_WITHHELD = "tests/unit/adapters/test_upstream_withheld.py"
 _RESULT_STORE = "app/adapters/db/result_store.py"
-
-
-class Guard(NamedTuple):
-    """A few characters that keep two processes from spoiling each other's work; `without` is the code without them."""
-
-    name: str
-    file: str
-    text: str
-    without: str
-    test: str
 
 
 _ENGINE = "app/adapters/db/engine.py"
 _POSTGRES = "app/adapters/db/postgres.py"
 
 GUARDS = (
+    *GUARDS_OF_CALLS,
     Guard(
         "SQLite syncs each commit",
         _ENGINE,
@@ -108,48 +98,6 @@ GUARDS = (
         " and self._lease.covers(line.run.term)",
         "",
         "tests/unit/workers/test_engine_leases.py::test_no_line_is_started_once_the_lease_has_lapsed",
-    ),
-    Guard(
-        "stop check: no request of a batch that runs no more",
-        "workers/engine.py",
-        "not line.run.batch.is_stopped and ",
-        "",
-        f"{_ENGINE_GUARDS}::test_no_request_goes_out_once_the_state_has_changed_while_its_line_is_read[stop]",
-    ),
-    Guard(
-        "drain check: no request of a worker that ends",
-        "workers/engine.py",
-        "not self._is_draining and ",
-        "",
-        f"{_ENGINE_GUARDS}::test_no_request_goes_out_once_the_state_has_changed_while_its_line_is_read[drain]",
-    ),
-    Guard(
-        "lease, stop and drain are looked at after a line was read or noted",
-        "app/services/execution.py",
-        "if not line.caller.may_send():",
-        "if False:",
-        f"{_ENGINE_GUARDS}::test_no_request_goes_out_once_the_state_has_changed_while_its_line_is_noted[lose_the_lease]",
-    ),
-    Guard(
-        "lease, stop and drain are looked at once the connection is there",
-        "app/adapters/upstream/client.py",
-        "if not caller.may_send():",
-        "if False:",
-        f"{_WITHHELD}::test_nothing_is_sent_where_the_line_has_become_anothers_while_it_was_connected",
-    ),
-    Guard(
-        "failures of a line that was convicted open no circuit",
-        "app/domain/circuit.py",
-        "elif sign in (Sign.FAILING, Sign.GONE) and not is_suspect:",
-        "elif sign in (Sign.FAILING, Sign.GONE):",
-        "tests/unit/adapters/test_balanced_refusals.py::test_failures_of_a_line_that_was_convicted_open_nothing",
-    ),
-    Guard(
-        "an outage uses no try",
-        "app/domain/circuit.py",
-        "if circuit.is_open or circuit.term != before.term:",
-        "if False:",
-        "tests/unit/services/test_whose_fault.py::test_one_outage_after_the_other_loses_no_line[500]",
     ),
     Guard(
         "repair looks first which lines have a result",
