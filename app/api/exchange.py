@@ -2,7 +2,9 @@
 
 import enum
 from collections.abc import Callable, Iterable
+from contextlib import suppress
 from datetime import datetime
+from http import HTTPStatus
 from pathlib import Path
 from typing import IO, Any
 
@@ -10,17 +12,13 @@ from flask import has_request_context
 from flask import request as flask_request
 from gunicorn.http import get_parser  # type: ignore[import-untyped]
 from gunicorn.http.body import ChunkedReader, LengthReader  # type: ignore[import-untyped]
-from gunicorn.http.errors import (  # type: ignore[import-untyped]
-    ExpectationFailed,
-    InvalidHeader,
-    NoMoreData,
-    UnsupportedTransferCoding,
-)
+from gunicorn.http.errors import NoMoreData  # type: ignore[import-untyped]
 from gunicorn.http.wsgi import create  # type: ignore[import-untyped]
 
 from app.api.answer import Answer
 from app.api.body_gathering import BodyGathering, Chunks, Framing, KnownLength, most_gathered
 from app.api.connection import Connection
+from app.api.refusals import refusal, status_of
 from app.api.upload_form import MAX_UPLOAD_BYTES
 
 # One caller's turn: whoever else takes an answer waits no longer for the disk than these bytes take.
@@ -89,22 +87,18 @@ class Source:
 class Exchanges:
     """Runs requests through a WSGI application."""
 
-    def __init__(
-        self, cfg: Any, wsgi: Callable[..., Iterable[bytes]], log: Any, refuse: Callable[..., None], folder: Path | None
-    ) -> None:
+    def __init__(self, cfg: Any, wsgi: Callable[..., Iterable[bytes]], log: Any, folder: Path | None) -> None:
         """Take what gunicorn's worker has.
 
         Args:
             cfg: gunicorn's settings.
             wsgi: the application.
             log: gunicorn's own.
-            refuse: answers an error by gunicorn's own page.
             folder: see `BodyGathering`.
         """
         self._cfg = cfg
         self._wsgi = wsgi
         self._log = log
-        self._refuse = refuse
         self._folder = folder
         # Unset as the process ends: from then on each answer is the last one of its connection.
         self.is_keeping_alive = True
@@ -123,9 +117,7 @@ class Exchanges:
     def _begin(self, conn: Connection, received: bytes) -> Next:
         source = Source(received)
         parser = get_parser(self._cfg, source, conn.client)
-        request = self._parsed(conn, parser)
-        if request is None:
-            return Next.LINGER
+        request = _parsed(parser)
         start = parser.unreader.buf.getvalue() + source.unread()
         framing = _framing_of(request)
         taken = framing.feed(start)
@@ -163,28 +155,13 @@ class Exchanges:
         # Who reads a body that never came whole is told so at once.
         source = Source(conn.head, body.rewound() if body.fault is None else None, body.fault)
         parser = get_parser(self._cfg, source, conn.client)
-        request = self._parsed(conn, parser)
-        if request is None:
-            return Next.LINGER
+        request = _parsed(parser)
         request._expected_100_continue = False
         return self._answer(conn, parser, request, rest=body.rest, is_last=body.fault is not None)
 
     def go_on(self, conn: Connection) -> Next:
         """Send more of the answer that the caller takes again."""
         return self._guarded(conn, lambda: self._send(conn))
-
-    def _parsed(self, conn: Connection, parser: Any) -> Any:
-        try:
-            return next(parser)
-        except (NoMoreData, StopIteration):
-            # An empty line stands where the head should be.
-            self._refuse(None, conn.outlet, conn.client, InvalidHeader("no request"))
-        except UnsupportedTransferCoding as fault:
-            # The caller's mistake and no fault of ours, which the 501 of gunicorn says.
-            self._refuse(None, conn.outlet, conn.client, InvalidHeader(str(fault)))
-        except ExpectationFailed as fault:
-            self._refuse(None, conn.outlet, conn.client, fault)
-        return None
 
     def _guarded(self, conn: Connection, act: Callable[[], Next]) -> Next:
         try:
@@ -194,7 +171,13 @@ class Exchanges:
             self._log.debug("Connection broken: %s", fault)
             return Next.CLOSE
         except Exception as fault:
-            self._refuse(None, conn.outlet, conn.client, fault)
+            status = status_of(fault)
+            if status >= HTTPStatus.INTERNAL_SERVER_ERROR:
+                self._log.exception("Error handling request")
+            else:
+                self._log.warning("Invalid request from %s: %s", conn.client[:1], fault)
+            with suppress(OSError):
+                conn.outlet.sendall(refusal(status))
             return Next.LINGER
 
     def _answer(
@@ -260,6 +243,14 @@ class Exchanges:
                 self._log.exception("Error handling request")
                 return Next.CLOSE
         return Next.ANSWER
+
+
+def _parsed(parser: Any) -> Any:
+    try:
+        return next(parser)
+    except StopIteration:
+        # An empty line stands where the head should be.
+        raise NoMoreData(b"") from None
 
 
 def _framing_of(request: Any) -> Framing:

@@ -35,6 +35,7 @@ _FORM = {
             "schema": {
                 "type": "object",
                 "required": ["file", "purpose"],
+                "additionalProperties": False,
                 "properties": {
                     "file": {"type": "string", "format": "binary", "description": "With purpose `batch`: JSONL."},
                     "purpose": {"type": "string", "enum": list(UPLOAD_PURPOSES)},

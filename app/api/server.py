@@ -16,6 +16,7 @@ import time
 from collections.abc import Callable
 from concurrent.futures import Executor, Future, ThreadPoolExecutor
 from contextlib import suppress
+from http import HTTPStatus
 from pathlib import Path
 from typing import Any
 
@@ -24,6 +25,7 @@ from gunicorn.workers.gthread import ThreadWorker  # type: ignore[import-untyped
 from app.api.connection import Connection, Phase
 from app.api.exchange import Exchanges, Next
 from app.api.pace import BodyTooSlow
+from app.api.refusals import refusal
 from app.api.waiting_room import WaitingRoom
 
 # From its first byte on; a browser or client sends a head in one packet.
@@ -45,9 +47,6 @@ _TRANSFER_THREADS = 8
 # Paths with threads of their own, which no other request can take.
 _HEALTH = ("/healthz", "/readyz")
 _HEALTH_THREADS = 2
-_CLOSE = b"\r\nConnection: close\r\nX-Content-Type-Options: nosniff\r\nContent-Length: 0\r\n\r\n"
-_HEAD_TOO_LONG = b"HTTP/1.1 431 Request Header Fields Too Large" + _CLOSE
-_HEAD_TOO_SLOW = b"HTTP/1.1 408 Request Timeout" + _CLOSE
 
 
 class GuardedThreads(ThreadWorker):  # type: ignore[misc]  # gunicorn ships no types
@@ -84,7 +83,7 @@ class GuardedThreads(ThreadWorker):  # type: ignore[misc]  # gunicorn ships no t
     def prepare(self) -> None:
         """Make what runs requests, once the application is loaded."""
         folder: Path | None = getattr(self.wsgi, "config", {}).get("GATHERING_FOLDER")
-        self.exchanges = Exchanges(self.cfg, self.wsgi, self.log, self.handle_error, folder)
+        self.exchanges = Exchanges(self.cfg, self.wsgi, self.log, folder)
 
     def run(self) -> None:
         self.prepare()
@@ -141,7 +140,7 @@ class GuardedThreads(ThreadWorker):  # type: ignore[misc]  # gunicorn ships no t
                 conn.body.fault = BodyTooSlow()
                 self._await_body(conn)
             elif conn.phase is Phase.HEAD and conn.received:
-                self._refuse(conn, _HEAD_TOO_SLOW)
+                self._refuse(conn, HTTPStatus.REQUEST_TIMEOUT)
             else:
                 self._close(conn)
 
@@ -192,7 +191,7 @@ class GuardedThreads(ThreadWorker):  # type: ignore[misc]  # gunicorn ships no t
             self._submit(self._pool_of(conn), self.exchanges.begin, conn)
             return True
         if len(conn.received) > MAX_HEAD_BYTES:
-            self._refuse(conn, _HEAD_TOO_LONG)
+            self._refuse(conn, HTTPStatus.REQUEST_HEADER_FIELDS_TOO_LARGE)
             return True
         return False
 
@@ -227,9 +226,9 @@ class GuardedThreads(ThreadWorker):  # type: ignore[misc]  # gunicorn ships no t
         conn.pace.earn(conn.outlet.sent - begun)
         return then
 
-    def _refuse(self, conn: Connection, answer: bytes) -> None:
+    def _refuse(self, conn: Connection, status: HTTPStatus) -> None:
         with suppress(OSError):
-            conn.outlet.sendall(answer)
+            conn.outlet.sendall(refusal(status))
         self._linger(conn)
 
     def _linger(self, conn: Connection) -> None:

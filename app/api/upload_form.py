@@ -200,6 +200,9 @@ class _FormReader:
         self._text = bytearray()
 
     def begin_part(self, part: Field | File) -> None:
+        # Werkzeug's type does not say so, but a part may have none.
+        if not part.name:
+            raise InvalidRequest("A part of the form has no name.", code="invalid_form")
         if part.name not in _KNOWN_FIELDS:
             # Dropped without a word, a misspelt field would be a retention or a limit that the caller believes in.
             name = part.name[:100]

@@ -192,7 +192,10 @@ def test_callers_that_never_read_leave_the_api_answering(deployed: Deployed, cli
     ],
 )
 def test_what_is_no_valid_http_is_refused(deployed: Deployed, head: bytes) -> None:
-    assert 400 <= ask(deployed, head)[0] < 500
+    status, body = ask(deployed, head)
+
+    assert 400 <= status < 500
+    assert set(json.loads(body)["error"]) == ENVELOPE
 
 
 def test_a_caller_who_asks_before_it_sends_its_body_is_told_to_go_on(deployed: Deployed) -> None:

@@ -95,6 +95,13 @@ def test_a_field_that_is_not_known_is_refused_by_name(
     assert world.is_empty
 
 
+def test_a_part_without_a_name_is_refused(client: FlaskClient, world: World) -> None:
+    nameless = b"--b\r\nContent-Disposition: form-data\r\n\r\na\r\n"
+
+    assert error_of(send(client, nameless + PURPOSE + FILE + END), 400)["code"] == "invalid_form"
+    assert world.is_empty
+
+
 def test_a_second_file_under_another_name_is_refused_by_that_name(client: FlaskClient, world: World) -> None:
     thumbnail = FILE.replace(b'name="file"', b'name="thumbnail"')
 

@@ -1,0 +1,36 @@
+"""What strangers do to a deployment, measured: `python -m bench.strain` prints a row each, `--only NAME,NAME` some."""
+
+import sys
+import tempfile
+from collections.abc import Callable, Mapping
+from pathlib import Path
+
+import click
+from rich.console import Console
+
+from bench import strain_callers
+from bench.report import Row, failed_row, print_rows
+
+# Each gets its name and an empty folder, and returns its rows.
+STRAINS: Mapping[str, Callable[[str, Path], list[Row]]] = {"callers": strain_callers.measure}
+
+
+@click.command()
+@click.option("--only", default=",".join(STRAINS), show_default=True, help="Names, with commas between.")
+def main(only: str) -> None:
+    """Measure each by itself, and print the table."""
+    rows: list[Row] = []
+    for name in only.split(","):
+        if name not in STRAINS:
+            raise click.BadParameter(f"{name!r} is none of {', '.join(STRAINS)}.", param_hint="--only")
+        with tempfile.TemporaryDirectory(prefix="wylon-strain-") as folder:
+            try:
+                rows += STRAINS[name](name, Path(folder))
+            except Exception as fault:  # the others are measured all the same
+                rows.append(failed_row(name, fault))
+    print_rows(rows, Console())
+    sys.exit(not all(row.is_met for row in rows))
+
+
+if __name__ == "__main__":
+    main()
