@@ -13,6 +13,7 @@ import structlog
 import uvloop
 
 from app.domain import result
+from app.domain.errors import BlobMissing, Unavailable
 from app.domain.line import read_request
 from app.domain.result import Result
 from app.services.execution import LineAttempt, OutOfTime, Retry
@@ -132,6 +133,9 @@ class LineEngine:
             again = LineAttempt(batch.id, batch.endpoint, batch.deadline, line.position, data, caller, line.met)
             attempt = partial(line.lane.execution.attempt, again)
             outcome = await (self._quarantine.watch(line, data, attempt) if line.run.is_alone else attempt())
+        except (BlobMissing, Unavailable):
+            # Who read it has told: the line runs again once that is mended.
+            outcome = None
         except Exception:
             # Whatever happens to a line is a recorded outcome; what it was is for the log.
             log.exception("line.broke", batch_id=batch.id, position=line.position)

@@ -12,11 +12,12 @@ from app.adapters.queue import lines_queue
 from app.config import Settings
 from app.domain import ids
 from app.domain.concurrency import ConcurrencyLimit
+from app.domain.errors import BlobMissing, Unavailable
 from app.domain.plan import ENTRY_BYTES, unpack_entries
 from app.domain.rates import RateLimit
 from app.domain.upstream import UpstreamSpec
 from app.services.dispatch import is_refill_due
-from app.services.ports import Delivery, LineTask, Progress
+from app.services.ports import Delivery, LineTask, Progress, read_whole
 from app.wiring.lines import Lines, build_lines
 from workers.batches_in_hand import BatchesInHand
 from workers.engine import LineEngine
@@ -24,6 +25,7 @@ from workers.heartbeat import Heartbeat
 from workers.lane import Lane
 from workers.lease import Lease
 from workers.line_run import Line, LineRun
+from workers.missing_blobs import MissingBlobs
 from workers.quarantine import Quarantine
 from workers.taken import Taken
 from workers.writer import ResultWriter
@@ -56,6 +58,7 @@ class LineProcess:
         self.is_draining = False
         self._ask_again_at = float("-inf")
         self._batches = BatchesInHand(self._lines.stores.batches)
+        self._missing = MissingBlobs(self._lines.queue)
         self._writer = ResultWriter(self._lines.stores.results.record, self._on_progress, self._lines.memory)
         self._engine = LineEngine(
             list(self._lanes.values()),
@@ -167,6 +170,8 @@ class LineProcess:
         else:
             try:
                 run = self._begin(lane, *line_task_of(request))
+            except (BlobMissing, Unavailable) as fault:
+                self._missing.note(request["args"][0], fault)
             except Exception:
                 log.exception("task.broke", task_id=request["id"])
         if run is None:
@@ -202,7 +207,8 @@ class LineProcess:
 
     def _submit(self, lane: Lane, run: LineRun, task: LineTask, done: set[int]) -> int:
         blobs = self._lines.stores.blobs
-        plan = blobs.read(run.batch.plan_blob, task.first * ENTRY_BYTES, (task.end - task.first) * ENTRY_BYTES)
+        length = (task.end - task.first) * ENTRY_BYTES
+        plan = read_whole(blobs, run.batch.plan_blob, task.first * ENTRY_BYTES, length)
         lines, small = [], []
         for position, entry in enumerate(unpack_entries(plan), task.first):
             if position in done:
@@ -213,14 +219,18 @@ class LineProcess:
                 small.append(line)
         for group in _neighbours(small):
             start = group[0].offset
-            data = blobs.read(run.batch.input_blob, start, group[-1].offset + group[-1].length - start)
+            data = read_whole(blobs, run.batch.input_blob, start, group[-1].offset + group[-1].length - start)
             for line in group:
                 line.data = data[line.offset - start : line.offset - start + line.length]
         self._engine.submit(lines)
         return len(lines)
 
     def _read_line(self, line: Line) -> bytes:
-        return self._lines.stores.blobs.read(line.run.batch.input_blob, line.offset, line.length)
+        try:
+            return read_whole(self._lines.stores.blobs, line.run.batch.input_blob, line.offset, line.length)
+        except (BlobMissing, Unavailable) as fault:
+            self._missing.note(line.run.batch.id, fault)
+            raise
 
     def _on_progress(self, progress: list[Progress]) -> None:
         self._heartbeat.progressed()

@@ -103,6 +103,8 @@ class Batch:
     # The plan, once validation made it.
     input_blob: str | None = None
     plan_blob: str | None = None
+    # What tells the order of the plan's lines, should the plan be lost; None of a batch of an older version.
+    plan_digest: str | None = None
     lines_per_task: int = 1
     # Tasks handed to the queue at least once.
     tasks_dispatched: int = 0

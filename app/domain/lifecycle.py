@@ -2,7 +2,7 @@
 
     validating ──accepted──▶ in_progress ──all_recorded──▶ finalizing ──files_written──▶ completed
         │  │  │                 │    │                         │   └──gave_up──▶ failed
-        │  │  └──rejected──▶ failed  │                         │
+        │  │  └──rejected──▶ failed ◀┤ (gave_up)               │
         │  │                    │    └──window_elapsed──┐      │
         │  └──window_elapsed────┼──────────────────▶ expiring ─┼──files_written──▶ expired
         │                       │                       └──────┼──gave_up──▶ failed
@@ -53,6 +53,7 @@ TRANSITIONS: dict[tuple[Status, Event], Status] = {
     (Status.IN_PROGRESS, Event.ALL_RECORDED): Status.FINALIZING,
     (Status.IN_PROGRESS, Event.CANCEL_REQUESTED): Status.CANCELLING,
     (Status.IN_PROGRESS, Event.WINDOW_ELAPSED): Status.EXPIRING,
+    (Status.IN_PROGRESS, Event.GAVE_UP): Status.FAILED,
     (Status.FINALIZING, Event.CANCEL_REQUESTED): Status.CANCELLING,
     (Status.FINALIZING, Event.FILES_WRITTEN): Status.COMPLETED,
     (Status.FINALIZING, Event.GAVE_UP): Status.FAILED,

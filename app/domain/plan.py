@@ -7,6 +7,7 @@ which is the file's unless lines that begin alike were put together.
 
 import struct
 from collections.abc import Iterator, Sequence
+from hashlib import blake2b
 from typing import NamedTuple
 
 from app.domain.limits import AUTO_TASKS_PER_BATCH
@@ -19,6 +20,9 @@ ENTRY_BYTES = _ENTRY.size
 _NUMBER = struct.Struct("<I28x")
 _UPSTREAM = struct.Struct("<4xH26x")
 _HASHES = struct.Struct("<6xH16xQ")
+
+
+_DIGEST_BYTES = 16
 
 
 class PlanEntry(NamedTuple):
@@ -63,6 +67,27 @@ def put_alike_together(plan: bytes | bytearray, groups_at_once: int) -> bytes:
     if order is None:
         return bytes(plan)
     return _in_order(plan, order)
+
+
+def in_dispatch_order(plan: bytearray, groups_at_once: int) -> tuple[bytes, list[int]]:
+    """Return a plan in the order in which its lines are sent, and how many lines each upstream has.
+
+    With 0 for `groups_at_once` an upstream gets its lines in the order of the file.
+    """
+    ordered, counts = put_upstreams_apart(plan)
+    pieces, start = [], 0
+    for count in counts:
+        end = start + count * ENTRY_BYTES
+        piece = ordered[start:end]
+        pieces.append(put_alike_together(piece, groups_at_once) if groups_at_once else bytes(piece))
+        start = end
+    return b"".join(pieces), counts
+
+
+def order_digest(plan: bytes) -> str:
+    """Return what tells the order of a plan's lines, by which a result's position means a line of the file."""
+    numbers = [number for (number,) in _NUMBER.iter_unpack(plan)]
+    return blake2b(struct.pack(f"<{len(numbers)}I", *numbers), digest_size=_DIGEST_BYTES).hexdigest()
 
 
 def _in_order(plan: bytes | bytearray, order: Sequence[int]) -> bytes:

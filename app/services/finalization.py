@@ -12,10 +12,10 @@ from app.domain.file import PURPOSE_BATCH_OUTPUT, File
 from app.domain.file_work import Work
 from app.domain.lifecycle import ACTIVE, Status
 from app.domain.limits import MAX_FILE_LIFETIME_S, MIB
-from app.domain.plan import ENTRY_BYTES, input_order
+from app.domain.plan import ENTRY_BYTES, input_order, order_digest
 from app.services.leases import Lease, Leases
 from app.services.never_ran import NeverRan, lines_without_plan
-from app.services.ports import BatchStore, Blobs, BlobWriter, Clock, Queue, ResultStore, Written
+from app.services.ports import BatchStore, Blobs, BlobWriter, Clock, Queue, ResultStore, Written, read_whole
 
 log = structlog.get_logger()
 
@@ -79,6 +79,10 @@ class FinalizationService:
         try:
             written = self._write(batch, files, lease, rest)
             output, errors = files.commit(self._clock.now(), lease)
+        except BlobMissing as fault:
+            files.discard()
+            self._have_mended(batch.id, lease, fault)
+            return False
         except BaseException as fault:
             files.discard()
             if isinstance(fault, (StorageFull, Unavailable)):
@@ -100,6 +104,13 @@ class FinalizationService:
                 self._blobs.delete(batch.plan_blob)
         self._queue.forget(batch.id)
         return True
+
+    def _have_mended(self, batch_id: str, lease: Lease, fault: BlobMissing) -> None:
+        """Give the batch up to whoever writes its plan anew; upkeep asks for its files again."""
+        log.warning("blob.missing", batch_id=batch_id, error=str(fault))
+        self._excuse(batch_id, lease.token)
+        lease.release()
+        self._queue.validate(batch_id)
 
     def _excuse(self, batch_id: str, token: str) -> None:
         # Room and connections come back; tries are for what is wrong with the batch itself.
@@ -133,7 +144,9 @@ class FinalizationService:
                     yield False, payload, result.NO_USAGE
             return
         # 1.6 MB at most, and the only thing of a batch that is held whole.
-        plan = self._blobs.read(batch.plan_blob, 0, batch.total * ENTRY_BYTES)
+        plan = read_whole(self._blobs, batch.plan_blob, 0, batch.total * ENTRY_BYTES)
+        if batch.plan_digest not in (None, order_digest(plan)):
+            raise BlobMissing(f"The plan of {batch.id} is not the one that was written.")
         order = input_order(plan)
         results = self._results.read(batch.id) if order is None else self._results.read_in(batch.id, order)
         positions = iter(range(batch.total) if order is None else order)

@@ -4,6 +4,7 @@ from collections.abc import Iterable, Iterator
 
 from app.domain import result
 from app.domain.batch import Batch
+from app.domain.errors import BlobMissing
 from app.domain.limits import MAX_LINES, MIB
 from app.domain.line import read_custom_id, read_request
 from app.domain.plan import ENTRY_BYTES, unpack_entries
@@ -38,7 +39,10 @@ class NeverRan:
         if start < 0 or start + length > len(self._window):
             self._window = self._blobs.read(self._input_blob, offset, max(length, _WINDOW_BYTES))
             self._begins_at, start = offset, 0
-        return self._window[start : start + length]
+        line = self._window[start : start + length]
+        if len(line) < length:
+            raise BlobMissing(f"The blob {self._input_blob} is cut short: a line at byte {offset} is missing.")
+        return line
 
 
 def lines_without_plan(batch: Batch, pieces: Iterable[bytes]) -> Iterator[bytes]:

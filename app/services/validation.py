@@ -12,21 +12,21 @@ import structlog
 from app.domain.batch import Batch, LineError, cut_into_sections, input_missing
 from app.domain.errors import BlobMissing, StateConflict
 from app.domain.file_work import Work
-from app.domain.lifecycle import Status
+from app.domain.lifecycle import ACTIVE, Status
 from app.domain.limits import MAX_LINE_ERRORS, MIB
 from app.domain.line import endpoint_not_found, model_not_found
 from app.domain.plan import (
-    ENTRY_BYTES,
     PlanEntry,
+    in_dispatch_order,
     lines_per_task,
+    order_digest,
     pack_entry,
-    put_alike_together,
-    put_upstreams_apart,
 )
 from app.domain.prefix import MAX_GROUPS_AT_ONCE, model_hash
 from app.domain.source_lines import read_lines
 from app.domain.structure import Structure, read_structure, unpack_structure
 from app.services.leases import Lease, Leases
+from app.services.mending import Mending
 from app.services.ports import BatchStore, Blobs, Clock, Planned
 from app.services.verdicts import Verdicts
 
@@ -72,11 +72,12 @@ class ValidationService:
         self._pinned_lines_per_task = pinned_lines_per_task
         self._groups_at_once = groups_at_once
         self._verdicts = Verdicts(blobs)
+        self._mending = Mending(batches, blobs, clock, self._plan_of)
 
     def work(self, batch_id: str) -> Work | None:
-        """Return what there is to be read for a batch; None where it does not wait for validation."""
+        """Return what there is to be read for a batch; None where it has ended."""
         batch = self._batches.find(batch_id)
-        if batch is None or batch.status is not Status.VALIDATING:
+        if batch is None or batch.status not in ACTIVE:
             return None
         size = 0
         if batch.input_blob is not None:
@@ -86,6 +87,8 @@ class ValidationService:
 
     def validate(self, batch_id: str, rest: Callable[[], None] = lambda: None) -> bool:
         """Accept or reject a batch; return whether it was accepted by this call.
+
+        Of one that was accepted before, what is missing in the storage is mended, or the batch is given up.
 
         Safe to call twice and at once: one call holds the lease, and a batch that left validating is let be.
 
@@ -98,9 +101,14 @@ class ValidationService:
         """
         with self._leases.hold(batch_id) as lease:
             batch = self._batches.find(batch_id)
-            if lease is None or batch is None or batch.status is not Status.VALIDATING:
+            if lease is None or batch is None or batch.status not in ACTIVE:
                 return False
-            return self._validate(batch, lease, rest)
+            if batch.status is Status.VALIDATING:
+                return self._validate(batch, lease, rest)
+            # Another process that took the lease meanwhile is at it.
+            with suppress(StateConflict):
+                self._mending.mend(batch, lambda: self._structure_of(batch, lease, rest))
+            return False
 
     def _validate(self, batch: Batch, lease: Lease, rest: Callable[[], None]) -> bool:
         plan_blob = f"plans/{batch.id}-{lease.token}"
@@ -113,14 +121,21 @@ class ValidationService:
                 self._batches.reject(batch.id, errors, self._clock.now())
                 log.info("batch.rejected", batch_id=batch.id, code=errors[0].code, errors=len(errors))
             else:
-                ordered, counts = put_upstreams_apart(routed.plan())
-                for piece in self._in_dispatch_order(ordered, counts):
-                    plan.write(piece)
+                ordered, counts = in_dispatch_order(routed.plan(), self._groups_at_once)
+                plan.write(ordered)
                 plan.commit()
                 per_task = lines_per_task(structure.total, self._pinned_lines_per_task)
                 mixed = cut_into_sections(list(zip(routed.upstreams, counts, strict=True)), per_task)
                 sections = mixed if len(mixed) > 1 else ()
-                planned = Planned(plan_blob, per_task, structure.total, routed.model, routed.upstreams[0], sections)
+                planned = Planned(
+                    plan_blob,
+                    per_task,
+                    structure.total,
+                    routed.model,
+                    routed.upstreams[0],
+                    sections,
+                    order_digest(ordered),
+                )
                 # When this raises anything but a conflict, it may have been accepted with this plan all the same: the
                 # plan stays, and upkeep deletes it if nobody owns it.
                 self._batches.accept(batch.id, planned, self._clock.now())
@@ -134,13 +149,14 @@ class ValidationService:
             plan.discard()
         return not errors
 
-    def _in_dispatch_order(self, plan: bytes | bytearray, counts: list[int]) -> Iterator[bytes]:
-        start = 0
-        for count in counts:
-            end = start + count * ENTRY_BYTES
-            piece = plan[start:end]
-            yield put_alike_together(piece, self._groups_at_once) if self._groups_at_once else bytes(piece)
-            start = end
+    def _plan_of(self, batch: Batch, structure: Structure, groups_at_once: int) -> bytes:
+        """Return the plan of a batch that was accepted before, when there may have been other models."""
+
+        def route(model: str | None, endpoint: str) -> str:
+            found = self._route(model, endpoint) if batch.mixed else None
+            return found or batch.upstream
+
+        return in_dispatch_order(_Routed(structure, batch.endpoint, route).plan(), groups_at_once)[0]
 
     def _structure_of(self, batch: Batch, lease: Lease, rest: Callable[[], None]) -> Structure | None:
         """Return what the batch's file is made of; None where its bytes are gone."""

@@ -94,6 +94,20 @@ def test_rejecting_keeps_the_reasons_in_order(stores: Stores) -> None:
     assert (batch.status, batch.failed_at, batch.errors) == (Status.FAILED, NOW + 3, errors)
 
 
+@pytest.mark.parametrize("status", [Status.IN_PROGRESS, Status.FINALIZING, Status.CANCELLING, Status.EXPIRING])
+def test_a_batch_that_is_given_up_says_why_and_keeps_its_results(stores: Stores, status: Status) -> None:
+    stores.add_in(status)
+    reasons = [LineError("input_missing", "The bytes are gone.", param="file_id")]
+
+    batch = stores.batches.give_up("batch_1", reasons, NOW + 5)
+
+    assert (batch.status, batch.errors, batch.failed_at) == (Status.FAILED, tuple(reasons), NOW + 5)
+    assert stores.results.clear(10) == 0
+    assert stores.results.recorded("batch_1", 0, 3) == {0, 1, 2}
+    with pytest.raises(StateConflict):
+        stores.batches.give_up("batch_1", reasons, NOW + 6)
+
+
 def test_a_cancelled_batch_is_neither_accepted_nor_rejected(stores: Stores) -> None:
     stores.add_in(Status.VALIDATING)
     stores.batches.advance("batch_1", Event.CANCEL_REQUESTED, NOW)

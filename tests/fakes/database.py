@@ -49,11 +49,11 @@ class MemoryDatabase:
     keys: dict[tuple[str, str], tuple[Known, float]] = field(default_factory=dict)
     lock: RLock = field(default_factory=RLock)
 
-    def move(self, row: BatchRow, event: Event, now: float) -> Batch:
+    def move(self, row: BatchRow, event: Event, now: float, **fields: Any) -> Batch:
         """Apply an event to a row; StateConflict where its status does not take it."""
         status = next_status(row.batch.status, event)
         instants: dict[str, Any] = dict.fromkeys(stamps(status), now)
-        row.batch = replace(row.batch, status=status, **instants)
+        row.batch = replace(row.batch, status=status, **instants, **fields)
         return row.batch
 
     def active_batches(self) -> list[BatchRow]:

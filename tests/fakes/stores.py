@@ -100,17 +100,15 @@ class MemoryBatchStore(MemoryStages):
 
     def accept(self, batch_id: str, planned: Planned, now: float) -> Batch:
         with self._db.lock:
-            row = self._row(batch_id)
-            self._db.move(row, Event.ACCEPTED, now)
-            row.batch = replace(row.batch, **planned._asdict())
-            return row.batch
+            return self._db.move(self._row(batch_id), Event.ACCEPTED, now, **planned._asdict())
 
     def reject(self, batch_id: str, errors: Sequence[LineError], now: float) -> Batch:
         with self._db.lock:
-            row = self._row(batch_id)
-            self._db.move(row, Event.REJECTED, now)
-            row.batch = replace(row.batch, errors=tuple(errors))
-            return row.batch
+            return self._db.move(self._row(batch_id), Event.REJECTED, now, errors=tuple(errors))
+
+    def give_up(self, batch_id: str, reasons: Sequence[LineError], now: float) -> Batch:
+        with self._db.lock:
+            return self._db.move(self._row(batch_id), Event.GAVE_UP, now, errors=tuple(reasons))
 
     def finish(self, batch_id: str, written: Written, token: str, now: float) -> Batch:
         with self._db.lock:

@@ -66,6 +66,11 @@ class SqlBatchStore(SqlStages):
         with writing(self._engine) as connection:
             return _move(connection, batch_id, Event.REJECTED, now, {"errors": [asdict(error) for error in errors]})
 
+    def give_up(self, batch_id: str, reasons: Sequence[LineError], now: float) -> Batch:
+        with writing(self._engine) as connection:
+            values = {"errors": [asdict(reason) for reason in reasons], "lease_owner": None, "lease_until": None}
+            return _move(connection, batch_id, Event.GAVE_UP, now, values)
+
     def finish(self, batch_id: str, written: Written, token: str, now: float) -> Batch:
         values = asdict(written.usage)
         if written.total is not None:

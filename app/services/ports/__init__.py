@@ -3,7 +3,7 @@
 Instants are seconds since 1970, UTC.
 """
 
-from app.services.ports.blobs import Blobs, BlobWriter
+from app.services.ports.blobs import Blobs, BlobWriter, read_whole
 from app.services.ports.broker import (
     REPORT_LIFETIME_S,
     Delivery,
@@ -58,4 +58,5 @@ __all__ = [
     "Upstream",
     "WorkerState",
     "Written",
+    "read_whole",
 ]

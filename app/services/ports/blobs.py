@@ -7,6 +7,7 @@ means that the right storage has no such blob.
 from collections.abc import Iterator
 from typing import Protocol
 
+from app.domain.errors import BlobMissing
 from app.domain.limits import MIB
 
 # A piece of a blob, for whoever reads it as fast as it comes.
@@ -49,3 +50,11 @@ class Blobs(Protocol):
 
         The age is by the clock by which the storage stamps its files.
         """
+
+
+def read_whole(blobs: Blobs, key: str, offset: int, length: int) -> bytes:
+    """Return exactly so many bytes; BlobMissing where the blob ends before."""
+    data = blobs.read(key, offset, length)
+    if len(data) < length:
+        raise BlobMissing(f"The blob {key} is cut short: it ends at byte {offset + len(data)}.")
+    return data

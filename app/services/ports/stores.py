@@ -73,6 +73,8 @@ class Planned(NamedTuple):
     upstream: str = DEFAULT_UPSTREAM
     # Set where they go to several.
     mixed: tuple[Section, ...] = ()
+    # What tells the order of the plan's lines, should the plan be lost.
+    plan_digest: str | None = None
 
     @property
     def tasks(self) -> int:
@@ -116,6 +118,9 @@ class BatchStore(Protocol):
 
     def reject(self, batch_id: str, errors: Sequence[LineError], now: float) -> Batch:
         """Apply REJECTED together with the reasons."""
+
+    def give_up(self, batch_id: str, reasons: Sequence[LineError], now: float) -> Batch:
+        """Apply GAVE_UP together with the reasons; results stay."""
 
     def finish(self, batch_id: str, written: Written, token: str, now: float) -> Batch:
         """Apply FILES_WRITTEN together with the files' rows; StateConflict where the lease is no longer `token`'s."""

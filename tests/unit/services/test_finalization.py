@@ -220,3 +220,19 @@ def test_a_fault_that_is_not_known_to_pass_uses_up_a_try(house: PipelineHouse, m
         house.finalization.finalize("batch_1")
 
     assert house.batch().finalize_tries == 1
+
+
+@pytest.mark.parametrize("damage", ["plan", "input"])
+def test_a_batch_whose_plan_or_input_is_missing_is_mended_before_its_files_are_written(damage: str) -> None:
+    house = PipelineHouse()
+    house.add_running(total=2)
+    house.record(0)
+    house.batches.advance("batch_1", Event.CANCEL_REQUESTED, NOW)
+    house.blobs.delete("plans/batch_1" if damage == "plan" else "files/batch_1")
+
+    assert house.finalization_over(house.results).finalize("batch_1") is False
+
+    assert house.queue.validated == ["batch_1"]
+    assert house.batch().finalize_tries == 0
+    # Whoever mends it need not wait for a lease.
+    assert house.batches.lease("batch_1", "mender", house.clock.now(), 1.0)
