@@ -7,11 +7,13 @@ from kombu.transport import TRANSPORT_ALIASES
 from app.adapters.queue import FILES_QUEUE, LINES_QUEUE, OLD_CONTROL_QUEUE, TICKS_QUEUE, lines_queue
 from app.config import Process, load_settings
 from app.wiring.logs import set_up_logs
+from app.wiring.privacy import keep_private
 from workers.intake import LineIntake
 from workers.roles import ControlRole
 from workers.room import MESSAGES_PER_SLOT
 from workers.schedule import QUEUES_OF_KINDS, SCHEDULE
 
+keep_private()
 settings = load_settings(process=Process.CELERY)
 set_up_logs(settings)
 

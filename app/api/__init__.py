@@ -8,8 +8,11 @@ from app.api.application import build_app
 from app.config import Process, Settings, load_settings
 from app.wiring.logs import set_up_logs
 from app.wiring.parent import end_with_parent
+from app.wiring.privacy import keep_private
 from app.wiring.start import await_start
 from app.wiring.web import build_api
+
+keep_private()
 
 
 def create_app() -> Flask:

@@ -1,5 +1,7 @@
 """What is done once before the processes start: the schema, and a key to come in with."""
 
+from collections.abc import Callable
+
 from sqlalchemy import Engine
 
 from app.adapters.blobs.adoption import adopt_storage, check_storage
@@ -9,6 +11,7 @@ from app.adapters.db.file_store import SqlFileStore
 from app.adapters.db.migrate import migrate
 from app.config import Settings
 from app.wiring.keys import open_keys, settle_secret
+from app.wiring.privacy import correct_modes, keep_private
 
 # Files at both ends that are looked for in a storage without a marker: one that is found shows whose it is.
 _PROOFS = 100
@@ -16,9 +19,12 @@ _PROOFS = 100
 _DATA_FOLDER_MODE = 0o700
 
 
-def make_data_folder(settings: Settings) -> None:
-    """Make the data folder for its owner's eyes; one that is there stays as it is."""
+def make_data_folder(settings: Settings, say: Callable[[str], None]) -> None:
+    """Make the data folder for its owner's eyes; of one that is there, close what others could read, and say so."""
+    keep_private()
     settings.data.mkdir(mode=_DATA_FOLDER_MODE, parents=True, exist_ok=True)
+    for words in correct_modes(settings):
+        say(words)
 
 
 def prepare(settings: Settings) -> None:
@@ -27,7 +33,6 @@ def prepare(settings: Settings) -> None:
     Raises:
         Unavailable: the folder for files is not the storage of this database.
     """
-    make_data_folder(settings)
     engine = open_engine(settings.database_url)
     try:
         migrate(engine)

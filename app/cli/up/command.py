@@ -88,7 +88,7 @@ def migrate() -> None:
     except SettingInvalid as fault:
         raise click.UsageError(str(fault)) from None
     with told_in_one_line():
-        make_data_folder(settings)
+        make_data_folder(settings, lambda words: click.echo(words, err=True))
         await_database(settings, lambda words: click.echo(words, err=True))
         prepare(settings)
         (settings.data / "run").mkdir(exist_ok=True)

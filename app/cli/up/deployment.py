@@ -53,7 +53,7 @@ class Deployment:
         signals = SignalWatch()
         upstreams = UpstreamWatch(self._settings)
         with ExitStack() as stack:
-            make_data_folder(self._settings)
+            make_data_folder(self._settings, say)
             self._folder.acquire(say)
             stack.callback(self._folder.release)
             listener = stack.enter_context(_listen(self._settings.host, self._settings.port))

@@ -39,7 +39,7 @@ class RunFolder:
         self.run.mkdir(parents=True, exist_ok=True)
         self.logs.mkdir(exist_ok=True)
         # The lock goes with the process that holds it, whatever ends that; its file stays.
-        lock = os.open(self.run / "up.lock", os.O_RDWR | os.O_CREAT, 0o644)
+        lock = os.open(self.run / "up.lock", os.O_RDWR | os.O_CREAT, 0o600)
         try:
             fcntl.flock(lock, fcntl.LOCK_EX | fcntl.LOCK_NB)
         except OSError:

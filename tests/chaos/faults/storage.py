@@ -1,5 +1,7 @@
 """The folder of files full, read-only or gone."""
 
+from contextlib import AbstractContextManager
+
 from tests.chaos.faults.registry import fault
 from tests.chaos.lines import make_lines
 from tests.chaos.scene import Scene
@@ -43,6 +45,40 @@ def storage_read_only(scene: Scene) -> None:
 
 @fault("storage-missing")
 def storage_missing(scene: Scene) -> None:
+    _replace(scene, scene.house.storage.missing())
+
+
+@fault("storage-moved")
+def storage_moved(scene: Scene) -> None:
+    _replace(scene, scene.house.storage.moved())
+
+
+@fault("storage-empty")
+def storage_empty(scene: Scene) -> None:
+    _replace(scene, scene.house.storage.emptied())
+
+
+@fault("storage-of-another")
+def storage_of_another(scene: Scene) -> None:
+    _replace(scene, scene.house.storage.anothers())
+
+
+@fault("storage-restored")
+def storage_restored(scene: Scene) -> None:
+    # What is written while it is copied is in neither.
     scene.has_crumbs = True
-    with scene.house.storage.missing():
+    scene.house.storage.restore_without_plans()
+
+
+def _replace(scene: Scene, replaced: AbstractContextManager[None]) -> None:
+    """Have something else in the storage's place for a while: nothing may be taken or written there."""
+    scene.has_crumbs = True
+    content = b"\n".join(line.encode() for line in make_lines(scene.rng, f"{scene.name}-refused", 40)) + b"\n"
+    storage = scene.house.storage
+    with replaced:
+        status = scene.caller.try_upload(content)
         scene.wait(scene.rng.uniform(*_SPAN_S))
+    if status not in (None, 503):
+        scene.violations.append(f"an upload without a storage was answered with {status}")
+    if storage.written_elsewhere:
+        scene.violations.append(f"the folder in the storage's place was changed: {storage.written_elsewhere}")
