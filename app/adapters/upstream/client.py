@@ -91,20 +91,23 @@ class HttpUpstream:
         limits = self._limits.of(body)
         if self._body:
             body = with_members(body, self._body)
-        left_s = min(timeout_s, limits.call.seconds)
-        silence_s = limits.first_byte.seconds
+        silence_s, longest_s = limits.first_byte.seconds, limits.call.seconds
+        # None while there is no connection.
+        deadline: float | None = None
         try:
             pool = self._pool or self._open()
-            deadline = pool.now() + left_s
+            ends_at = pool.now() + timeout_s
             head = self._heads.get(endpoint) or self._add_head(endpoint)
             kept = pool.take()
+            connection = kept or await pool.connect(timeout_s)
+            deadline = min(ends_at, pool.now() + longest_s)
             try:
-                reply = await _post(kept or await pool.connect(left_s), head, body, deadline, silence_s, caller)
+                reply = await _post(connection, head, body, deadline, silence_s, caller)
             except NothingHeard:
                 if kept is None:
                     raise
                 # The server closed the kept connection, most likely as it was idle, while the request was on its way.
-                fresh = await pool.connect(deadline - pool.now())
+                fresh = await pool.connect(ends_at - pool.now())
                 reply = await _post(fresh, head, body, deadline, silence_s, caller)
             if "content-encoding" in reply.headers:
                 # A small answer may become a large one here, which nobody has counted.
@@ -115,7 +118,11 @@ class HttpUpstream:
         except FellSilent:
             return _limit_met("No byte came from the upstream", limits.first_byte)
         except TimeoutError:
-            return _limit_met("The call took as long", limits.call) if timeout_s >= limits.call.seconds else _TIMED_OUT
+            if timeout_s < longest_s:
+                return _TIMED_OUT
+            if deadline is None:
+                return self._failed(ConnectTimedOut(f"within {timeout_s:g} s"))
+            return _limit_met("The call took as long", limits.call)
         # A line's outcome must be recorded whatever happens: an exception that nobody foresaw included.
         except Exception as error:
             return self._without_secrets(self._failed(error))
@@ -169,7 +176,7 @@ class HttpUpstream:
         if isinstance(error, Withheld):
             return WITHHELD
         if isinstance(error, ConnectTimedOut):
-            return _away(CONNECT_TIMED_OUT, f"No connection to the upstream within {self._connect_timeout_s:g} s.")
+            return _away(CONNECT_TIMED_OUT, f"No connection to the upstream {error}.")
         # TLS errors are among these; no line can help any of them.
         if isinstance(error, CannotConnect):
             return _away(CONNECTION_FAILED, f"No connection to the upstream: {_printable(str(error))}")

@@ -55,7 +55,7 @@ class Connector:
         # work of the loop needs.
         if self._asked is None or self._asked.done():
             self._asked = start(lambda: self._resolve(self._host, self._port))
-        addresses = await asyncio.shield(asyncio.wrap_future(self._asked))
+        addresses = await asyncio.wrap_future(self._asked)
         if not addresses:
             raise OSError(f"the name {self._host} has no address")
         return addresses

@@ -12,7 +12,17 @@ from app.adapters.upstream.catalog import HttpCatalog
 from app.adapters.upstream.client import HttpUpstream
 from app.domain.retry import Trouble
 from app.domain.upstream import TimeLimit, TimeLimits
-from tests.unit.adapters.upstream_server import CHAT, Conversation, answer, call, on_uvloop, once, serving
+from tests.unit.adapters.upstream_server import (
+    CHAT,
+    Conversation,
+    answer,
+    call,
+    call_at,
+    never_accepting,
+    on_uvloop,
+    once,
+    serving,
+)
 
 GOOD = b'{"id":"c"}'
 
@@ -113,6 +123,13 @@ def test_a_call_that_its_batch_has_no_more_time_for_met_no_limit():
     said = call(hang, timeout_s=0.05, limits=LimitsByModel(limits(60.0, 60.0)))
 
     assert (said.trouble, said.error[0]) == (Trouble.FLAKY, "request_timeout")
+
+
+def test_a_server_that_takes_no_connection_is_away_however_short_a_call_may_be():
+    with never_accepting() as url:
+        said = on_uvloop(call_at(url, timeout_s=0.05, limits=LimitsByModel(limits(60.0, 0.05))))
+
+    assert (said.trouble, said.error[0]) == (Trouble.AWAY, "connect_timed_out")
 
 
 def test_a_drip_meets_the_limit_of_the_whole_call():

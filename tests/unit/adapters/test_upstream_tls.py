@@ -1,4 +1,5 @@
 import shutil
+import socket
 import ssl
 import subprocess
 from pathlib import Path
@@ -6,6 +7,9 @@ from pathlib import Path
 import pytest
 
 from app.adapters.upstream.catalog import fetch_models
+from app.adapters.upstream.keepalive import Pulse
+from app.adapters.upstream.pool import Pool
+from app.adapters.upstream.target import read_target
 from app.domain.errors import Unavailable
 from app.domain.retry import Trouble
 from app.services.ports import Answer
@@ -82,3 +86,18 @@ def test_a_server_with_the_certificate_of_another_is_away(tmp_path, monkeypatch)
 
     assert (said.trouble, said.error[0]) == (Trouble.AWAY, "connection_failed")
     assert "certificate" in said.error[1]
+
+
+def test_the_host_of_a_secure_connection_is_watched_too(tmp_path, monkeypatch):
+    certificate, tls = make_certificate(tmp_path, "IP:127.0.0.1")
+    monkeypatch.setenv("SSL_CERT_FILE", str(certificate))
+
+    async def run() -> None:
+        async with serving(once(answer(GOOD)), tls=tls) as url:
+            pool = Pool(read_target(url), connect_timeout_s=5.0, silence_s=5.0, max_body_bytes=1_000)
+            sock = (await pool.connect(5.0))._transport.get_extra_info("socket")
+            assert sock.getsockopt(socket.SOL_SOCKET, socket.SO_KEEPALIVE)
+            assert not Pulse(sock).is_gone()
+            await pool.close()
+
+    on_uvloop(run())
