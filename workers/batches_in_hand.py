@@ -20,6 +20,8 @@ class BatchInHand:
     is_stopped: bool = False
     # When calls still in flight are broken off; set with `is_stopped`.
     aborts_at: float = 0.0
+    tenant_id: str = ""
+    created_at: float = 0.0
 
 
 class BatchesInHand:
@@ -42,7 +44,15 @@ class BatchesInHand:
         row = self._batches.find(batch_id)
         if row is None or row.status is not Status.IN_PROGRESS or row.input_blob is None or row.plan_blob is None:
             return None
-        batch = BatchInHand(row.id, row.endpoint, row.expires_at, row.input_blob, row.plan_blob)
+        batch = BatchInHand(
+            row.id,
+            row.endpoint,
+            row.expires_at,
+            row.input_blob,
+            row.plan_blob,
+            tenant_id=row.tenant_id,
+            created_at=row.created_at,
+        )
         with self._lock:
             return self._known.setdefault(batch_id, batch)
 

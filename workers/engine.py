@@ -6,6 +6,7 @@ another's waiting.
 
 import asyncio
 import threading
+from collections import Counter
 from collections.abc import Callable, Iterable, Mapping, Sequence
 from functools import partial
 
@@ -18,10 +19,11 @@ from app.domain.line import read_request
 from app.domain.result import Result
 from app.services.execution import LineAttempt, OutOfTime, Retry
 from app.services.ports import Caller, LaneState
+from workers.batch_turns import BatchTurns, Weight, weigh_alike
 from workers.batches_in_hand import BatchInHand
 from workers.lane import Lane
 from workers.lease import Lease
-from workers.line_run import Line
+from workers.line_run import Line, LineRun
 from workers.quarantine import Quarantine
 from workers.runners import OneAtATime, Runners
 from workers.vital_thread import vital_thread
@@ -46,12 +48,14 @@ class LineEngine:
         quarantine: Quarantine,
         *,
         read_line: Callable[[Line], bytes],
+        weigh: Callable[[BatchInHand], Weight] = weigh_alike,
     ) -> None:
         self._lanes = list(lanes)
         self._writer = writer
         self._lease = lease
         self._quarantine = quarantine
         self._read_line = read_line
+        self._weigh = weigh
         self._pauses: dict[Line, asyncio.TimerHandle] = {}
         self._is_draining = False
         self._ready = threading.Event()
@@ -106,7 +110,9 @@ class LineEngine:
     async def _serve(self) -> None:
         self._loop = asyncio.get_running_loop()
         self._stopping = asyncio.Event()
-        self._runners = {lane: Runners(self._attempt, self._drop, lane) for lane in self._lanes}
+        self._runners = {
+            lane: Runners(self._attempt, self._drop, lane, turns=BatchTurns(self._weigh)) for lane in self._lanes
+        }
         # Lines that may end the process go one at a time, beside the others.
         self._alone = Runners(
             self._attempt, self._drop, OneAtATime(), on_next=lambda line: line.lane.room.line_resumed()
@@ -215,11 +221,27 @@ class LineEngine:
         for lane, runners in self._runners.items():
             # While the file of upstreams is changed there may be workers that do not know this one.
             those = [number for number, lanes in enumerate(states) if lane.name in lanes or number == place]
-            lane.set_share(those.index(place), [states[number].get(lane.name, LaneState(0)) for number in those])
+            of_lane = [states[number].get(lane.name, LaneState(0)) for number in those]
+            lane.set_share(those.index(place), of_lane)
             runners.look()
+            self._give_back(lane, runners, lane.lines_to_give_back(those.index(place), of_lane, len(runners.waiting())))
         if any(lane.has_no_part for lane in self._lanes):
             # They would wait here for as long as the other workers live: repair has those run them.
             self._drop_waiting(lambda line: line.lane.has_no_part)
+
+    def _give_back(self, lane: Lane, runners: Runners, most: int) -> None:
+        """Give back tasks of which no line has begun, up to so many lines: workers that have room run them."""
+        waiting = Counter(line.run for line in runners.waiting() if not line.run.is_alone)
+        given: set[LineRun] = set()
+        for run, lines in waiting.items():
+            # One that has a line in flight, or one that pauses, can't go as a whole.
+            if lines == run.left and lines <= most:
+                most -= lines
+                run.is_given_back = True
+                given.add(run)
+        if given:
+            log.info("tasks.given_back", upstream=lane.name, tasks=len(given))
+            runners.drop_waiting(lambda line: line.run in given)
 
     def _abort(self, batch: BatchInHand | None) -> None:
         for runners in self._all_runners():

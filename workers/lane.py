@@ -18,6 +18,10 @@ from workers.room import Room
 _REFUSALS = frozenset({429, 503, 529})
 # Between two refills there may be no lines for a moment; after more than this they begin anew.
 _IDLE_S = 0.2
+# Where no call has ended for this long, batches that come may have this part of the limit beyond it.
+_STALLED_S, _BEYOND = 1.0, 8
+# A lane in which no call has ended for this long is blocked: it gives back what waits, and again after as long.
+_BLOCKED_S = 10.0
 # What a rate lets begin in this span is taken ahead; more would only be kept from workers that are as far.
 _AHEAD_S = 1.0
 # The wall clock when this process began, less the monotonic one.
@@ -78,16 +82,22 @@ class Lane:
         # Lines that have begun and not ended.
         self._active = 0
         self._clock = clock
-        self._idle_since = clock()
+        self._idle_since = self._ended_at = clock()
+        self._gave_back_at = float("-inf")
         self._pace_from = (self._idle_since, 0)
         self._away_log = AwayLog(name)
         self.lines_per_s = 0.0
 
     # What the engine asks
 
-    def begin(self) -> bool:
-        """Return whether one more line may begin now, and count it if so."""
-        if self._active >= self.slots or self._active >= self.limit.limit:
+    @property
+    def allowed(self) -> int:
+        """How many lines may have begun and not ended, as the upstream shows now."""
+        return min(self.slots, self.limit.limit)
+
+    def begin(self, of_batch: int = 0) -> bool:
+        """Return whether one more line may begin now, and count it if so; so many of its batch have begun."""
+        if self._active >= self.slots or self._active >= self._most_for(of_batch):
             return False
         if self._charges is not None and not self._charges.begin(self._clock()):
             return False
@@ -96,9 +106,22 @@ class Lane:
         self._active += 1
         return True
 
+    def _most_for(self, of_batch: int) -> int:
+        """Return how many lines may have begun, for a batch of which so many have.
+
+        Calls that hang fill the limit, which follows what the upstream shows.
+
+        A batch that comes then has some beyond it.
+        """
+        limit = self.limit.limit
+        beyond = max(limit // _BEYOND, 1)
+        is_stalled = of_batch < beyond and self._clock() - self._ended_at >= _STALLED_S
+        return limit + beyond if is_stalled else limit
+
     def end(self) -> None:
         """Count a line that ended, or is to be tried again later."""
         self._active -= 1
+        self._ended_at = self._clock()
         if not self._active:
             self._idle_since = self._clock()
         if self._charges is not None:
@@ -112,7 +135,8 @@ class Lane:
     @property
     def waits_for_time(self) -> bool:
         """Whether more calls may begin though none ends first: when a limit rises, a pause or a minute is over."""
-        return self._active < self.slots and (self._active < self.limit.limit or self.limit.reason == "starting")
+        is_starting = self.limit.reason == "starting"
+        return self._active < self.slots and (self._active < self.limit.limit or is_starting)
 
     async def call(self, endpoint: str, body: bytes, timeout_s: float, caller: Caller = ANYBODY) -> Answer:
         """Call the upstream; limits learn from how that goes."""
@@ -156,6 +180,22 @@ class Lane:
         reports = [Report(state.in_flight, state.bound, state.leads_since, state.at) for state in states]
         self.limit.set_workers(place, reports, self._next_slots, self._clock())
         self._make_room()
+
+    def lines_to_give_back(self, place: int, states: Sequence[LaneState], waiting: int) -> int:
+        """Return how many lines that wait are to be given back: no call ends here, and other workers have room.
+
+        As long as that is so no more are taken. Where all workers stand still none has room, and lines stay where they
+        are.
+        """
+        now = self._clock()
+        is_held_by_rate = self._charges is not None and self._rate.wait_s(now) > 0
+        is_blocked = bool(self._active and waiting) and not is_held_by_rate and now - self._ended_at >= _BLOCKED_S
+        room = sum(max(state.slots - state.in_flight, 0) for at, state in enumerate(states) if at != place)
+        self.room.close(is_closed=is_blocked and room > 0)
+        if not is_blocked or now - self._gave_back_at < _BLOCKED_S:
+            return 0
+        self._gave_back_at = now
+        return min(room, waiting)
 
     @property
     def has_no_part(self) -> bool:

@@ -19,7 +19,9 @@ from app.domain.upstream import UpstreamSpec
 from app.services.dispatch import is_refill_due
 from app.services.ports import Delivery, LineTask, Progress, read_whole
 from app.wiring.lines import Lines, build_lines
-from workers.batches_in_hand import BatchesInHand
+from app.wiring.sharing import weights_of
+from workers.batch_turns import Weight
+from workers.batches_in_hand import BatchesInHand, BatchInHand
 from workers.engine import LineEngine
 from workers.heartbeat import Heartbeat
 from workers.lane import Lane
@@ -49,6 +51,7 @@ class LineProcess:
     def __init__(self, settings: Settings, celery: Celery, name: str) -> None:
         self._settings = settings
         self._lines: Lines = build_lines(settings, celery)
+        self._weights = weights_of(settings)
         self.taken = Taken()
         self._lanes = {spec.name: self._lane(spec) for spec in settings.upstreams}
         # Which lane's each queue is.
@@ -66,6 +69,7 @@ class LineProcess:
             self._lease,
             Quarantine(self._lines.stores.trials),
             read_line=self._read_line,
+            weigh=self._weigh,
         )
         self._heartbeat = Heartbeat(
             name,
@@ -78,6 +82,11 @@ class LineProcess:
             self._lease,
             cancel_grace_s=settings.cancel_grace_s,
         )
+
+    def _weigh(self, batch: BatchInHand) -> Weight:
+        weights, now = self._weights, self._lines.stores.clock.now()
+        of_batch = weights.of_deadline(batch.created_at, batch.deadline, now)
+        return Weight(batch.tenant_id, weights.of_tenant(batch.tenant_id), of_batch)
 
     def _lane(self, spec: UpstreamSpec) -> Lane:
         return Lane(

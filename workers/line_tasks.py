@@ -18,10 +18,14 @@ from workers.line_process import GIVEN_BACK
 def run_lines(self: Any, batch_id: str, number: int, first: int, end: int, delivery: str, *_: Any) -> None:
     """Return what became of the lines at the positions from `first` up to and without `end`."""
     # The pool has begun it before: all of it is done by now, or it was given back.
-    if getattr(self.request, GIVEN_BACK, False):
-        # The task stays in the list of those held, so that upkeep does not send it beside the message put back.
-        raise Reject("This worker is going away.", requeue=True)
-    line_process().end(self.request.id, self.request.delivery_info["routing_key"])
+    process = line_process()
+    is_given_back = getattr(self.request, GIVEN_BACK, False)
+    if not is_given_back or not process.is_draining:
+        process.end(self.request.id, self.request.delivery_info["routing_key"])
+    if is_given_back:
+        # Of a worker that ends the task stays in the list of those held, so that upkeep does not send it beside the
+        # message put back. One that lives would hold it for good.
+        raise Reject("Another worker is to run these lines.", requeue=True)
 
 
 @app.task(name=END_CHORD)

@@ -28,6 +28,7 @@ class Room:
         self._lines = 0
         self._last_lines = 1
         self._tasks = 0
+        self._is_closed = False
         self._wake: Callable[[], None] | None = None
 
     def on_room(self, wake: Callable[[], None] | None) -> None:
@@ -81,8 +82,16 @@ class Room:
         self._lines_per_s = lines_per_s
         self._adjust()
 
+    def close(self, *, is_closed: bool) -> None:
+        """Take nothing more, or take lines again."""
+        was_closed, self._is_closed = self._is_closed, is_closed
+        if was_closed and not is_closed:
+            self._tell()
+
     def tasks_wanted(self) -> int:
         """Return how many more tasks may be taken, were each as large as the last one."""
+        if self._is_closed:
+            return 0
         by_lines = -(-(self._limit - self._lines) // self._last_lines)
         return min(by_lines, MESSAGES_PER_SLOT * self._slots - self._tasks)
 

@@ -66,8 +66,12 @@ class Weights:
 
     def of_batch(self, batch: RunningBatch, now: float) -> float:
         """Return (window ÷ time left) to the power of the deadline's weight: 1 at first, at most 100 to that power."""
-        window_s = max(batch.expires_at - batch.created_at, 1.0)
-        left_s = min(max(batch.expires_at - now, _LEAST_LEFT * window_s), window_s)
+        return self.of_deadline(batch.created_at, batch.expires_at, now)
+
+    def of_deadline(self, created_at: float, expires_at: float, now: float) -> float:
+        """Return the weight of a batch that was created and expires at these instants."""
+        window_s = max(expires_at - created_at, 1.0)
+        left_s = min(max(expires_at - now, _LEAST_LEFT * window_s), window_s)
         return float((window_s / left_s) ** self.deadline)
 
 

@@ -48,4 +48,25 @@ GUARDS_OF_CALLS = (
         "if False:",
         "tests/unit/services/test_whose_fault.py::test_one_outage_after_the_other_loses_no_line[500]",
     ),
+    Guard(
+        "a batch leaves calls to whoever comes",
+        "workers/batch_turns.py",
+        "left - left // _LEFT_FREE",
+        "left",
+        "tests/unit/workers/test_engine_shares.py::test_sixty_fast_batches_end_beside_one_whose_lines_hang",
+    ),
+    Guard(
+        "a batch beyond its share begins nothing while another waits",
+        "workers/batch_turns.py",
+        "if len(self._order) == 1 or turn.in_flight < allowed * turn.part:",
+        "if True:",
+        "tests/unit/workers/test_batch_turns.py::test_a_batch_beyond_its_share_begins_nothing_while_another_waits",
+    ),
+    Guard(
+        "where all workers stand still none gives lines back",
+        "workers/lane.py",
+        "return min(room, waiting)",
+        "return waiting",
+        "tests/unit/workers/test_engine_shares.py::test_where_all_workers_stand_still_none_gives_anything_back",
+    ),
 )

@@ -125,6 +125,10 @@ class Pipeline:
         """Return how many lines wait in the workers to be tried again."""
         return sum(lane.lines_paused for worker in RedisRoster(self.redis).workers() for lane in worker.lanes.values())
 
+    def tasks_held(self) -> int:
+        """Return how many tasks the workers hold."""
+        return sum(len(worker.held_tasks) for worker in RedisRoster(self.redis).workers())
+
     def submit(self, lines: Iterable[bytes], *, window: str = "24h") -> str:
         """Upload the lines and create a batch of them; return its id."""
         upload = self.files.begin()

@@ -2,6 +2,7 @@
 
 import asyncio
 import json
+import time
 from collections.abc import Callable, Sequence
 
 from app.adapters.upstream.balanced import Failing
@@ -37,6 +38,8 @@ class HeldUpstream:
         self.bodies: list[bytes] = []
         self.in_flight = self.most_in_flight = self.broken_off = 0
         self.is_held = False
+        # The bodies whose calls hang, others do not.
+        self.hangs: Callable[[bytes], bool] = lambda body: False
         self.is_closed = False
 
     async def call(self, endpoint: str, body: bytes, timeout_s: float, caller: Caller = ANYBODY) -> Answer:
@@ -44,7 +47,7 @@ class HeldUpstream:
         self.in_flight += 1
         self.most_in_flight = max(self.most_in_flight, self.in_flight)
         try:
-            while self.is_held:
+            while self.is_held or self.hangs(bytes(body)):
                 await asyncio.sleep(0.002)
             await asyncio.sleep(0)
         except asyncio.CancelledError:
@@ -78,7 +81,13 @@ class EngineHouse:
         read_line: Callable[[Line], bytes] = lambda line: request_line(line.position),
         other_per_minute: float | None = None,
         other_in_flight: int | None = None,
+        concurrency: int = CONCURRENCY,
+        limit: ConcurrencyLimit | None = None,
+        lane_clock: Callable[[], float] = time.monotonic,
     ) -> None:
+        self._concurrency = concurrency
+        self._limit = limit
+        self._lane_clock = lane_clock
         self.upstream, self.other = HeldUpstream(script), HeldUpstream(script)
         self.clock = FakeClock()
         self.trials = MemoryTrialStore()
@@ -106,12 +115,13 @@ class EngineHouse:
         return Lane(
             name,
             upstream,
-            ConcurrencyLimit(max_in_flight or CONCURRENCY),
+            self._limit or ConcurrencyLimit(max_in_flight or self._concurrency),
             RateLimit(per_minute, None),
-            concurrency=CONCURRENCY,
+            concurrency=self._concurrency,
             max_in_flight=max_in_flight,
             call_timeout_s=60,
             execution=lambda upstream: ExecutionService(upstream, self.clock, policy, call_timeout_s=60),
+            clock=self._lane_clock,
         )
 
     def submit(
@@ -122,13 +132,17 @@ class EngineHouse:
         is_read: bool = True,
         is_alone: bool = False,
         is_other: bool = False,
+        first: int = 0,
     ) -> LineRun:
         """Give the engine a task of so many lines, for the other upstream if so wished."""
         run = LineRun(batch or batch_in_hand(), lines, self.lease.term, is_alone=is_alone)
         lane = self.other_lane if is_other else self.lane
         lane.room.take(lines)
         self.engine.submit(
-            [Line(run, lane, position, 0, 10, request_line(position) if is_read else None) for position in range(lines)]
+            [
+                Line(run, lane, position, 0, 10, request_line(position) if is_read else None)
+                for position in range(first, first + lines)
+            ]
         )
         return run
 
@@ -144,6 +158,7 @@ class EngineHouse:
 
     def end(self) -> None:
         self.upstream.is_held = self.other.is_held = False
+        self.upstream.hangs = lambda body: False
         self.engine.stop()
         self.writer.stop()
 

@@ -19,7 +19,11 @@ class Slots:
         # With so many looks at the time there is a slot more.
         self.grows_at: int | None = None
 
-    def begin(self) -> bool:
+    @property
+    def allowed(self) -> int:
+        return self.slots
+
+    def begin(self, of_batch: int = 0) -> bool:
         if self.active >= self.slots:
             return False
         self.active += 1
@@ -43,6 +47,7 @@ class House:
         self.tasks: list[asyncio.Task[None]] = []
         self.broken: set[int] = set()
         self._gates: dict[int, asyncio.Event] = {}
+        self._batch = batch_in_hand()
         self.runners = Runners(
             self._run,
             lambda line: self.dropped.append(line.position),
@@ -63,7 +68,7 @@ class House:
         return self._gates.setdefault(position, asyncio.Event())
 
     async def put(self, *positions: int) -> None:
-        run = run_of(len(positions), batch_in_hand())
+        run = run_of(len(positions), self._batch)
         for position in positions:
             # Whose lane it is, is of no matter to who runs it.
             self.runners.put(Line(run, None, position, 0, 10))  # type: ignore[arg-type]
