@@ -5,6 +5,7 @@ import os
 import socket
 import subprocess
 from collections.abc import Iterator
+from concurrent.futures import ThreadPoolExecutor
 from contextlib import suppress
 from pathlib import Path
 from urllib.parse import urlsplit
@@ -101,6 +102,22 @@ def test_a_refused_body_is_answered_and_the_next_requests_of_the_client_work(
             assert refused.status_code == status
             assert set(refused.json()["error"]) == {"message", "type", "param", "code"}
             assert http.get("/batches").status_code == 200
+
+
+def test_fifty_creates_at_once_with_one_key_answer_with_one_batch(deployed: Deployed, client: OpenAI) -> None:
+    file = client.files.create(file=("in.jsonl", b"\n".join(request_lines(1))), purpose="batch")
+    asked = {"input_file_id": file.id, "endpoint": "/v1/chat/completions", "completion_window": "24h"}
+    headers = HEADERS | {"idempotency-key": f"fifty-{file.id}"}
+
+    def create(_number: int) -> tuple[int, str]:
+        answer = httpx.post(f"{deployed.base_url}/batches", json=asked, headers=headers, timeout=60, trust_env=False)
+        return answer.status_code, answer.json()["id"]
+
+    with ThreadPoolExecutor(50) as pool:
+        answers = set(pool.map(create, range(50)))
+
+    assert len(answers) == 1
+    assert next(iter(answers))[0] == 201
 
 
 @pytest.mark.parametrize(("key", "status"), [("wrong", 401), (API_KEY, 413)])

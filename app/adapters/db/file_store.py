@@ -1,7 +1,7 @@
 """Files in the database."""
 
 from collections.abc import Sequence
-from dataclasses import asdict
+from dataclasses import asdict, fields
 from typing import Any
 
 from sqlalchemy import ColumnElement, Connection, Engine, Row, and_, delete, insert, or_, select, update
@@ -13,6 +13,9 @@ from app.domain.errors import NotFound
 from app.domain.file import File
 from app.domain.lifecycle import ACTIVE
 from app.services.ports import Claim
+
+# The columns of a file, in the order of its fields.
+_OF_FILE = tuple(files.c[field.name] for field in fields(File))
 
 
 class SqlFileStore:
@@ -36,7 +39,7 @@ class SqlFileStore:
     def page(
         self, tenant_id: str, now: float, *, purpose: str | None, after: str | None, limit: int, newest_first: bool
     ) -> list[File]:
-        query = select(files).where(files.c.tenant_id == tenant_id, _is_there(now)).limit(limit)
+        query = select(*_OF_FILE).where(files.c.tenant_id == tenant_id, _is_there(now)).limit(limit)
         query = query.order_by(files.c.seq.desc() if newest_first else files.c.seq)
         if purpose is not None:
             query = query.where(files.c.purpose == purpose)
@@ -47,7 +50,8 @@ class SqlFileStore:
                 if seq is None:
                     raise NotFound(f"No such File object: {after}", param="after")
                 query = query.where(files.c.seq < seq if newest_first else files.c.seq > seq)
-            return [_file(row) for row in connection.execute(query)]
+            # A page may have 10,000: rows by position take a third of the time.
+            return [File(*row) for row in connection.execute(query)]
 
     def mark_deleted(self, tenant_id: str, file_id: str, now: float) -> bool:
         with writing(self._engine) as connection:
