@@ -57,15 +57,15 @@ def upstream(folder: Path, *options: str) -> Iterator[str]:
 def deployment(
     data: Path, upstreams: str | Path, *options: str, settings: Mapping[str, str] | None = None
 ) -> Iterator[Deployment]:
-    """Run `wylon up` in an empty folder, with two workers unless an option says otherwise.
+    """Run `wylon up` in a folder, empty or left by one before, with two workers unless an option says otherwise.
 
     Args:
-        data: the folder; it is made.
+        data: the folder; it is made where it is not there.
         upstreams: the base URL of the only one, or a `wylon.toml`.
         options: more options of the command.
         settings: variables of its environment.
     """
-    data.mkdir(parents=True)
+    data.mkdir(parents=True, exist_ok=True)
     named = ["--config", str(upstreams)] if isinstance(upstreams, Path) else ["--upstream", upstreams]
     command = [_WYLON, "up", "--port", "0", "--data", str(data), *named, "--workers", "2", *options]
     environ = {"WYLON_API_KEY": API_KEY, "WYLON_LOG_LEVEL": "warning", **(settings or {})}

@@ -8,11 +8,15 @@ from pathlib import Path
 import click
 from rich.console import Console
 
-from bench import strain_callers
+from bench import strain_callers, strain_large_files, strain_power_cut
 from bench.report import Row, failed_row, print_rows
 
 # Each gets its name and an empty folder, and returns its rows.
-STRAINS: Mapping[str, Callable[[str, Path], list[Row]]] = {"callers": strain_callers.measure}
+STRAINS: Mapping[str, Callable[[str, Path], list[Row]]] = {
+    "callers": strain_callers.measure,
+    "large-files": strain_large_files.measure,
+    "power-cut": strain_power_cut.measure,
+}
 
 
 @click.command()

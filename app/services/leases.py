@@ -1,4 +1,4 @@
-"""Leases on batches: who validates a batch or writes its files says so every other second, and so is missed soon.
+"""Leases on batches: who validates a batch or writes its files says so each second, and so is missed soon.
 
 A lease is renewed from two sides: by the work itself, which so notices that it has lost the lease, and by a thread of
 the process, so that a step that takes long, such as the sync of a slow disk, is not taken for a death.
@@ -17,8 +17,8 @@ from app.services.ports import BatchStore, Clock
 log = structlog.get_logger()
 
 # A process that died is missed after this long. One that renews later has lost nothing unless another took over.
-LEASE_S = 6.0
-RENEW_S = 1.5
+LEASE_S = 5.0
+RENEW_S = 1.0
 # What failed for a fault of the storage, the database or the batch itself is tried again after this long.
 PAUSE_S = 30.0
 

@@ -100,7 +100,7 @@ def test_each_file_has_the_whole_lease_for_its_commit(house: PipelineHouse) -> N
     house.add_running(total=2)
     house.record(0)
     house.record(1, ok=False)
-    blobs = _SlowBlobs(house, commit_s=5.0)
+    blobs = _SlowBlobs(house, commit_s=4.0)
 
     assert house.finalization_over(house.results, blobs).finalize("batch_1") is True
 

@@ -80,7 +80,7 @@ def test_the_lease_is_renewed_while_the_file_is_read(house: House) -> None:
         def stream(self, key: str, offset: int = 0, length: int | None = None) -> Iterator[bytes]:
             for piece in house.blobs.stream(key, offset, length):
                 yield piece
-                house.clock.advance(5)
+                house.clock.advance(4)
                 taken.append(house.batches.lease("batch_1", "other", house.clock.now(), 60))
 
     assert house.service_over(Slow()).validate("batch_1") is True
