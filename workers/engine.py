@@ -9,6 +9,7 @@ import threading
 from collections import Counter
 from collections.abc import Callable, Iterable, Mapping, Sequence
 from functools import partial
+from itertools import islice
 
 import structlog
 import uvloop
@@ -17,7 +18,7 @@ from app.domain import result
 from app.domain.errors import BlobMissing, Unavailable
 from app.domain.line import read_request
 from app.domain.result import Result
-from app.services.execution import LineAttempt, OutOfTime, Retry
+from app.services.execution import LineAttempt, OutOfTime, Retry, met_by
 from app.services.ports import Caller, LaneState
 from workers.batch_turns import BatchTurns, Weight, weigh_alike
 from workers.batches_in_hand import BatchInHand
@@ -35,6 +36,9 @@ log = structlog.get_logger()
 _THREAD_WAIT_S = 10.0
 # A line without time left looks again after this; the end of its batch comes long before.
 _OUT_OF_TIME_S = 60.0
+# How often it is noted what lines met that wait, and of how many: one transaction of some hundredths of a second.
+_NOTE_EVERY_S = 30.0
+_MOST_NOTED = 1_000
 
 
 class LineEngine:
@@ -117,6 +121,7 @@ class LineEngine:
         self._alone = Runners(
             self._attempt, self._drop, OneAtATime(), on_next=lambda line: line.lane.room.line_resumed()
         )
+        self._loop.call_later(_NOTE_EVERY_S, self._note_paused)
         self._ready.set()
         await self._stopping.wait()
         await asyncio.gather(*(runners.stop() for runners in self._all_runners()))
@@ -194,6 +199,15 @@ class LineEngine:
         line.lane.paused += 1
         self._pauses[line] = self._loop.call_later(seconds, self._resume, line)
 
+    def _note_paused(self) -> None:
+        """Note what lines met that wait: it is to be known of them though this process dies."""
+        self._loop.call_later(_NOTE_EVERY_S, self._note_paused)
+        changed = (line for line in self._pauses if line.met is not None and line.noted_calls != line.tries.calls)
+        for line in islice(changed, _MOST_NOTED):
+            assert line.met is not None  # noqa: S101 - looked at above
+            line.noted_calls = line.tries.calls
+            self._writer.note(line.run.batch.id, line.position, met_by(line.tries, line.met))
+
     def _resume(self, line: Line) -> None:
         self._unpause(line)
         self._wait(line)
@@ -207,7 +221,10 @@ class LineEngine:
         line.lane.room.line_done()
         if self._is_draining and not line.run.batch.is_stopped:
             line.run.is_given_back = True
-        self._writer.put(line.run, None)
+        if line.met is not None:
+            self._writer.leave(line.run, line.position, met_by(line.tries, line.met))
+        else:
+            self._writer.put(line.run, None)
 
     def _drop_waiting(self, is_over: Callable[[Line], bool]) -> None:
         """Drop the lines that have no call in flight and are over."""

@@ -62,7 +62,12 @@ class LineProcess:
         self._ask_again_at = float("-inf")
         self._batches = BatchesInHand(self._lines.stores.batches)
         self._missing = MissingBlobs(self._lines.queue)
-        self._writer = ResultWriter(self._lines.stores.results.record, self._on_progress, self._lines.memory)
+        self._writer = ResultWriter(
+            self._lines.stores.results.record,
+            self._on_progress,
+            self._lines.memory,
+            self._lines.stores.trials.note,
+        )
         self._engine = LineEngine(
             list(self._lanes.values()),
             self._writer,

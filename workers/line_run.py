@@ -53,3 +53,5 @@ class Line:
     tries: Tries = NO_TRIES
     # What its last call came to, where that was no result yet.
     met: Answer | None = None
+    # How many of its calls were known when it was noted last what it met.
+    noted_calls: int = 0

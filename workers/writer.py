@@ -2,13 +2,14 @@
 
 import threading
 import time
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from queue import Empty, SimpleQueue
+from typing import NamedTuple
 
 import structlog
 
 from app.adapters.upstream.answer_memory import UNCOUNTED_BYTES, AnswerMemory
-from app.domain.result import Result
+from app.domain.result import Met, Result
 from app.services.ports import Progress
 from workers.line_run import LineRun
 from workers.vital_thread import vital_thread
@@ -25,7 +26,14 @@ _FIRST_PAUSE_S = 0.1
 _MAX_PAUSE_S = 5.0
 _STOP_WAIT_S = 10.0
 
-_Item = tuple[LineRun, Result | None]
+# A line's result, what one without a result met, or nothing. What is noted of a line that still waits settles no run.
+_Item = tuple[LineRun | None, "Result | _Noted | None"]
+
+
+class _Noted(NamedTuple):
+    batch_id: str
+    position: int
+    met: Met
 
 
 class ResultWriter:
@@ -35,6 +43,7 @@ class ResultWriter:
         record: records results in one transaction.
         on_progress: is told of what they came to.
         memory: what large answers share, from their first bytes until they are recorded.
+        note: notes what lines without a result met, in one transaction.
     """
 
     def __init__(
@@ -42,10 +51,12 @@ class ResultWriter:
         record: Callable[[Sequence[Result]], list[Progress]],
         on_progress: Callable[[list[Progress]], None],
         memory: AnswerMemory | None = None,
+        note: Callable[[Mapping[tuple[str, int], Met]], None] = lambda met: None,
     ) -> None:
         self._record = record
         self._on_progress = on_progress
         self._memory = memory or AnswerMemory()
+        self._note = note
         self._items: SimpleQueue[_Item | None] = SimpleQueue()
         self._is_stopping = threading.Event()
         self._thread = vital_thread("writer", self._main)
@@ -60,6 +71,14 @@ class ResultWriter:
             self._memory.record_later(len(result.payload))
         self._items.put((run, result))
 
+    def leave(self, run: LineRun, position: int, met: Met) -> None:
+        """Settle a line that has no result, once it is noted what it met; from any thread."""
+        self._items.put((run, _Noted(run.batch.id, position, met)))
+
+    def note(self, batch_id: str, position: int, met: Met) -> None:
+        """Note what a line met that still waits; from any thread."""
+        self._items.put((None, _Noted(batch_id, position, met)))
+
     def stop(self) -> None:
         """Record what is waiting, and end."""
         self._is_stopping.set()
@@ -73,13 +92,15 @@ class ResultWriter:
             if item is None:
                 return
             items = self._gather(item)
-            results = [result for _, result in items if result is not None]
+            results = [result for _, result in items if isinstance(result, Result)]
             if results and not self._commit(results):
                 return
+            self._note_all(items)
             for run, result in items:
-                if result is not None and len(result.payload) > UNCOUNTED_BYTES:
+                if isinstance(result, Result) and len(result.payload) > UNCOUNTED_BYTES:
                     self._memory.recorded(len(result.payload))
-                run.settle()
+                if run is not None:
+                    run.settle()
 
     def _gather(self, first: _Item) -> list[_Item]:
         items, size = [first], 0
@@ -96,7 +117,7 @@ class ResultWriter:
                 self._items.put(None)
                 break
             items.append(item)
-            size += len(item[1].payload) if item[1] is not None else 0
+            size += len(item[1].payload) if isinstance(item[1], Result) else 0
         return items
 
     def _commit(self, results: list[Result]) -> bool:
@@ -113,6 +134,16 @@ class ResultWriter:
                 continue
             self._tell(progress)
             return True
+
+    def _note_all(self, items: list[_Item]) -> None:
+        met = {(noted.batch_id, noted.position): noted.met for _, noted in items if isinstance(noted, _Noted)}
+        if not met:
+            return
+        try:
+            self._note(met)
+        except Exception:
+            # The reason that an expired line gives is not worth holding up what else is to be recorded.
+            log.warning("tries.not_noted", lines=len(met), exc_info=True)
 
     def _tell(self, progress: list[Progress]) -> None:
         try:

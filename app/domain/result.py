@@ -27,6 +27,13 @@ WORKER_LOST = ("worker_lost", "The worker that executed this request was lost ea
 NO_USAGE = Usage()
 
 
+class Met(NamedTuple):
+    """What a line without a result has met: how many calls there were, and what the last one came to."""
+
+    tries: int
+    what: str
+
+
 class Result(NamedTuple):
     """What one line came to: `payload` is its whole line of the output file (`ok`) or the error file."""
 
@@ -172,6 +179,12 @@ def unanswered(batch_id: str, position: int, custom_id: str, code: str, message:
     )
 
 
-def never_ran(ending: Status) -> tuple[str, str]:
+def never_ran(ending: Status, met: Met | None = None) -> tuple[str, str]:
     """Return code and message for a line that has no result when a batch ends so."""
-    return BATCH_EXPIRED if ending is Status.EXPIRING else BATCH_CANCELLED
+    code, message = BATCH_EXPIRED if ending is Status.EXPIRING else BATCH_CANCELLED
+    if met is None:
+        return code, message
+    if not met.tries:
+        return code, f"{message} It was never called for: {met.what}"
+    times = "once" if met.tries == 1 else f"{met.tries} times"
+    return code, f"{message} It was called for {times}; the last call came to: {met.what}"

@@ -12,7 +12,7 @@ from app.domain import result
 from app.domain.batch import Usage
 from app.domain.circuit import Verdict
 from app.domain.line import read_request
-from app.domain.result import Result
+from app.domain.result import Met, Result
 from app.domain.retry import TOO_MANY_REQUESTS, RetryPolicy, Tries, Trouble
 from app.services.ports import ANYBODY, Answer, Caller, Clock, Upstream
 
@@ -26,6 +26,8 @@ _SPREAD_S = 2.0
 _LEAST_WAIT_S = 0.1
 # An answer is kept for the case that it was the line's last; a larger one is asked for once more.
 _MAX_KEPT_BYTES = 16 * 1024
+# What is noted of a line is for its error line, where the start of a message is enough.
+_MAX_NOTED_CHARS = 500
 
 
 class Retry(NamedTuple):
@@ -90,8 +92,9 @@ class ExecutionService:
             return OutOfTime()
         before = line.caller.before.judged(self._steady())
         request = read_request(line.data)
-        if line.met is not None and self._policy.is_used_up(before, self._steady()):
-            return _record(line, request.custom_id, line.met)
+        met = line.met if line.met is not None and line.met.trouble is not Trouble.WITHHELD else None
+        if met is not None and self._policy.is_used_up(before, self._steady()):
+            return _record(line, request.custom_id, met)
         if not line.caller.may_send():
             return Retry(0.0, before, line.met)
         timeout_s = min(self._call_timeout_s, left_s)
@@ -150,7 +153,7 @@ class ExecutionService:
             asked_s = answer.circuit.wait_s(self._steady())
         wait_s = max(asked_s, _LEAST_WAIT_S)
         delay_s = wait_s + random.random() * min(_SPREAD_S, max(wait_s / 2, _LEAST_WAIT_S))
-        met = line.met if answer.trouble is Trouble.WITHHELD else answer
+        met = line.met if line.met is not None and answer.trouble is Trouble.WITHHELD else answer
         return self._retry(line, delay_s, tries, met)
 
     def _retry(self, line: LineAttempt, delay_s: float, tries: Tries, met: Answer | None) -> Retry:
@@ -179,8 +182,14 @@ class _Told:
         return True
 
 
-def describe(answer: Answer) -> str:
-    """Return in a few words what a call came to."""
+def met_by(tries: Tries, answer: Answer) -> Met:
+    """Return what a line met whose last call came to this."""
+    if answer.trouble is Trouble.WITHHELD and answer.circuit is not None and answer.circuit.last_error is not None:
+        return Met(tries.calls, f"the model server is away. {answer.circuit.last_error}"[:_MAX_NOTED_CHARS])
+    return Met(tries.calls, _describe(answer)[:_MAX_NOTED_CHARS])
+
+
+def _describe(answer: Answer) -> str:
     if answer.error is not None:
         return f"{answer.error[0]}: {answer.error[1]}"
     phrase = next((status.phrase for status in HTTPStatus if status == answer.status), "")

@@ -1,6 +1,6 @@
 """Finalization: one path to the files for batches that completed, were cancelled or expired."""
 
-from collections.abc import Callable, Iterable, Iterator
+from collections.abc import Callable, Iterable, Iterator, Mapping
 from contextlib import suppress
 
 import structlog
@@ -36,6 +36,7 @@ class FinalizationService:
         queue: Queue,
         clock: Clock,
         leases: Leases | None = None,
+        find_met: Callable[[str], Mapping[int, result.Met]] = lambda _: {},
     ) -> None:
         self._leases = leases or Leases(batches, clock)
         self._batches = batches
@@ -43,6 +44,7 @@ class FinalizationService:
         self._blobs = blobs
         self._queue = queue
         self._clock = clock
+        self._find_met = find_met
 
     def work(self, batch_id: str) -> Work | None:
         """Return what there is to be read for the files of a batch; None where it has ended or is validated."""
@@ -150,7 +152,7 @@ class FinalizationService:
         order = input_order(plan)
         results = self._results.read(batch.id) if order is None else self._results.read_in(batch.id, order)
         positions = iter(range(batch.total) if order is None else order)
-        never_ran = NeverRan(self._blobs, batch, batch.input_blob, plan)
+        never_ran = NeverRan(self._blobs, batch, batch.input_blob, plan, self._find_met)
         for position, ok, payload, usage in results:
             for due in positions:
                 if due == position:

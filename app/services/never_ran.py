@@ -1,6 +1,6 @@
 """The lines of a batch that ended before they ran, read from its input in long ranges."""
 
-from collections.abc import Iterable, Iterator
+from collections.abc import Callable, Iterable, Iterator, Mapping
 
 from app.domain import result
 from app.domain.batch import Batch
@@ -8,6 +8,7 @@ from app.domain.errors import BlobMissing
 from app.domain.limits import MAX_LINES, MIB
 from app.domain.line import read_custom_id, read_request
 from app.domain.plan import ENTRY_BYTES, unpack_entries
+from app.domain.result import Met
 from app.domain.source_lines import read_lines
 from app.services.ports import Blobs
 
@@ -18,12 +19,21 @@ _WINDOW_BYTES = MIB
 class NeverRan:
     """Makes the error lines of the lines of a plan that have no result, asked for in the order of the file."""
 
-    def __init__(self, blobs: Blobs, batch: Batch, input_blob: str, plan: bytes) -> None:
+    def __init__(
+        self,
+        blobs: Blobs,
+        batch: Batch,
+        input_blob: str,
+        plan: bytes,
+        find_met: Callable[[str], Mapping[int, Met]] = lambda _: {},
+    ) -> None:
         self._blobs = blobs
         self._batch = batch
         self._input_blob = input_blob
         self._plan = plan
-        self._fault = result.never_ran(batch.status)
+        self._find_met = find_met
+        # What the lines met; read when the first of them is asked for, since most batches have none.
+        self._met: Mapping[int, Met] | None = None
         # The part of the input that was read last: in the order of the file the next line is in it or behind it.
         self._window = b""
         self._begins_at = 0
@@ -32,7 +42,10 @@ class NeverRan:
         """Return the error line of a position of the plan."""
         (entry,) = unpack_entries(self._plan[position * ENTRY_BYTES : (position + 1) * ENTRY_BYTES])
         custom_id = read_request(self._read(entry.offset, entry.length)).custom_id
-        return result.unanswered(self._batch.id, position, custom_id, *self._fault)
+        if self._met is None:
+            self._met = self._find_met(self._batch.id)
+        fault = result.never_ran(self._batch.status, self._met.get(position))
+        return result.unanswered(self._batch.id, position, custom_id, *fault)
 
     def _read(self, offset: int, length: int) -> bytes:
         start = offset - self._begins_at

@@ -56,7 +56,9 @@ def build_control(settings: Settings, celery: Celery) -> Control:
             else 0,
         ),
         dispatch=dispatch,
-        finalization=FinalizationService(stores.batches, stores.results, stores.blobs, queue, stores.clock, leases),
+        finalization=FinalizationService(
+            stores.batches, stores.results, stores.blobs, queue, stores.clock, leases, stores.trials.met
+        ),
         upkeep=UpkeepService(
             stores.batches,
             stores.results,

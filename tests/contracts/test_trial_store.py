@@ -3,6 +3,7 @@ from collections.abc import Callable
 import pytest
 
 from app.domain.lifecycle import Status
+from app.domain.result import Met
 from tests.contracts.conftest import Stores
 
 
@@ -42,3 +43,33 @@ def test_lines_of_batches_that_ended_are_cleared(stores: Stores, status: Status)
 
 def test_clearing_without_any_line_is_nothing(stores: Stores) -> None:
     assert stores.trials.clear() == 0
+
+
+def test_what_lines_met_is_found_by_their_batch(stores: Stores) -> None:
+    stores.trials.note({("batch_1", 7): Met(3, "503"), ("batch_1", 8): Met(1, "429"), ("batch_2", 7): Met(2, "500")})
+
+    assert stores.trials.met("batch_1") == {7: Met(3, "503"), 8: Met(1, "429")}
+    assert stores.trials.met("batch_3") == {}
+
+
+def test_what_a_line_met_last_stays_with_the_most_tries_that_were_noted(stores: Stores) -> None:
+    stores.trials.note({("batch_1", 7): Met(3, "503")})
+    stores.trials.note({("batch_1", 7): Met(1, "429")})
+
+    assert stores.trials.met("batch_1") == {7: Met(3, "429")}
+
+
+def test_noting_nothing_is_nothing(stores: Stores) -> None:
+    stores.trials.note({})
+
+    assert stores.trials.met("batch_1") == {}
+
+
+def test_what_lines_of_batches_that_ended_met_is_cleared(stores: Stores) -> None:
+    stores.add_in(Status.EXPIRED, "batch_over")
+    stores.add_in(Status.IN_PROGRESS, "batch_running")
+    stores.trials.note({("batch_over", 0): Met(1, "503"), ("batch_running", 0): Met(1, "503")})
+
+    assert stores.trials.clear() == 1
+    assert stores.trials.met("batch_over") == {}
+    assert stores.trials.met("batch_running") == {0: Met(1, "503")}

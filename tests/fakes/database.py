@@ -10,7 +10,7 @@ from app.domain.batch import Batch, waiting_for
 from app.domain.errors import KeyTaken, NotFound
 from app.domain.file import File
 from app.domain.lifecycle import ACTIVE, Event, next_status, stamps
-from app.domain.result import Result
+from app.domain.result import Met, Result
 from app.services.ports import Claim, Known
 
 T = TypeVar("T")
@@ -46,6 +46,7 @@ class MemoryDatabase:
     batches: dict[str, BatchRow] = field(default_factory=dict)
     results: dict[str, dict[int, Result]] = field(default_factory=dict)
     trials: dict[tuple[str, int], int] = field(default_factory=dict)
+    met: dict[tuple[str, int], Met] = field(default_factory=dict)
     keys: dict[tuple[str, str], tuple[Known, float]] = field(default_factory=dict)
     lock: RLock = field(default_factory=RLock)
 

@@ -1,6 +1,9 @@
 """Lines under way, in memory."""
 
+from collections.abc import Mapping
+
 from app.domain.lifecycle import TERMINAL
+from app.domain.result import Met
 from tests.fakes.database import MemoryDatabase
 
 
@@ -24,7 +27,19 @@ class MemoryTrialStore:
     def clear(self) -> int:
         with self._db.lock:
             over = {batch_id for batch_id, row in self._db.batches.items() if row.batch.status in TERMINAL}
-            doomed = [line for line in self.begun if line[0] in over]
-            for line in doomed:
-                del self.begun[line]
-            return len(doomed)
+            cleared = 0
+            for noted in (self.begun, self._db.met):
+                for line in [line for line in noted if line[0] in over]:
+                    del noted[line]
+                    cleared += 1
+            return cleared
+
+    def note(self, met: Mapping[tuple[str, int], Met]) -> None:
+        with self._db.lock:
+            for line, each in met.items():
+                before = self._db.met.get(line, each)
+                self._db.met[line] = each._replace(tries=max(each.tries, before.tries))
+
+    def met(self, batch_id: str) -> dict[int, Met]:
+        with self._db.lock:
+            return {position: each for (of_batch, position), each in self._db.met.items() if of_batch == batch_id}

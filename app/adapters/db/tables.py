@@ -156,6 +156,16 @@ results = Table(
     Column("payload", LargeBinary, nullable=False),
 )
 
+unanswered_tries = Table(
+    "unanswered_tries",
+    metadata,
+    Column("batch_id", String(64), primary_key=True),
+    Column("position", Integer, primary_key=True, autoincrement=False),
+    # How often the line was called for without a result, and what the last call came to.
+    Column("tries", Integer, nullable=False),
+    Column("met", Text, nullable=False),
+)
+
 trials = Table(
     "trials",
     metadata,

@@ -7,7 +7,7 @@ from app.domain.api_key import ApiKey
 from app.domain.batch import Batch, InFlight, LineError, RunningTotal, Section, Usage
 from app.domain.file import File
 from app.domain.lifecycle import Event, Status
-from app.domain.result import Result
+from app.domain.result import Met, Result
 from app.domain.upstream import DEFAULT_UPSTREAM
 
 
@@ -207,7 +207,7 @@ class ResultStore(Protocol):
 
 
 class TrialStore(Protocol):
-    """Lines under way whose task lost worker after worker: what is found here was going on when its process died."""
+    """Lines in trouble: those under way whose task lost worker after worker, and what lines without a result met."""
 
     def begin(self, batch_id: str, position: int) -> int:
         """Note that the line starts; return how often it had started before without an end."""
@@ -216,7 +216,13 @@ class TrialStore(Protocol):
         """Forget the line: whatever it came to, its process lives."""
 
     def clear(self) -> int:
-        """Forget the lines of batches that have ended; return how many."""
+        """Forget the lines of batches that have ended, and what they met; return how many."""
+
+    def note(self, met: Mapping[tuple[str, int], Met]) -> None:
+        """Note what lines without a result met, by batch and position; the most tries that were noted stay."""
+
+    def met(self, batch_id: str) -> dict[int, Met]:
+        """Return what was noted of the lines of a batch, by position."""
 
 
 class KeyStore(Protocol):

@@ -8,7 +8,17 @@ from hypothesis import strategies as st
 from app.domain.batch import Usage
 from app.domain.ids import line_request_id
 from app.domain.lifecycle import Status
-from app.domain.result import NO_USAGE, answered, never_ran, one_line, read_usage, unanswered
+from app.domain.result import (
+    BATCH_CANCELLED,
+    BATCH_EXPIRED,
+    NO_USAGE,
+    Met,
+    answered,
+    never_ran,
+    one_line,
+    read_usage,
+    unanswered,
+)
 
 BREAKS = "\x85\u2028\u2029"
 values = st.recursive(
@@ -162,3 +172,17 @@ def test_usages_add_up() -> None:
 
     assert total == Usage(11, 22, 33, 44)
     assert total.total_tokens == 44
+
+
+@pytest.mark.parametrize(
+    ("met", "says"),
+    [
+        (None, ""),
+        (Met(1, "503 Service Unavailable"), " It was called for once; the last call came to: 503 Service Unavailable"),
+        (Met(14, "401 Unauthorized"), " It was called for 14 times; the last call came to: 401 Unauthorized"),
+        (Met(0, "the model server is away."), " It was never called for: the model server is away."),
+    ],
+)
+def test_a_line_without_a_result_says_what_it_met_last_and_how_often(met: Met | None, says: str) -> None:
+    for ending, (code, message) in ((Status.EXPIRING, BATCH_EXPIRED), (Status.CANCELLING, BATCH_CANCELLED)):
+        assert never_ran(ending, met) == (code, message + says)

@@ -89,7 +89,9 @@ class PipelineHouse:
 
     def finalization_over(self, results: Any, blobs: Any = None) -> FinalizationService:
         """Return a finalizer that reads and writes elsewhere."""
-        return FinalizationService(self.batches, results, blobs or self.blobs, self.queue, self.clock)
+        return FinalizationService(
+            self.batches, results, blobs or self.blobs, self.queue, self.clock, find_met=self.trials.met
+        )
 
     def add_running(
         self, batch_id: str = "batch_1", total: int = 10, *, lines_per_task: int = 1, **fields: object

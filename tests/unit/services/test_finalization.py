@@ -8,6 +8,7 @@ from app.domain.batch import Usage
 from app.domain.errors import StorageFull, Unavailable
 from app.domain.lifecycle import Event, Status
 from app.domain.limits import MAX_FILE_LIFETIME_S
+from app.domain.result import BATCH_EXPIRED, Met
 from app.services.ports import BlobWriter
 from tests.fakes.outside import FakeClock, MemoryBlobs, MemoryBlobWriter
 from tests.unit.services.pipeline_house import NOW, PipelineHouse, result_of
@@ -99,6 +100,19 @@ def test_lines_that_never_ran_are_errors_in_their_place(
     assert errors[4]["response"]["status_code"] == 400
     # What never ran did not fail.
     assert (batch.completed, batch.failed) == (2, 1)
+
+
+def test_a_line_that_never_had_a_result_says_what_it_met(house: PipelineHouse) -> None:
+    house.add_running(total=3)
+    house.record(1)
+    house.trials.note({("batch_1", 2): Met(14, "503 Service Unavailable")})
+    house.batches.advance("batch_1", Event.WINDOW_ELAPSED, NOW)
+
+    house.finalization.finalize("batch_1")
+
+    first, last = (line["error"]["message"] for line in lines_of(house, house.batch().error_file_id))
+    assert first == BATCH_EXPIRED[1]
+    assert last == f"{first} It was called for 14 times; the last call came to: 503 Service Unavailable"
 
 
 def test_what_only_the_running_batch_needed_is_deleted(house: PipelineHouse) -> None:

@@ -95,7 +95,7 @@ class EngineHouse:
         self.lease = Lease()
         self.lease.extend(self.lease.now() + 60)
         self.records: list[Result] = []
-        self.writer = ResultWriter(self._record, lambda progress: None)
+        self.writer = ResultWriter(self._record, lambda progress: None, note=self.trials.note)
         policy = policy or RetryPolicy(max_tries=3, base_s=0.001)
         self.lane = self._lane("default", self.upstream, policy)
         self.other_lane = self._lane("other", self.other, policy, other_per_minute, other_in_flight)

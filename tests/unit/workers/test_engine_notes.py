@@ -1,0 +1,67 @@
+"""What lines met that end without a result."""
+
+from collections.abc import Callable
+
+from app.domain.result import Met
+from app.domain.retry import Trouble
+from app.services.ports import Answer
+from tests.unit.workers.engine_house import EngineHouse, finished
+from tests.unit.workers.waiting import batch_in_hand, until
+
+LONG_AWAY = Answer(Trouble.AWAY, 429, "upstream-1", b"{}", retry_after_s=500.0)
+REFUSED = Answer(Trouble.AWAY, error=("connection_failed", "No connection to the upstream: refused"), retry_after_s=500)
+
+
+def test_what_a_line_met_last_is_noted_before_its_task_is_settled(open_house: Callable[..., EngineHouse]) -> None:
+    house = open_house([LONG_AWAY, REFUSED])
+    batch = batch_in_hand()
+    run = house.submit(2, batch)
+    until(lambda: house.lane.paused == 2)
+
+    house.engine.stop_batch(batch)
+
+    assert finished(run)
+    assert set(house.trials.met("batch_1").values()) == {
+        Met(1, "429 Too Many Requests"),
+        Met(1, "connection_failed: No connection to the upstream: refused"),
+    }
+
+
+def test_nothing_is_noted_of_lines_that_met_nothing(house: EngineHouse) -> None:
+    batch = batch_in_hand()
+    run = house.hold(20, batch)
+
+    house.engine.stop_batch(batch)
+    house.upstream.is_held = False
+
+    assert finished(run)
+    assert house.trials.met("batch_1") == {}
+
+
+def test_what_a_line_met_that_still_waits_is_noted_though_its_worker_may_die(
+    open_house: Callable[..., EngineHouse],
+) -> None:
+    house = open_house([LONG_AWAY])
+    house.submit(1)
+    until(lambda: house.lane.paused == 1)
+
+    # As each half minute.
+    house.engine._loop.call_soon_threadsafe(house.engine._note_paused)
+
+    until(lambda: house.trials.met("batch_1") == {0: Met(1, "429 Too Many Requests")})
+
+
+def test_a_database_that_is_away_holds_up_no_line_for_what_it_met(open_house: Callable[..., EngineHouse]) -> None:
+    house = open_house([LONG_AWAY])
+
+    def fail(met: object) -> None:
+        raise ConnectionError("The database is away.")
+
+    house.writer._note = fail
+    batch = batch_in_hand()
+    run = house.submit(1, batch)
+    until(lambda: house.lane.paused == 1)
+
+    house.engine.stop_batch(batch)
+
+    assert finished(run)
