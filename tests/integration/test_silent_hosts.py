@@ -23,7 +23,7 @@ def said() -> dict[str, Calls]:
     if shutil.which("unshare") is None or shutil.which("ip") is None:
         pytest.skip("the commands unshare and ip make the network that is cut")
     tried = subprocess.run(
-        [*_ALONE, "ip", "link", "add", "a", "type", "veth", "peer", "name", "b"], capture_output=True
+        [*_ALONE, "ip", "link", "add", "name", "near", "type", "veth", "peer", "name", "far"], capture_output=True
     )
     if tried.returncode:
         pytest.skip(f"no network namespaces here: {tried.stderr.decode().strip()}")
