@@ -167,25 +167,26 @@ class ValidationService:
             known = self._verdicts.find(batch.input_blob, batch.endpoint)
             if known is not None:
                 return known
-            pieces = _Counted(self._held(self._blobs.stream(batch.input_blob), batch.id, lease, rest))
+            pieces = _Counted(self._held(self._blobs.stream(batch.input_blob), batch, lease, rest))
             structure = read_structure(read_lines(pieces), batch.endpoint)
         except BlobMissing:
             return None
         self._verdicts.keep(batch.input_blob, batch.endpoint, structure, pieces.bytes)
         return structure
 
-    def _held(self, pieces: Iterable[bytes], batch_id: str, lease: Lease, rest: Callable[[], None]) -> Iterator[bytes]:
-        """Pass pieces on; StateConflict where the lease is lost or the batch was cancelled on the way."""
+    def _held(self, pieces: Iterable[bytes], batch: Batch, lease: Lease, rest: Callable[[], None]) -> Iterator[bytes]:
+        """Pass pieces on; StateConflict where the lease is lost, or a new batch was cancelled on the way."""
         unlooked = 0
         for piece in pieces:
             yield piece
             rest()
             lease.check()
             unlooked += len(piece)
-            if unlooked >= _LOOK_EVERY_BYTES:
+            # A plan that is written anew is needed whatever becomes of its batch.
+            if unlooked >= _LOOK_EVERY_BYTES and batch.status is Status.VALIDATING:
                 unlooked = 0
-                if self._batches.statuses([batch_id]).get(batch_id) is not Status.VALIDATING:
-                    raise StateConflict(f"{batch_id} was cancelled or expired meanwhile.")
+                if self._batches.statuses([batch.id]).get(batch.id) is not Status.VALIDATING:
+                    raise StateConflict(f"{batch.id} was cancelled or expired meanwhile.")
 
 
 class _Counted:

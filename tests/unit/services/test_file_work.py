@@ -1,7 +1,5 @@
 """How much there is to be done for a batch, which its turn goes by, and where the work lets others go on."""
 
-import pytest
-
 from app.domain.file_work import SMALL_BYTES, Work
 from app.domain.lifecycle import Event, Status
 from app.domain.limits import MIB
@@ -24,13 +22,14 @@ def test_a_batch_whose_bytes_are_gone_is_small_work() -> None:
     assert house.service.work("batch_1") == Work("tenant", 0, "files/in")
 
 
-@pytest.mark.parametrize("batch_id", ["batch_unknown", "batch_1"])
-def test_there_is_nothing_to_validate_of_a_batch_that_is_not_validating(batch_id: str) -> None:
+def test_there_is_nothing_to_validate_of_a_batch_that_has_ended() -> None:
     house = House()
-    house.arrange(request("a"))
+    house.arrange(b"hello")
     house.service.validate("batch_1")
 
-    assert house.service.work(batch_id) is None
+    assert house.batch.status is Status.FAILED
+    assert house.service.work("batch_1") is None
+    assert house.service.work("batch_unknown") is None
 
 
 def test_the_work_of_a_finalization_grows_with_its_lines() -> None:

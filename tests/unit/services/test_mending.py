@@ -6,6 +6,7 @@ import pytest
 
 from app.domain.errors import Unavailable
 from app.domain.lifecycle import Event, Status
+from app.domain.limits import MIB
 from app.domain.plan import ENTRY_BYTES
 from app.domain.upstream import DEFAULT_UPSTREAM
 from app.services.validation import ValidationService
@@ -56,6 +57,28 @@ def test_a_lost_plan_is_written_anew_in_the_very_order_whatever_the_setting_is_n
 
     assert house.blobs.stored[house.batch.plan_blob or ""] == plan
     assert house.batch.status is Status.IN_PROGRESS
+
+
+def test_the_plan_of_a_large_file_is_written_anew() -> None:
+    house = House()
+    plan = accepted(house, lines() + b"\n" * (20 * MIB))
+    lose_plan(house)
+    house.blobs.delete("verdicts/in")
+
+    house.service.validate("batch_1")
+
+    assert house.blobs.stored[house.batch.plan_blob or ""] == plan
+
+
+def test_a_plan_is_written_anew_by_what_is_known_of_the_file() -> None:
+    house = House()
+    plan = accepted(house, lines() + b"\n" * (2 * MIB))
+    lose_plan(house)
+
+    house.service.validate("batch_1")
+
+    assert "verdicts/in" in house.blobs.stored
+    assert house.blobs.stored[house.batch.plan_blob or ""] == plan
 
 
 def test_models_that_are_served_no_more_keep_no_plan_from_being_written_anew() -> None:
