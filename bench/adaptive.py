@@ -5,10 +5,9 @@ from contextlib import contextmanager
 from dataclasses import asdict, dataclass
 from pathlib import Path
 
-import redis
-
 from app.adapters.roster import RedisRoster
 from app.config import load_settings
+from app.wiring.stores import deployment_of, open_redis
 from bench.batch_run import BatchRun, require_completed
 from bench.processes import Deployment, deployment, upstream
 from bench.report import Mark, Row
@@ -111,7 +110,8 @@ def _run(folder: Path, workers: int, lines: int, *options: str) -> list[Sample]:
 
 @contextmanager
 def _roster(deployed: Deployment) -> Iterator[RedisRoster]:
-    client = redis.Redis.from_url(load_settings(deployed.environ()).redis_url)
+    settings = load_settings(deployed.environ())
+    client = open_redis(settings, deployment_of(settings))
     try:
         yield RedisRoster(client)
     finally:

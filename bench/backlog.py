@@ -6,6 +6,7 @@ from typing import cast
 import redis
 
 from app.config import load_settings
+from app.wiring.stores import open_bare_redis
 from bench.batch_run import BatchRun
 from bench.processes import deployment, upstream
 from bench.report import Mark, Row
@@ -28,7 +29,7 @@ def measure(key: str, folder: Path, *, lines: int) -> Row:
         upstream(folder, "--latency-ms", str(_LATENCY_MS)) as url,
         deployment(folder / "data", url, settings={"WYLON_DRAIN_GRACE_S": "0"}) as deployed,
     ):
-        client = redis.Redis.from_url(load_settings(deployed.environ()).redis_url)
+        client = open_bare_redis(load_settings(deployed.environ()))
         empty = _mib(client, "used_memory")
         for _ in range(batches):
             with BatchRun(deployed, path) as run:

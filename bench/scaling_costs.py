@@ -72,9 +72,9 @@ def measure_costs(folder: Path, *, lines: int, tell: Callable[[str], None]) -> M
 def _read_rosters(folder: Path) -> list[RosterRead]:
     folder.mkdir()
     with upstream(folder) as url, deployment(folder / "data", url) as deployed:
-        redis_url = load_settings(deployed.environ()).redis_url
+        settings = load_settings(deployed.environ())
         sizes = [(1, _FEW_TASKS), (100, _FEW_TASKS), (_MANY_WORKERS, _FEW_TASKS), (_MANY_WORKERS, _MANY_TASKS)]
-        return [read_roster(redis_url, workers, held) for workers, held in sizes]
+        return [read_roster(settings, workers, held) for workers, held in sizes]
 
 
 def _costs(

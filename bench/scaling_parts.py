@@ -16,12 +16,14 @@ from app.adapters.db.engine import open_engine
 from app.adapters.db.result_store import SqlResultStore
 from app.adapters.db.tables import metadata
 from app.adapters.roster import RedisRoster
+from app.config import Settings
 from app.domain import ids
 from app.domain.batch import Batch, Usage
 from app.domain.lifecycle import Status
 from app.domain.result import Result, answered
 from app.domain.upstream import DEFAULT_UPSTREAM
 from app.services.ports import LaneState, Planned, WorkerState
+from app.wiring.stores import open_bare_redis
 
 _ROUNDS = 5
 _COMMIT_S = 3.0
@@ -52,9 +54,9 @@ class StoreReads:
     row_bytes: float
 
 
-def read_roster(url: str, workers: int, tasks_held: int) -> RosterRead:
+def read_roster(settings: Settings, workers: int, tasks_held: int) -> RosterRead:
     """Fill a roster in a database of its own of this Redis, and read it as each worker does every second."""
-    client = redis.Redis.from_url(url)
+    client = open_bare_redis(settings)
     client.connection_pool.connection_kwargs["db"] = _SCRATCH_DB
     client.flushdb()
     roster = RedisRoster(client)

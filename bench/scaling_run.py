@@ -9,6 +9,7 @@ from typing import Any, cast
 import redis
 
 from app.config import load_settings
+from app.wiring.stores import open_bare_redis
 from bench.batch_run import BatchRun, require_completed
 from bench.footprint import cpu_between, read_footprints
 from bench.processes import Deployment, deployment, upstream
@@ -84,7 +85,7 @@ def measure_run(
         upstream(folder, "--latency-ms", str(latency_ms)) as model_url,
         deployment(folder / "data", model_url, "--workers", str(workers), settings=environ) as deployed,
     ):
-        client = redis.Redis.from_url(load_settings(deployed.environ()).redis_url)
+        client = open_bare_redis(load_settings(deployed.environ()))
         before_idle = _read(deployed, client, postgres, url)
         time.sleep(IDLE_S)
         after_idle = _read(deployed, client, postgres, url)

@@ -11,7 +11,7 @@ from typing import Any
 import structlog
 from celery.beat import Scheduler
 
-from app.wiring.stores import open_redis
+from app.wiring.stores import deployment_of, open_redis
 from workers.celery_app import settings
 
 log = structlog.get_logger()
@@ -62,7 +62,7 @@ class TickScheduler(Scheduler):
 
     def _client(self) -> Any:
         if self._redis is None:
-            self._redis = open_redis(settings)
+            self._redis = open_redis(settings, deployment_of(settings))
         return self._redis
 
     def close(self) -> None:

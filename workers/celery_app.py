@@ -2,20 +2,26 @@
 
 from celery import Celery
 from kombu import Queue
-from kombu.transport import TRANSPORT_ALIASES
 
+from app.adapters.broker.connections import celery_options, key_prefix
+from app.adapters.broker.result_backend import RESULT_BACKENDS
+from app.adapters.broker.transport import use_transports
 from app.adapters.queue import FILES_QUEUE, LINES_QUEUE, OLD_CONTROL_QUEUE, TICKS_QUEUE, lines_queue
-from app.config import Process, load_settings
-from app.wiring.logs import set_up_logs
+from app.config import Process, leave_out_foreign, load_settings
+from app.wiring.logs import set_up_logs, warn_of_foreign
 from app.wiring.privacy import keep_private
 from workers.intake import LineIntake
 from workers.roles import ControlRole
 from workers.room import MESSAGES_PER_SLOT
 from workers.schedule import QUEUES_OF_KINDS, SCHEDULE
+from workers.transport import SentinelTransport, Transport
 
 keep_private()
+# Celery reads the environment for itself, here and in its command line, which goes on once this is loaded.
+_FOREIGN = leave_out_foreign()
 settings = load_settings(process=Process.CELERY)
 set_up_logs(settings)
+warn_of_foreign(_FOREIGN)
 
 _DAY_S = 86_400
 # Chord keys must outlive the longest batch: Redis' default of a day would end a 24 h one.
@@ -29,12 +35,10 @@ _SLOTS = sum(spec.max_in_flight or settings.concurrency for spec in settings.ups
 _MESSAGES = MESSAGES_PER_SLOT * _SLOTS
 # The threads of the pool, the loop and upkeep, and as many again to reconnect with.
 _MAX_CONNECTIONS = 64
+# How long the broker may take for an answer. A request for messages is answered within a second, if by nothing.
+_ANSWER_S = 30.0
 
-# A socket of the file system has no keep-alive, and its client refuses the option.
-_HAS_KEEPALIVE = not settings.broker_url.startswith("redis+socket:")
-
-# By the scheme, as it is written in every form of the broker's address.
-TRANSPORT_ALIASES.update(redis="workers.transport:Transport", rediss="workers.transport:Transport")
+use_transports(Transport, SentinelTransport)
 
 app = Celery(
     "wylon",
@@ -48,8 +52,6 @@ app = Celery(
     ],
 )
 app.conf.update(
-    broker_url=settings.broker_url,
-    result_backend=settings.broker_url,
     # All queues go by their name through the default exchange: no binding is kept in Redis that a flush could lose.
     task_queues=[
         Queue(name, routing_key=name)
@@ -76,24 +78,9 @@ app.conf.update(
     result_chord_expires=_CHORD_LIFETIME_S,
     result_backend_always_retry=True,
     redis_max_connections=_MAX_CONNECTIONS,
-    redis_socket_timeout=30,
-    redis_socket_connect_timeout=5,
-    redis_socket_keepalive=_HAS_KEEPALIVE or None,
     broker_connection_retry_on_startup=True,
     # The broker may be away for any time; its return ends the wait.
     broker_connection_max_retries=None,
-    broker_transport_options={
-        "visibility_timeout": _VISIBILITY_TIMEOUT_S,
-        # Looked at every 10 s instead of every 100: restoring is one scan of a few hundred entries.
-        "unacked_restore_interval": 10,
-        "unacked_restore_throttle": 1,
-        # Without these a publish on a dead connection waits for ever.
-        "socket_timeout": 30,
-        "socket_connect_timeout": 5,
-        **({"socket_keepalive": True} if _HAS_KEEPALIVE else {}),
-        "health_check_interval": 25,
-        "max_connections": _MAX_CONNECTIONS,
-    },
     # Ids are all that a message carries, and nobody but us reads it.
     task_serializer="json",
     accept_content=["json"],
@@ -104,4 +91,24 @@ app.conf.update(
     beat_scheduler="workers.beat_scheduler:TickScheduler",
     timezone="UTC",
 )
+
+
+def take_identity(deployment: str) -> None:
+    """Keep to the keys and queues of this deployment, before the first connection to the broker."""
+    app.conf.update(
+        celery_options(
+            settings.broker,
+            timeout_s=_ANSWER_S,
+            prefix=key_prefix(deployment),
+            visibility_timeout=_VISIBILITY_TIMEOUT_S,
+            # Looked at every 10 s instead of every 100: restoring is one scan of a few hundred entries.
+            unacked_restore_interval=10,
+            unacked_restore_throttle=1,
+            health_check_interval=25,
+            max_connections=_MAX_CONNECTIONS,
+        )
+    )
+
+
+app.loader.override_backends = RESULT_BACKENDS
 app.steps["consumer"].update((LineIntake, ControlRole))

@@ -7,11 +7,15 @@ and acknowledgements of a moment go out together.
 
 import time
 from collections.abc import Callable, Sequence
+from queue import Empty
 from typing import Any
 
 import structlog
 from kombu.transport import redis, virtual
-from kombu.utils.json import loads
+from redis.exceptions import ResponseError
+
+from app.adapters.broker import transport as sending
+from app.adapters.broker.messages import Garbage, read_message, shown
 
 log = structlog.get_logger()
 
@@ -25,7 +29,7 @@ _TAKE_AT_ONCE = 64
 _PARTIAL_REQUEST_S = 0.2
 
 # Takes up to ARGV[1] messages off a queue, but leaves half of them to other workers unless that is less than ARGV[3],
-# and notes each as kombu does: by its tag, and the instant by its tag.
+# and notes each as kombu does: by its tag, with the queue's name ARGV[4], and the instant by its tag.
 _TAKE = """
 local half = math.floor(redis.call('llen', KEYS[1]) / 2)
 local count = math.min(tonumber(ARGV[1]), math.max(half, tonumber(ARGV[3])))
@@ -36,7 +40,7 @@ for _, message in ipairs(taken) do
   local tag = string.match(message, '"delivery_tag": ?"([^"]+)"')
   if tag then
     redis.call('zadd', KEYS[3], ARGV[2], tag)
-    redis.call('hset', KEYS[2], tag, '[' .. message .. ', "", "' .. KEYS[1] .. '"]')
+    redis.call('hset', KEYS[2], tag, '[' .. message .. ', "", "' .. ARGV[4] .. '"]')
   end
 end
 return taken
@@ -114,7 +118,7 @@ class QoS(redis.QoS):
             log.warning("messages.not_acknowledged", messages=len(tags), exc_info=True)
 
 
-class Channel(redis.Channel):
+class Channel(sending.Channel):
     """A channel that takes many messages at a time from the queues where this is wanted."""
 
     QoS = QoS
@@ -122,6 +126,7 @@ class Channel(redis.Channel):
     _queue_cycle: Any
     # A connection that breaks is no death: the process goes on with what it holds, and others must not have it too.
     do_restore = False
+    connection_errors: Any
 
     def __init__(self, *args: Any, **kwargs: Any) -> None:
         super().__init__(*args, **kwargs)
@@ -158,10 +163,44 @@ class Channel(redis.Channel):
     def _brpop_read(self, **options: Any) -> Any:
         # Others may have been taken since it was opened.
         self.qos.on_take(self._request_note)
-        taken = super()._brpop_read(**options)  # type: ignore[misc]
+        try:
+            answer = self.client.parse_response(self.client.connection, "BRPOP", **options)
+        except self.connection_errors:
+            # The next request connects anew.
+            self.client.connection.disconnect()
+            raise
+        except ResponseError:
+            self._drop_garbage_queues()
+            raise Empty from None
+        finally:
+            self._in_poll = None
+            self._flush_brpop_reauth()  # type: ignore[attr-defined]
+        if not answer:
+            raise Empty
+        key, raw = answer
+        queue = str(key, "utf-8").rsplit(self.sep, 1)[0]
+        self._queue_cycle.rotate(queue)
+        self._hand_on(raw, queue)
         for queue in self.active_queues:
             self._take_more(queue)
-        return taken
+        return True
+
+    def _hand_on(self, raw: bytes, queue: str) -> None:
+        """Deliver a message, unless it is garbage: that would end the process, and each that comes after it."""
+        try:
+            message = read_message(raw, queue)
+        except Garbage as fault:
+            log.warning("message.dropped", queue=queue, reason=ascii(str(fault)), message=shown(raw))
+            return
+        self.connection._deliver(message, queue)
+
+    def _drop_garbage_queues(self) -> None:
+        # The client deletes what has another type than the command wants.
+        client = self._create_client()
+        for queue in self.active_queues:
+            client.llen(queue)
+        client.hlen(self.unacked_key)
+        client.zcard(self.unacked_index_key)
 
     def _take_more(self, queue: str, at_least: int = 0) -> None:
         wanted = self.qos.wanted(queue) if self.qos.wanted is not None else None
@@ -174,12 +213,16 @@ class Channel(redis.Channel):
         note = self.qos.note()
         self._create_client()
         keys = [queue, self.qos.unacked_key, self.qos.unacked_index_key]
-        messages: Sequence[bytes] = self._take(keys=keys, args=[wanted, time.time(), at_least])
+        try:
+            messages: Sequence[bytes] = self._take(keys=keys, args=[wanted, time.time(), at_least, queue])
+        except ResponseError:
+            self._drop_garbage_queues()
+            return
         self.qos.on_take(note)
         self.qos.is_noted = True
         try:
             for message in messages:
-                self.connection._deliver(loads(message.decode()), queue)
+                self._hand_on(message, queue)
         finally:
             self.qos.is_noted = False
 
@@ -200,3 +243,13 @@ class Transport(redis.Transport):
     """kombu's, with channels of the kind above."""
 
     Channel = Channel
+
+
+class SentinelChannel(Channel, sending.SentinelChannel):
+    """Such a channel to the server that Sentinels name."""
+
+
+class SentinelTransport(redis.SentinelTransport):
+    """kombu's, with channels of the kind above."""
+
+    Channel = SentinelChannel

@@ -11,9 +11,13 @@ import redis
 from celery import Celery
 from kombu.exceptions import KombuError, OperationalError
 
+from app.adapters.broker.connections import celery_options, key_prefix
+from app.adapters.broker.result_backend import RESULT_BACKENDS
+from app.adapters.broker.transport import SentinelTransport, Transport, use_transports
 from app.adapters.line_messages import LineMessages
 from app.adapters.roster import fence_key
 from app.domain import ids
+from app.domain.broker_address import BrokerAddress
 from app.domain.errors import Unavailable
 from app.domain.upstream import DEFAULT_UPSTREAM
 from app.services.ports import Delivery, LineTask, Unacked
@@ -69,16 +73,15 @@ def queue_of_kind(group: str, task: str) -> str:
     return f"{group}.{task.rpartition('.')[2]}"
 
 
-def open_sender(broker_url: str) -> Celery:
+def open_sender(broker: BrokerAddress, deployment: str) -> Celery:
     """Return a Celery application that sends and runs nothing, for processes that are no workers."""
-    sender = Celery("wylon", broker=broker_url)
+    use_transports(Transport, SentinelTransport)
+    sender = Celery("wylon")
+    sender.loader.override_backends = RESULT_BACKENDS
     sender.conf.update(
         task_publish_retry_policy=_SENDER_RETRIES,
         broker_connection_timeout=_SENDER_TIMEOUT_S,
-        broker_transport_options={
-            "socket_timeout": _SENDER_TIMEOUT_S,
-            "socket_connect_timeout": _SENDER_TIMEOUT_S,
-        },
+        **celery_options(broker, timeout_s=_SENDER_TIMEOUT_S, prefix=key_prefix(deployment)),
     )
     return sender
 
@@ -181,8 +184,7 @@ class CeleryQueue:
         with _broker_errors():
             tags: Any = self._redis.zrangebyscore(_UNACKED_INDEX, "-inf", until, start=0, num=limit)
             messages: Any = self._redis.hmget(_UNACKED, tags) if tags else []
-        found = (_unacked(str(tag, "utf-8"), message) for tag, message in zip(tags, messages, strict=True))
-        return [message for message in found if message is not None]
+        return [_unacked(str(tag, "utf-8", "replace"), message) for tag, message in zip(tags, messages, strict=True)]
 
     def drop_unacked(self, tags: Sequence[str]) -> None:
         if not tags:
@@ -217,26 +219,24 @@ class CeleryQueue:
 def _task_id(message: bytes) -> str | None:
     try:
         return str(json.loads(message)["headers"]["id"])
-    except (ValueError, TypeError, LookupError):
+    except (ValueError, TypeError, LookupError, RecursionError):
         return None
 
 
-def _unacked(tag: str, message: bytes | None) -> Unacked | None:
-    """Return what was taken; None for what no sender of ours has written, which is left where it is."""
+def _unacked(tag: str, message: bytes | None) -> Unacked:
+    """Return what was taken; garbage, and where only the instant is left, as what belongs to no batch."""
+    nobodys = Unacked(tag, "", is_lines=True, batch_id=None)
     if message is None:
-        # Only its instant is left.
-        return Unacked(tag, "", is_lines=True, batch_id=None)
+        return nobodys
     try:
         content = json.loads(message)[0]
         task_id, name = str(content["headers"]["id"]), str(content["headers"]["task"])
-        if name in (RUN_LINES, END_CHORD):
-            return Unacked(tag, task_id, is_lines=True, batch_id=None)
         if not name.startswith(_CONTROL_TASKS):
-            return None
+            return Unacked(tag, task_id if name in (RUN_LINES, END_CHORD) else "", is_lines=True, batch_id=None)
         args = json.loads(base64.b64decode(content["body"]))[0]
         return Unacked(tag, task_id, is_lines=False, batch_id=args[0] if args else None)
-    except (ValueError, TypeError, LookupError):
-        return None
+    except (ValueError, TypeError, LookupError, RecursionError):
+        return nobodys
 
 
 @contextmanager

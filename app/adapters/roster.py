@@ -7,7 +7,7 @@ in Redis has it to be cleared away, and may end at any time.
 import time
 from collections.abc import Callable, Collection, Iterator, Mapping, Sequence
 from contextlib import contextmanager
-from typing import Any, cast
+from typing import Any, TypeVar, cast
 
 import msgspec
 import redis
@@ -15,6 +15,8 @@ import redis
 from app.domain import ids
 from app.domain.watch import Watch
 from app.services.ports import REPORT_LIFETIME_S, WorkerState
+
+_Kind = TypeVar("_Kind")
 
 _PREFIX = "wylon"
 _LOSSES = f"{_PREFIX}:losses"
@@ -61,20 +63,24 @@ class RedisRoster:
             pipe.execute()
 
     def workers(self) -> list[WorkerState]:
-        names = sorted(str(name, "utf-8") for name in cast("set[bytes]", self._redis.smembers(f"{_PREFIX}:workers")))
+        members = cast("set[bytes]", self._redis.smembers(f"{_PREFIX}:workers"))
+        # Garbage among the names has no report, and goes as a worker's does that ended.
+        named = {str(member, "utf-8", "replace"): member for member in members}
+        names = sorted(named)
         if not names:
             return []
         reports = cast("list[bytes | None]", self._redis.mget([_worker_key(name) for name in names]))
-        gone = [name for name, report in zip(names, reports, strict=True) if report is None]
+        states = [_decoded(report.partition(_COUNT_END)[2] if report else None, WorkerState) for report in reports]
+        gone = [named[name] for name, state in zip(names, states, strict=True) if state is None]
         if gone:
             self._redis.srem(f"{_PREFIX}:workers", *gone)
         now, alive = self._monotonic(), []
-        for name, report in zip(names, reports, strict=True):
-            if report is None:
+        for name, report, state in zip(names, reports, states, strict=True):
+            if report is None or state is None:
                 continue
-            count, _, said = report.partition(_COUNT_END)
+            count = report.partition(_COUNT_END)[0]
             if self._heard.unchanged_s(name, count, now) < REPORT_LIFETIME_S:
-                alive.append(msgspec.json.decode(said, type=WorkerState))
+                alive.append(state)
             else:
                 # Whoever looks for the first time would take it for alive. One that goes on reports again.
                 self._delete_if(keys=[_worker_key(name)], args=[report])
@@ -91,7 +97,7 @@ class RedisRoster:
 
     def losses(self, batch_id: str) -> dict[int, int]:
         counts: Any = self._redis.hgetall(f"{_LOSSES}:{batch_id}")
-        return {int(number): int(count) for number, count in counts.items()}
+        return {int(number): int(count) for number, count in counts.items() if number.isdigit() and count.isdigit()}
 
     def batches_with_losses(self) -> set[str]:
         found = self._redis.scan_iter(match=f"{_LOSSES}:*", count=1_000)
@@ -127,10 +133,7 @@ class RedisRoster:
 
     def _missing(self, batch_ids: Sequence[str]) -> dict[str, dict[int, str]]:
         kept = cast("list[bytes | None]", self._redis.mget([f"{_PREFIX}:missing:{batch_id}" for batch_id in batch_ids]))
-        return {
-            batch_id: msgspec.json.decode(seen, type=dict[int, str]) if seen else {}
-            for batch_id, seen in zip(batch_ids, kept, strict=True)
-        }
+        return {batch_id: _decoded(seen, dict[int, str]) or {} for batch_id, seen in zip(batch_ids, kept, strict=True)}
 
     def _keep_missing(self, since: Mapping[str, dict[int, str]]) -> None:
         with self._redis.pipeline(transaction=False) as pipe:
@@ -149,7 +152,9 @@ class RedisRoster:
         if not batch_ids:
             return {}
         fences = cast("list[bytes | None]", self._redis.mget([fence_key(batch_id) for batch_id in batch_ids]))
-        return {batch_id: str(fence or b"", "utf-8") for batch_id, fence in zip(batch_ids, fences, strict=True)}
+        return {
+            batch_id: str(fence or b"", "utf-8", "replace") for batch_id, fence in zip(batch_ids, fences, strict=True)
+        }
 
     def fenced_batches(self) -> set[str]:
         found = self._redis.scan_iter(match=fence_key("*"), count=1_000)
@@ -180,6 +185,14 @@ class RedisRoster:
 def fence_key(batch_id: str) -> str:
     """Return the key of a batch's fence, which the queue compares as it takes tasks in."""
     return f"{_PREFIX}:fence:{batch_id}"
+
+
+def _decoded(value: bytes | None, kind: type[_Kind]) -> _Kind | None:
+    """Return what a value says; None where there is none, or garbage."""
+    try:
+        return None if value is None else msgspec.json.decode(value, type=kind)
+    except (msgspec.MsgspecError, UnicodeError):
+        return None
 
 
 def _worker_key(name: str) -> str:

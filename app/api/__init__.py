@@ -5,8 +5,8 @@ from pathlib import Path
 from flask import Flask
 
 from app.api.application import build_app
-from app.config import Process, Settings, load_settings
-from app.wiring.logs import set_up_logs
+from app.config import Process, Settings, leave_out_foreign, load_settings
+from app.wiring.logs import set_up_logs, warn_of_foreign
 from app.wiring.parent import end_with_parent
 from app.wiring.privacy import keep_private
 from app.wiring.start import await_start
@@ -19,8 +19,11 @@ def create_app() -> Flask:
     """Build the app from the environment; gunicorn calls this in each of its processes."""
     # A killed arbiter can't end its processes, which would hold the port.
     end_with_parent()
+    # Celery, which sends what the API asks for, reads the environment for itself.
+    foreign = leave_out_foreign()
     settings = load_settings(process=Process.WEB)
     set_up_logs(settings)
+    warn_of_foreign(foreign)
     try:
         await_start(settings)
     except SystemExit:

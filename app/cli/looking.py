@@ -6,6 +6,7 @@ from app.cli.up.broker import known_socket
 from app.cli.up.options import has_broker, merged_environ
 from app.cli.up.run_folder import read_settings
 from app.config import Settings, database_path, load_settings
+from app.domain.broker_address import BrokerAddress, Kind
 from app.domain.errors import SettingInvalid, Unavailable
 
 
@@ -18,7 +19,7 @@ def settings_to_look(data: str | None) -> Settings:
         settings = load_settings(environ)
         socket = None if has_broker(environ) else known_socket(settings.data / "run")
         if socket is not None:
-            settings = load_settings({**environ, "WYLON_BROKER_URL": f"redis+socket://{socket}?virtual_host=0"})
+            settings = load_settings({**environ, "WYLON_BROKER_URL": BrokerAddress(Kind.SOCKET, path=str(socket)).url})
     except SettingInvalid as fault:
         raise click.UsageError(str(fault)) from None
     # Opening it would make it.

@@ -5,6 +5,7 @@ upstreams are in a file, `wylon.toml`.
 """
 
 from app.config.addresses import database_path
+from app.config.foreign import foreign_variables, foreign_warnings, leave_out_foreign
 from app.config.process import Process
 from app.config.settings import DEFAULT_ENDPOINTS, VARIABLES, Settings, load_settings, unknown_variables
 from app.config.values import PREFIX
@@ -16,6 +17,9 @@ __all__ = [
     "Process",
     "Settings",
     "database_path",
+    "foreign_variables",
+    "foreign_warnings",
+    "leave_out_foreign",
     "load_settings",
     "unknown_variables",
 ]

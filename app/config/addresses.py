@@ -8,6 +8,7 @@ from sqlalchemy.engine import URL, make_url
 from sqlalchemy.exc import ArgumentError
 
 from app.config.values import invalid
+from app.domain.broker_address import read_broker_address
 
 FILE = "file://"
 
@@ -30,19 +31,20 @@ def _check_scheme(value: str, schemes: tuple[str, ...]) -> None:
 
 def masked(url: str) -> str:
     """Return an address without what may be a password: before the host, or in the query."""
-    credentials, at, rest = url.partition("?")[0].rpartition("@")
+    # A password that is not escaped may hold any of the marks: all before the last `@` is left out.
+    credentials, at, rest = url.rpartition("@")
+    rest = rest.partition("?")[0]
     scheme, slashes, _ = credentials.partition("://")
     return f"{scheme if slashes else ''}{slashes}…@{rest}" if at else rest
 
 
 def broker_url(env: Env) -> str:
     """Read the address of Redis or Valkey."""
-    value = url(env, "BROKER_URL", "redis://127.0.0.1:6379/0", ("redis", "rediss", "redis+socket"))
+    value = env.str("BROKER_URL", "redis://127.0.0.1:6379/0")
     try:
-        # Read for its complaint alone.
-        _ = urlsplit(value).port
-    except ValueError:
-        raise invalid("BROKER_URL", f"the host or port of {masked(value)!r} can't be read") from None
+        read_broker_address(value)
+    except ValueError as fault:
+        raise invalid("BROKER_URL", f"{masked(value)!r} can't be used: {fault}") from None
     return value
 
 

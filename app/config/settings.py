@@ -28,6 +28,7 @@ from app.config.values import (
     weights,
     words,
 )
+from app.domain.broker_address import BrokerAddress, read_broker_address
 from app.domain.errors import SettingInvalid
 from app.domain.limits import DEFAULT_WINDOW, MAX_ANSWER_MIB
 from app.domain.upstream import Routes, UpstreamSpec
@@ -86,10 +87,10 @@ class Settings:
         """The folder where blobs are; all of the path counts, also what is a query or a fragment elsewhere."""
         return Path(self.storage_url.removeprefix(FILE).removeprefix("localhost"))
 
-    @property
-    def redis_url(self) -> str:
-        """The broker's address as redis-py spells it, which has other words than Celery for one in a socket."""
-        return self.broker_url.replace("redis+socket://", "unix://", 1).replace("virtual_host=", "db=", 1)
+    @cached_property
+    def broker(self) -> BrokerAddress:
+        """The broker's address, read."""
+        return read_broker_address(self.broker_url)
 
     @property
     def longest_window_s(self) -> int:

@@ -17,7 +17,7 @@ from app.services.ports import Queue
 from app.services.upkeep import UpkeepService
 from app.services.validation import ValidationService
 from app.wiring.sharing import weights_of
-from app.wiring.stores import drop_abandoned, open_redis, open_stores
+from app.wiring.stores import deployment_of, drop_abandoned, open_redis, open_stores
 
 
 @dataclass(frozen=True)
@@ -36,7 +36,7 @@ def build_control(settings: Settings, celery: Celery) -> Control:
     """Build the services of a process of ticks or of files."""
     stores = open_stores(settings)
     drop_abandoned(stores.blobs)
-    client = open_redis(settings)
+    client = open_redis(settings, deployment_of(settings))
     upstreams = settings.upstream_names
     queue, roster = CeleryQueue(celery, client, upstreams), RedisRoster(client)
     dispatch = DispatchService(stores.batches, queue, roster, stores.clock, weights_of(settings), upstreams)

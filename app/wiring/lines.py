@@ -16,7 +16,7 @@ from app.domain.retry import RetryPolicy
 from app.domain.upstream import UpstreamSpec
 from app.services.execution import ExecutionService
 from app.services.ports import Upstream
-from app.wiring.stores import Stores, open_redis, open_stores
+from app.wiring.stores import Stores, deployment_of, open_redis, open_stores
 
 # The memory for answers, in answers of the largest size: one that is recorded, and one that comes meanwhile.
 _ANSWERS_AT_ONCE = 2
@@ -42,7 +42,7 @@ class Lines:
 def build_lines(settings: Settings, celery: Celery) -> Lines:
     """Build what a worker process runs lines with."""
     stores = open_stores(settings)
-    client = open_redis(settings)
+    client = open_redis(settings, deployment_of(settings))
     max_bytes = settings.max_answer_mib * MIB
     memory = AnswerMemory(_ANSWERS_AT_ONCE * max_bytes)
     return Lines(

@@ -2,6 +2,7 @@
 
 import logging
 import sys
+from collections.abc import Sequence
 from contextlib import suppress
 from typing import Any, TextIO, cast
 
@@ -111,3 +112,11 @@ def _visible_value(value: object) -> object:
 def _visible_lines(text: str) -> str:
     """Keep line breaks, and indent what follows them: a break that a caller sent begins no line of the log."""
     return "\n  ".join(visible(line) for line in text.split("\n"))
+
+
+def warn_of_foreign(names: Sequence[str]) -> None:
+    """Say which variables, which would have taken the place of settings, were left out."""
+    if names:
+        structlog.get_logger().warning(
+            "environment.left_out", variables=list(names), advice="Only WYLON_… counts, such as WYLON_BROKER_URL."
+        )

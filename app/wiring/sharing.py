@@ -5,6 +5,7 @@ from contextlib import contextmanager
 
 import redis
 
+from app.adapters.broker.faults import explain_broker_fault
 from app.adapters.roster import RedisRoster
 from app.config import Settings
 from app.domain.errors import Unavailable
@@ -22,12 +23,12 @@ def weights_of(settings: Settings) -> Weights:
 def open_sharing(settings: Settings) -> Iterator[SharingService]:
     """Open database and broker to look at how the window is shared out; Unavailable where one does not answer."""
     stores = open_stores(settings)
-    client = open_redis(settings)
+    client = open_redis(settings, stores.deployment.id)
     try:
         weights, upstreams = weights_of(settings), settings.upstream_names
         yield SharingService(stores.batches, RedisRoster(client), stores.clock, weights, upstreams)
     except redis.RedisError as fault:
-        raise Unavailable(f"The broker of WYLON_BROKER_URL does not answer: {fault}") from fault
+        raise Unavailable(explain_broker_fault(fault, settings.broker)) from fault
     finally:
         client.close()
         stores.engine.dispose()

@@ -5,13 +5,14 @@ from collections.abc import Callable, Mapping
 
 import structlog
 
+from app.adapters.broker.check import warn_of_eviction
 from app.adapters.db.engine import check as check_database
 from app.adapters.db.engine import open_engine
 from app.adapters.db.schema import check_schema
 from app.config import Settings
 from app.domain.errors import SettingInvalid, WylonError
 from app.wiring.parts import part_checks
-from app.wiring.stores import open_redis, open_stores
+from app.wiring.stores import open_bare_redis, open_stores
 
 log = structlog.get_logger()
 
@@ -66,17 +67,18 @@ def await_parts(
 def await_start(settings: Settings, *, is_beat: bool = False) -> None:
     """Wait for the database, with the schema of this program, for the broker and for the storage.
 
-    The log names the missing parts. Beat needs the broker alone.
+    The log names the missing parts. Beat needs no storage.
 
     Raises:
         SystemExit: with 1, where a part did not answer in time.
     """
-    stores, client = open_stores(settings), open_redis(settings)
-    checks = part_checks(stores, client) | {"database": lambda: check_schema(stores.engine)}
+    stores, client = open_stores(settings), open_bare_redis(settings)
+    checks = part_checks(settings, stores, client) | {"database": lambda: check_schema(stores.engine)}
     if is_beat:
-        checks = {"broker": checks["broker"]}
+        del checks["storage"]
     try:
         await_parts(checks, lambda words: log.warning("start.waiting", parts=words), within_s=settings.start_wait_s)
+        warn_of_eviction(client)
     except (PartsMissing, SettingInvalid) as fault:
         log.critical("start.failed", error=str(fault))
         raise SystemExit(1) from None

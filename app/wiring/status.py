@@ -9,13 +9,14 @@ from typing import TypeVar
 from app.adapters.db.schema import check_schema
 from app.adapters.roster import RedisRoster
 from app.config import Settings
+from app.domain.errors import Unavailable
 from app.services.ports import WorkerState
 from app.services.sharing import Look, SharingService
 from app.services.upstream_check import ServerCheck
 from app.wiring.catalog import build_upstream_check
 from app.wiring.parts import part_checks
 from app.wiring.sharing import weights_of
-from app.wiring.stores import Stores, open_redis, open_stores
+from app.wiring.stores import Stores, deployment_of, open_bare_redis, open_redis, open_stores
 
 T = TypeVar("T")
 
@@ -37,15 +38,16 @@ class Status:
 
 def look_at(settings: Settings) -> Status:
     """Look at every part side by side; each look has a bound."""
-    stores, client = open_stores(settings), open_redis(settings)
+    stores, deployment = open_stores(settings), _deployment_of(settings)
+    client = open_bare_redis(settings) if deployment is None else open_redis(settings, deployment)
     roster = RedisRoster(client)
     sharing = SharingService(stores.batches, roster, stores.clock, weights_of(settings), settings.upstream_names)
-    checks = part_checks(stores, client) | {"schema": lambda: check_schema(stores.engine)}
+    checks = part_checks(settings, stores, client) | {"schema": lambda: check_schema(stores.engine)}
     try:
         with ThreadPoolExecutor() as threads:
             faults = {name: threads.submit(_fault_of, check) for name, check in checks.items()}
             upstreams = threads.submit(_or_none, lambda: _ask_upstreams(settings))
-            workers = threads.submit(_or_none, roster.workers)
+            workers = threads.submit(_or_none, lambda: None if deployment is None else roster.workers())
             batches = threads.submit(_or_none, lambda: _count_active(stores))
             look = threads.submit(_or_none, sharing.look)
             return Status(
@@ -58,6 +60,14 @@ def look_at(settings: Settings) -> Status:
     finally:
         client.close()
         stores.engine.dispose()
+
+
+def _deployment_of(settings: Settings) -> str | None:
+    """Return the id by which the keys in the broker begin; None where the database does not tell."""
+    try:
+        return deployment_of(settings)
+    except Unavailable:
+        return None
 
 
 def _ask_upstreams(settings: Settings) -> list[ServerCheck]:

@@ -1,12 +1,14 @@
 """Database, blobs and broker, opened once a process."""
 
 from dataclasses import dataclass
+from functools import cache
 
-import redis
 import structlog
 from sqlalchemy import Engine
 
 from app.adapters.blobs.local import LocalBlobs
+from app.adapters.broker.connections import key_prefix, open_client
+from app.adapters.broker.key_space import KeySpaceRedis
 from app.adapters.clock import SystemClock
 from app.adapters.db.api_key_store import SqlKeyStore
 from app.adapters.db.batch_store import SqlBatchStore
@@ -23,6 +25,7 @@ from app.services.ports import Clock
 log = structlog.get_logger()
 
 _REDIS_TIMEOUT_S = 10.0
+_LOOK_TIMEOUT_S = 4.0
 
 
 @dataclass(frozen=True)
@@ -70,8 +73,25 @@ def drop_abandoned(blobs: LocalBlobs) -> None:
         log.info("storage.cleared", blobs=found)
 
 
-def open_redis(settings: Settings) -> redis.Redis:
-    """Open a client of the broker for what is not a message."""
-    return redis.Redis.from_url(
-        settings.redis_url, socket_timeout=_REDIS_TIMEOUT_S, socket_connect_timeout=_REDIS_TIMEOUT_S
-    )
+def open_redis(settings: Settings, deployment: str) -> KeySpaceRedis:
+    """Open a client of the broker for what is not a message, within the keys of this deployment."""
+    return open_client(settings.broker, _REDIS_TIMEOUT_S, key_prefix(deployment))
+
+
+def open_bare_redis(settings: Settings) -> KeySpaceRedis:
+    """Open a client of the broker to see whether it answers."""
+    return open_client(settings.broker, _LOOK_TIMEOUT_S)
+
+
+def deployment_of(settings: Settings) -> str:
+    """Return the id of the deployment, from its database; Unavailable."""
+    return _deployment_at(settings.database_url)
+
+
+@cache
+def _deployment_at(database_url: str) -> str:
+    engine = open_engine(database_url)
+    try:
+        return SqlDeployment(engine).id
+    finally:
+        engine.dispose()

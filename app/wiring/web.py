@@ -14,7 +14,7 @@ from app.wiring.catalog import build_catalog
 from app.wiring.keys import build_keys
 from app.wiring.parts import part_checks
 from app.wiring.readiness import HeldCheck
-from app.wiring.stores import drop_abandoned, open_redis, open_stores
+from app.wiring.stores import deployment_of, drop_abandoned, open_redis, open_stores
 
 
 @dataclass(frozen=True)
@@ -35,8 +35,8 @@ def build_api(settings: Settings) -> Web:
     """Build the services of a web process."""
     stores = open_stores(settings)
     drop_abandoned(stores.blobs)
-    client = open_redis(settings)
-    queue = CeleryQueue(open_sender(settings.broker_url), client)
+    client = open_redis(settings, deployment_of(settings))
+    queue = CeleryQueue(open_sender(settings.broker, deployment_of(settings)), client)
     return Web(
         files=FileService(stores.files, stores.blobs, stores.clock, stores.idempotency),
         batches=BatchService(
@@ -53,5 +53,5 @@ def build_api(settings: Settings) -> Web:
         endpoints=settings.endpoints,
         windows=settings.completion_windows,
         cors_origins=settings.cors_origins,
-        readiness={name: HeldCheck(check) for name, check in part_checks(stores, client).items()},
+        readiness={name: HeldCheck(check) for name, check in part_checks(settings, stores, client).items()},
     )

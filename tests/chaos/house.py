@@ -13,13 +13,16 @@ from pathlib import Path
 from typing import Any
 
 import httpx
+import psycopg
 import redis
 
+from app.adapters.broker.connections import key_prefix, open_client
 from app.adapters.roster import RedisRoster
 from app.cli.up import processes as commands
 from app.cli.up.broker import embed_broker
 from app.cli.up.child import ChildSpec
 from app.config import load_settings
+from app.domain.broker_address import read_broker_address
 from tests.chaos import processes
 from tests.chaos.backstage import Backstage
 from tests.chaos.keeper import Keeper
@@ -93,9 +96,18 @@ class House:
         """Return a client that goes around all wires."""
         if self._client is None:
             is_embedded = self.postgres is None
-            url = f"unix://{self.data}/run/broker.sock" if is_embedded else f"redis://127.0.0.1:{self._broker_port}"
-            self._client = redis.Redis.from_url(url, socket_timeout=5, socket_connect_timeout=5)
+            url = (
+                f"redis+socket://{self.data}/run/broker.sock"
+                if is_embedded
+                else f"redis://127.0.0.1:{self._broker_port}"
+            )
+            self._client = open_client(read_broker_address(url), 5.0, key_prefix(self.deployment()))
         return self._client
+
+    def deployment(self) -> str:
+        """Return the id by which the keys of this house begin."""
+        ((deployment,),) = self.rows("SELECT id FROM deployment")
+        return str(deployment)
 
     def rows(self, query: str, *values: Any) -> list[tuple[Any, ...]]:
         """Return what a query finds; its values are marked with `?`."""
@@ -112,7 +124,7 @@ class House:
         try:
             answer = httpx.get(self.base_url.removesuffix("/v1") + "/readyz", timeout=2, trust_env=False)
             reported = {worker.name for worker in RedisRoster(self.redis()).workers()}
-        except (httpx.HTTPError, redis.RedisError, OSError):
+        except (httpx.HTTPError, redis.RedisError, OSError, sqlite3.Error, psycopg.Error):
             return False
         return answer.status_code == 200 and wanted <= reported and names <= set(self.pids())
 

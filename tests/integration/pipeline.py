@@ -5,7 +5,7 @@ import shutil
 import socket
 import tempfile
 import urllib.request
-from collections.abc import Iterable
+from collections.abc import Iterable, Mapping
 from pathlib import Path
 from typing import Any
 from urllib.parse import urlsplit
@@ -24,7 +24,7 @@ from app.services.batches import BatchRequest, BatchService
 from app.services.files import FileService
 from app.services.keys import DEFAULT_TENANT
 from app.wiring.setup import prepare
-from app.wiring.stores import Stores, open_redis, open_stores
+from app.wiring.stores import Stores, open_bare_redis, open_redis, open_stores
 from tests.integration.processes import START_WITHIN_S, Process, environ_of, start_upstream, until
 
 TENANT = DEFAULT_TENANT
@@ -57,16 +57,27 @@ class Pipeline:
     limit that adapts has learned from one test must not count in those that follow.
     """
 
-    def __init__(self, database_url: str | None, *, lines_per_task: str = "auto", config: Path | None = None) -> None:
+    def __init__(
+        self,
+        database_url: str | None,
+        *,
+        lines_per_task: str = "auto",
+        config: Path | None = None,
+        broker_url: str | None = None,
+        environ: Mapping[str, str] | None = None,
+    ) -> None:
         # Short, and in the system's folder: the path of a socket has at most 107 bytes.
         self.folder = Path(tempfile.mkdtemp(prefix="wylon-"))
         self.processes: dict[str, Process] = {}
-        broker = embed_broker(self.folder)
-        self.processes["broker"] = Process(broker.command(), self.folder / "broker.log", environ_of({}), self.folder)
+        if broker_url is None:
+            broker = embed_broker(self.folder)
+            log = self.folder / "broker.log"
+            self.processes["broker"] = Process(broker.command(), log, environ_of({}), self.folder)
+            broker_url = broker.url
         self.processes["upstream"], upstream_url = start_upstream(self.folder)
         given: dict[str, object] = {
             "DATA": self.folder,
-            "BROKER_URL": broker.url,
+            "BROKER_URL": broker_url,
             "CONFIG": config or self._configure(upstream_url),
             "CONCURRENCY": CONCURRENCY,
             "CANCEL_GRACE_S": CANCEL_GRACE_S,
@@ -76,14 +87,14 @@ class Pipeline:
             "LOG_LEVEL": "info",
             **({"DATABASE_URL": database_url} if database_url else {}),
         }
-        self._environ = environ_of(given)
+        self._environ = {**environ_of(given), **(environ or {})}
         self.settings: Settings = load_settings(self._environ)
         (self.folder / "run").mkdir()
         prepare(self.settings)
         self.stores: Stores = open_stores(self.settings)
-        self.redis: redis.Redis = open_redis(self.settings)
+        self.redis: redis.Redis = open_redis(self.settings, self.stores.deployment.id)
         until(self._answers, START_WITHIN_S, "the broker answers")
-        self.sender = open_sender(self.settings.broker_url)
+        self.sender = open_sender(self.settings.broker, self.stores.deployment.id)
         self.queue = CeleryQueue(self.sender, self.redis, self.settings.upstream_names)
         stores = self.stores
         self.files = FileService(stores.files, stores.blobs, stores.clock, stores.idempotency)
@@ -101,6 +112,10 @@ class Pipeline:
         path = self.folder / "wylon.toml"
         path.write_text(f'[upstreams.{DEFAULT_UPSTREAM}]\nurls = ["{upstream_url}"]\nadaptive = false\n')
         return path
+
+    def bare_redis(self) -> redis.Redis:
+        """Return a client that sees the keys of all."""
+        return open_bare_redis(self.settings)
 
     def start(self, *names: str) -> None:
         """Start `control`, `files`, `beat` or workers; returns once they are up."""
@@ -177,7 +192,7 @@ class Pipeline:
     def end(self) -> None:
         """End all and leave nothing behind."""
         others = [process for name, process in self.processes.items() if name != "broker"]
-        for process in [*others, self.processes["broker"]]:
+        for process in [*others, *(self.processes[name] for name in ("broker",) if name in self.processes)]:
             process.end()
         self.sender.close()
         self.redis.close()

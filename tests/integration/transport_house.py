@@ -66,7 +66,9 @@ class House:
     def publish(self, messages: int, queue: str = QUEUE) -> None:
         producer = self.connection.Producer(serializer="json")
         for number in range(messages):
-            producer.publish({"number": number}, routing_key=queue)
+            task = "lines.end_chord" if queue.startswith("lines") else "control.close"
+            headers = {"id": f"task-{number}", "task": task}
+            producer.publish([[str(number)], {}, {}], routing_key=queue, headers=headers)
 
     def consuming(self, wanted: Callable[[str], int | None] | None) -> Any:
         """Return a consumer to be entered."""

@@ -9,6 +9,8 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
+from app.domain.broker_address import BrokerAddress, Kind
+
 # The kernel takes 107 bytes on Linux and 103 elsewhere; the broker appends nothing to it.
 _MAX_SOCKET_PATH_BYTES = 100
 _SOCKET = "broker.sock"
@@ -31,7 +33,7 @@ class EmbeddedBroker:
     @property
     def url(self) -> str:
         """The address as Celery spells it."""
-        return f"redis+socket://{self.socket}?virtual_host=0"
+        return BrokerAddress(Kind.SOCKET, path=str(self.socket)).url
 
     def command(self) -> Sequence[str]:
         """Return the command line."""
@@ -60,7 +62,7 @@ def embed_broker(run: Path) -> EmbeddedBroker:
     """Return a broker whose socket is in `run`, or in a short temporary folder where that path is too long."""
     program = _find_program()
     socket, short_folder = run / _SOCKET, None
-    if len(str(socket).encode()) > _MAX_SOCKET_PATH_BYTES or "?" in str(socket):
+    if len(str(socket).encode()) > _MAX_SOCKET_PATH_BYTES:
         short_folder = _short_folder(run)
         socket = short_folder / _SOCKET
     return EmbeddedBroker(program, socket, run, short_folder)

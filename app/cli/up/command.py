@@ -9,7 +9,7 @@ from app.cli.up.deployment import Deployment, StartFailed
 from app.cli.up.options import has_broker, merged_environ
 from app.cli.up.run_folder import FolderTaken
 from app.cli.up.start_faults import told_in_one_line
-from app.config import Process, load_settings, unknown_variables
+from app.config import Process, foreign_warnings, load_settings, unknown_variables
 from app.domain.errors import SettingInvalid
 from app.wiring.logs import set_up_logs
 from app.wiring.setup import ensure_key, make_data_folder, prepare
@@ -97,5 +97,5 @@ def migrate() -> None:
 
 
 def _warn_of_unknown(environ: Mapping[str, str]) -> None:
-    for warning in unknown_variables(environ):
+    for warning in (*unknown_variables(environ), *foreign_warnings(environ)):
         click.echo(warning, err=True)

@@ -3,7 +3,7 @@
 import os
 from collections.abc import Mapping
 
-from app.config import PREFIX, Settings
+from app.config import PREFIX, Settings, foreign_variables
 
 
 def merged_environ(options: Mapping[str, str | None]) -> dict[str, str]:
@@ -30,8 +30,9 @@ def child_environ(environ: Mapping[str, str], settings: Settings) -> dict[str, s
         "DATABASE_URL": settings.database_url,
         "SECRET_FILE": str(settings.secret_file),
     }
+    foreign = set(foreign_variables(environ))
     return {
-        **environ,
+        **{name: value for name, value in environ.items() if name not in foreign},
         **{f"{PREFIX}{name}": value for name, value in worked_out.items()},
         # A log is read while it is written.
         "PYTHONUNBUFFERED": "1",

@@ -9,7 +9,7 @@ import redis
 
 from app.adapters.roster import RedisRoster
 from app.config import Settings
-from app.wiring.stores import open_redis
+from app.wiring.stores import deployment_of, open_bare_redis, open_redis
 
 _LOOK_TIMEOUT_S = 0.5
 # Addresses to listen on that stand for all of the machine's, and one to reach them by.
@@ -18,7 +18,7 @@ _ANY = {"0.0.0.0": "127.0.0.1", "": "127.0.0.1", "::": "::1"}  # noqa: S104 - co
 
 def is_broker_up(settings: Settings) -> bool:
     """Return whether the broker answers."""
-    client = open_redis(settings)
+    client = open_bare_redis(settings)
     try:
         return bool(client.ping())
     except (redis.RedisError, OSError):
@@ -42,7 +42,7 @@ def is_web_up(host: str, port: int) -> bool:
 def missing_workers(settings: Settings) -> set[str]:
     """Return the names of this machine's workers that have not reported."""
     wanted = {f"worker-{number}@{socket.gethostname()}" for number in range(1, settings.workers + 1)}
-    client = open_redis(settings)
+    client = open_redis(settings, deployment_of(settings))
     with suppress(redis.RedisError, OSError):
         wanted -= {worker.name for worker in RedisRoster(client).workers()}
     client.close()

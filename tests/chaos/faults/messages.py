@@ -8,6 +8,7 @@ from typing import Any
 
 from app.adapters import queue
 from app.adapters.queue import FILES_QUEUE, LINES_QUEUE, TICKS_QUEUE, lines_queue, open_sender
+from app.domain.broker_address import read_broker_address
 from tests.chaos.faults.registry import FAULTS, Fault, fault
 from tests.chaos.house import UPSTREAMS
 from tests.chaos.scene import Scene
@@ -69,7 +70,7 @@ def _send_ticks(scene: Scene) -> None:
 
 def _send(name: str, arguments: list[list[str]], scene: Scene) -> None:
     waits_in = TICKS_QUEUE if name in _OF_TICKS else FILES_QUEUE
-    sender = open_sender(scene.house.environ["WYLON_BROKER_URL"])
+    sender = open_sender(read_broker_address(scene.house.environ["WYLON_BROKER_URL"]), scene.house.deployment())
     try:
         for args in arguments:
             sender.send_task(name, args=args, queue=waits_in, ignore_result=True)

@@ -181,7 +181,9 @@ def test_without_a_broker_it_is_one_line(tmp_path: Path) -> None:
     result = run("--data", str(tmp_path), "--json", WYLON_BROKER_URL=f"redis://127.0.0.1:{port}/0")
 
     assert result.exit_code == 1
-    assert result.output.startswith("Error: The broker of WYLON_BROKER_URL does not answer")
+    assert result.output.startswith(
+        f"Error: The broker 127.0.0.1:{port}/0 of WYLON_BROKER_URL can't be used: nothing listens"
+    )
 
 
 def test_a_wrong_setting_is_named(tmp_path: Path) -> None:

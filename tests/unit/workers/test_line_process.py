@@ -10,6 +10,8 @@ from structlog.testing import capture_logs
 from app.adapters.queue import LINES_QUEUE, open_sender
 from app.config import load_settings
 from app.services.ports import Delivery, LineTask
+from app.wiring.setup import prepare
+from app.wiring.stores import deployment_of
 from workers.line_process import LineProcess, line_task_of
 
 BROKER = "redis://127.0.0.1:1/0"
@@ -18,9 +20,11 @@ BROKER = "redis://127.0.0.1:1/0"
 @pytest.fixture
 def process(tmp_path: Path) -> Iterator[LineProcess]:
     environ = {"WYLON_DATA": str(tmp_path), "WYLON_BROKER_URL": BROKER, "WYLON_UPSTREAM_URL": "http://127.0.0.1:1/v1"}
-    with open_sender(BROKER) as sender:
-        # Its threads are not started: it reaches neither broker nor database.
-        yield LineProcess(load_settings(environ), sender, "worker-1")
+    settings = load_settings(environ)
+    prepare(settings)
+    with open_sender(settings.broker, deployment_of(settings)) as sender:
+        # Its threads are not started: it reaches no broker.
+        yield LineProcess(settings, sender, "worker-1")
 
 
 def test_a_line_task_in_a_queue_of_no_upstream_ends_without_its_lines_which_repair_then_misses(

@@ -1,0 +1,142 @@
+"""Connections to the broker: all of them, Celery's and our own, are opened by what stands here."""
+
+import socket
+from collections.abc import Mapping
+from typing import Any
+
+import redis
+from redis.backoff import NoBackoff
+from redis.exceptions import ReadOnlyError
+from redis.retry import Retry
+from redis.sentinel import Sentinel
+
+from app.adapters.broker.key_space import KeySpaceRedis
+from app.domain.broker_address import BrokerAddress, Kind
+
+CONNECT_S = 4.0
+# A peer that is gone without a word is noticed within half a minute, by the kernel: silent for 10 s, then three probes
+# unanswered; or data that nobody acknowledges.
+KEEPALIVE = {
+    name: value
+    for name, value in (
+        (getattr(socket, "TCP_KEEPIDLE", getattr(socket, "TCPKEEPALIVE", None)), 10),
+        (getattr(socket, "TCP_KEEPINTVL", None), 5),
+        (getattr(socket, "TCP_KEEPCNT", None), 3),
+        (getattr(socket, "TCP_USER_TIMEOUT", None), 30_000),
+    )
+    if name is not None
+}
+
+
+# Of no types.
+_Sentinel: Any = Sentinel
+
+
+class _LeavesReplica:
+    """Hangs up on a server that only reads since a fail-over: the next connection finds the one that may write."""
+
+    def read_response(self, *args: Any, **options: Any) -> Any:
+        try:
+            return super().read_response(*args, **options)  # type: ignore[misc]
+        except ReadOnlyError as fault:
+            self.disconnect()  # type: ignore[attr-defined]
+            raise redis.ConnectionError("its server is a replica that only reads: it may have failed over") from fault
+
+
+class PlainConnection(_LeavesReplica, redis.Connection):
+    """By TCP."""
+
+
+class TlsConnection(_LeavesReplica, redis.SSLConnection):
+    """By TLS."""
+
+
+def socket_options(address: BrokerAddress) -> dict[str, Any]:
+    """Return redis-py's options that keep a connection alive; a socket of the file system takes none."""
+    if address.kind is Kind.SOCKET:
+        return {}
+    return {"socket_keepalive": True, "socket_keepalive_options": KEEPALIVE}
+
+
+def open_client(address: BrokerAddress, timeout_s: float, prefix: str = "") -> KeySpaceRedis:
+    """Open a client for what is not a message.
+
+    Args:
+        address: of the broker.
+        timeout_s: bounds the wait for each answer.
+        prefix: of all keys.
+    """
+    return KeySpaceRedis(connection_pool=_open_pool(address, timeout_s), global_keyprefix=prefix)
+
+
+def _open_pool(address: BrokerAddress, timeout_s: float) -> redis.ConnectionPool:
+    options: dict[str, Any] = {
+        "db": address.database,
+        "username": address.username,
+        "password": address.password,
+        "socket_timeout": timeout_s,
+        "socket_connect_timeout": CONNECT_S,
+        **socket_options(address),
+    }
+    tls: Any = address.tls or {}
+    if address.kind is Kind.SOCKET:
+        options.pop("socket_connect_timeout")
+        return redis.ConnectionPool(connection_class=redis.UnixDomainSocketConnection, path=address.path, **options)
+    if address.kind is Kind.SENTINEL:
+        # Sentinels have users of their own, and no numbers of databases.
+        if tls:
+            options["ssl"] = True
+        sentinels = _Sentinel(
+            list(address.servers), sentinel_kwargs=_sentinel_options(address, timeout_s), **options, **tls
+        )
+        pool: redis.ConnectionPool = sentinels.master_for(address.master_name).connection_pool
+        return pool
+    host, port = address.servers[0]
+    connection_class = TlsConnection if address.kind is Kind.TLS else PlainConnection
+    return redis.ConnectionPool(connection_class=connection_class, host=host, port=port, **options, **tls)
+
+
+def celery_options(address: BrokerAddress, *, timeout_s: float, prefix: str = "", **more: Any) -> dict[str, Any]:
+    """Return the configuration of a Celery application by which all of it goes to the broker.
+
+    Args:
+        address: of the broker.
+        timeout_s: bounds the wait for each answer.
+        prefix: of all keys.
+        more: further options of the transport.
+    """
+    own_keys = {"global_keyprefix": prefix} if prefix else {}
+    by_sentinels = {}
+    if address.kind is Kind.SENTINEL:
+        by_sentinels = {
+            "master_name": address.master_name,
+            "sentinel_kwargs": _sentinel_options(address, timeout_s),
+        }
+    tls = dict(address.tls) if address.tls is not None else None
+    # Without its time limits a publish on a dead connection waits for ever.
+    sockets = {"socket_timeout": timeout_s, "socket_connect_timeout": CONNECT_S, **socket_options(address)}
+    return {
+        "broker_url": address.url,
+        "broker_use_ssl": tls,
+        "broker_transport_options": {**more, **sockets, **by_sentinels, **own_keys},
+        "result_backend": address.url,
+        "redis_backend_use_ssl": tls,
+        "result_backend_transport_options": {**by_sentinels, **own_keys},
+        "redis_socket_timeout": timeout_s,
+        "redis_socket_connect_timeout": CONNECT_S,
+        # None for a socket of the file system, whose client refuses the option.
+        "redis_socket_keepalive": True if socket_options(address) else None,
+    }
+
+
+def _sentinel_options(address: BrokerAddress, timeout_s: float) -> dict[str, Any]:
+    """Return how the Sentinels themselves are reached."""
+    tls: Mapping[str, object] = {**address.tls, "ssl": True} if address.tls is not None else {}
+    # Another Sentinel is asked instead of the same one again.
+    own = {"retry": Retry(NoBackoff(), 0), "socket_timeout": timeout_s, "socket_connect_timeout": CONNECT_S}
+    return {**own, **socket_options(address), **tls, **address.sentinel_options}
+
+
+def key_prefix(deployment: str) -> str:
+    """Return how all keys and queues of a deployment begin: several may share one database of Redis."""
+    return f"wylon:{deployment}:"

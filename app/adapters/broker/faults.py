@@ -1,0 +1,62 @@
+"""What is wrong with the broker and what mends it, in one sentence or two without a password."""
+
+import re
+
+import redis
+
+from app.domain.broker_address import BrokerAddress
+
+_CREDENTIALS = (
+    "WRONGPASS|NOAUTH|invalid password|username-password pair|Authentication required|already authenti|"
+    "without any password"
+)
+_CURES = (
+    (_CREDENTIALS, "correct user and password"),
+    ("NOPERM|no permissions", "the user may not run this command: allow it all keys and commands"),
+    ("DB index is out of range|invalid DB index", "it has no database of this number: correct it, such as /0"),
+    ("No master found", "the Sentinels know no such name, or see no server of it: correct master_name"),
+    (
+        "CERTIFICATE_VERIFY_FAILED|certificate",
+        "its certificate is not trusted: name its CA by ?ssl_ca_certs=PATH",
+    ),
+    ("SSL|TLS|WRONG_VERSION_NUMBER|EOF occurred", "TLS fails: is this the port for TLS? Without TLS it is redis://"),
+    ("Name or service not known|Temporary failure in name|nodename nor|No address", "no such host: correct its name"),
+    ("No such file or directory", "there is no such socket: start the broker, or correct the path"),
+    ("refused", "nothing listens there: start it, or correct host and port"),
+    (
+        "closed by server|reset by peer|Connection lost",
+        "it hung up: is this the port for TLS? With TLS it is rediss://",
+    ),
+    ("MISCONF", "it can't write to its disk and refuses: free some, or switch its snapshots off"),
+    ("OOM|maxmemory", "its memory is full: raise maxmemory"),
+    ("READONLY|replica that only reads", "name the primary, or let Sentinels find it by sentinel://"),
+    ("LOADING", "it still loads its data: it passes by itself"),
+    ("[Tt]imeout|timed out", "it gives no answer: look at host, port and firewall, and at its load"),
+)
+# Nothing but a correction mends these.
+_LASTING = re.compile(f"{_CREDENTIALS}|NOPERM|DB index|CERTIFICATE_VERIFY_FAILED")
+
+
+def explain_broker_fault(fault: Exception, address: BrokerAddress) -> str:
+    """Return what is wrong, with the address and the cure."""
+    said = _said(fault)
+    cure = next((cure for pattern, cure in _CURES if re.search(pattern, said)), None)
+    reason = f"{cure} ({said})" if cure else said
+    for secret in (address.password, str(address.sentinel_options.get("password", ""))):
+        reason = reason.replace(secret, "…") if secret else reason
+    return f"The broker {address.shown} of WYLON_BROKER_URL can't be used: {reason}"
+
+
+def is_lasting(fault: Exception) -> bool:
+    """Return whether waiting mends nothing: the address itself is wrong."""
+    return bool(_LASTING.search(_said(fault)))
+
+
+def _said(fault: BaseException) -> str:
+    """Return the words of a fault and of the one behind it, which may name the cause."""
+    said = " ".join(str(fault).split()) or type(fault).__name__
+    cause = fault.__cause__ or fault.__context__
+    if isinstance(cause, (OSError, redis.RedisError)):
+        words = " ".join(str(getattr(cause, "strerror", None) or cause).split())
+        said = said if words in said else f"{said}: {words}"
+    return said

@@ -1,0 +1,149 @@
+"""A client of Redis whose keys all begin alike, so that several deployments may share one database.
+
+No caller names the prefix, so none can forget it. A command that is not known here is refused: it might name a key.
+"""
+
+from collections.abc import Sequence
+from typing import Any
+
+import redis
+import structlog
+from kombu.transport.redis import GlobalKeyPrefixMixin, PrefixedRedisPubSub
+from redis.client import Pipeline
+from redis.exceptions import ResponseError
+
+log = structlog.get_logger()
+
+_SHOWN_KEYS = 5
+
+_HASH = ("HDEL", "HGET", "HGETALL", "HINCRBY", "HLEN", "HMGET", "HSET")
+_LIST = ("LLEN", "LPUSH", "LRANGE", "LREM", "RPOP", "RPUSH")
+_SET = ("SADD", "SCARD", "SISMEMBER", "SMEMBERS", "SREM")
+_SORTED_SET = ("ZADD", "ZCARD", "ZRANGE", "ZRANGEBYSCORE", "ZREM", "ZREVRANGEBYSCORE", "ZSCORE")
+_STRING = ("GET", "INCR", "INCRBY", "SETEX")
+_ANY = ("DUMP", "EXPIRE", "PERSIST", "PEXPIRE", "PTTL", "PUBLISH", "SET", "TTL", "TYPE")
+# What a command works on, by its name.
+_TYPES = {
+    **dict.fromkeys(_HASH, b"hash"),
+    **dict.fromkeys(_LIST, b"list"),
+    **dict.fromkeys(_SET, b"set"),
+    **dict.fromkeys(_SORTED_SET, b"zset"),
+    **dict.fromkeys(_STRING, b"string"),
+}
+_ONE_KEY = frozenset((*_TYPES, *_ANY))
+_ALL_KEYS = frozenset({"DEL", "EXISTS", "MGET", "UNLINK", "WATCH"})
+_NO_KEY = frozenset(
+    {"CLIENT", "CONFIG", "DBSIZE", "DISCARD", "EXEC", "FLUSHALL", "FLUSHDB", "INFO", "MULTI", "PING", "TIME", "UNWATCH"}
+    | {"SCRIPT EXISTS", "SCRIPT LOAD"}
+)
+
+
+class _KeySpace(GlobalKeyPrefixMixin):
+    """Puts the prefix before each key that goes out, and takes it off each that comes back."""
+
+    global_keyprefix: str
+
+    def _prefix_args(self, args: Sequence[Any]) -> list[Any]:
+        command, *rest = args
+        if not self.global_keyprefix or command in _NO_KEY:
+            return [command, *rest]
+        if command in _ONE_KEY:
+            return [command, self._own(rest[0]), *rest[1:]]
+        if command in _ALL_KEYS:
+            return [command, *map(self._own, rest)]
+        if command == "BRPOP":
+            return [command, *map(self._own, rest[:-1]), rest[-1]]
+        if command in ("EVALSHA", "EVAL"):
+            end = 2 + int(rest[1])
+            return [command, *rest[:2], *map(self._own, rest[2:end]), *rest[end:]]
+        if command == "KEYS":
+            return [command, self._own(rest[0])]
+        if command == "SCAN":
+            word = next((word for word in ("MATCH", b"MATCH") if word in rest), None)
+            if word is None:
+                return [command, *rest, "MATCH", self._own("*")]
+            at = rest.index(word) + 1
+            return [command, *rest[:at], self._own(rest[at]), *rest[at + 1 :]]
+        raise NotImplementedError(f"Which arguments of {command} are keys is not known here.")
+
+    def execute_command(self, *args: Any, **options: Any) -> Any:
+        try:
+            return super().execute_command(*args, **options)
+        except ResponseError as fault:
+            keys = self._keys(args)
+            if not keys or not _is_of_wrong_type(fault):
+                raise
+            # All keys here are ours: what has another type than ours is garbage, and would be in the way for ever.
+            log.warning("broker.garbage_dropped", keys=[ascii(key) for key in keys[:_SHOWN_KEYS]])
+            super().execute_command("DEL", *keys)
+            return super().execute_command(*args, **options)
+
+    def _keys(self, args: Sequence[Any]) -> list[Any]:
+        return [args[1]] if args[0] in _ONE_KEY else []
+
+    def parse_response(self, connection: Any, command_name: str, **options: Any) -> Any:
+        answer = super().parse_response(connection, command_name, **options)
+        if command_name == "SCAN" and answer:
+            cursor, keys = answer
+            return cursor, self._without_prefix(keys)
+        return self._without_prefix(answer) if command_name == "KEYS" else answer
+
+    def _without_prefix(self, keys: Sequence[Any]) -> list[Any]:
+        return [key[len(self.global_keyprefix) :] for key in keys]
+
+    def pipeline(self, transaction: bool = True, shard_hint: Any = None) -> Any:
+        client: Any = self
+        return KeySpacePipeline(
+            client.connection_pool,
+            client.response_callbacks,
+            transaction,
+            shard_hint,
+            global_keyprefix=self.global_keyprefix,
+        )
+
+    def _own(self, key: Any) -> Any:
+        if isinstance(key, bytes):
+            return self.global_keyprefix.encode() + key
+        return f"{self.global_keyprefix}{key}"
+
+
+def _is_of_wrong_type(fault: ResponseError) -> bool:
+    return "WRONGTYPE" in str(fault)
+
+
+class KeySpaceRedis(_KeySpace, redis.Redis):
+    """redis-py's client, within its own keys; with an empty prefix it is the plain one."""
+
+    def __init__(self, *args: Any, global_keyprefix: str = "", **options: Any) -> None:
+        self.global_keyprefix = global_keyprefix
+        super().__init__(*args, **options)
+
+    def pubsub(self, **options: Any) -> Any:
+        return PrefixedRedisPubSub(self.connection_pool, global_keyprefix=self.global_keyprefix, **options)
+
+
+class KeySpacePipeline(_KeySpace, Pipeline):
+    """redis-py's pipeline, within the keys of its client."""
+
+    def __init__(self, *args: Any, global_keyprefix: str = "", **options: Any) -> None:
+        self.global_keyprefix = global_keyprefix
+        super().__init__(*args, **options)
+
+    def execute(self, raise_on_error: bool = True) -> Any:
+        commands = [args for args, _ in self.command_stack]
+        try:
+            return super().execute(raise_on_error)
+        except ResponseError as fault:
+            if _is_of_wrong_type(fault):
+                self._drop_garbage(commands)
+            raise
+
+    def _drop_garbage(self, commands: Sequence[Sequence[Any]]) -> None:
+        """Have the same commands work the next time."""
+        client = KeySpaceRedis(connection_pool=self.connection_pool)
+        for args in commands:
+            # The prefix is there already.
+            wanted = _TYPES.get(args[0])
+            if wanted is not None and client.type(args[1]) not in (wanted, b"none"):
+                log.warning("broker.garbage_dropped", keys=[ascii(args[1])])
+                client.delete(args[1])

@@ -1,0 +1,60 @@
+"""Celery's result backends for Redis, over connections and within keys like those of all other clients."""
+
+from functools import partial
+from typing import Any
+
+import redis
+from celery.backends.redis import RedisBackend, SentinelBackend
+
+from app.adapters.broker.connections import KEEPALIVE, PlainConnection, TlsConnection
+from app.adapters.broker.key_space import KeySpaceRedis
+
+# By the scheme of the address.
+RESULT_BACKENDS = {
+    "redis": "app.adapters.broker.result_backend:Backend",
+    "rediss": "app.adapters.broker.result_backend:Backend",
+    "redis+socket": "app.adapters.broker.result_backend:Backend",
+    "sentinel": "app.adapters.broker.result_backend:BackendOfSentinels",
+}
+
+
+class _KeySpace:
+    """Puts the deployment's prefix before each key in the client, and so before keys that go to scripts, too."""
+
+    app: Any
+
+    def _add_global_keyprefix(self) -> None:
+        """Leave the names as they are."""
+
+    def _get_client(self) -> Any:
+        options = self.app.conf.result_backend_transport_options
+        return partial(KeySpaceRedis, global_keyprefix=options.get("global_keyprefix", ""))
+
+
+class Backend(_KeySpace, RedisBackend):
+    """For one server."""
+
+    def _params_from_url(self, url: str, defaults: dict[str, Any]) -> dict[str, Any]:
+        params: dict[str, Any] = super()._params_from_url(url, defaults)  # type: ignore[misc]
+        given = params.get("connection_class", redis.Connection)
+        if issubclass(given, redis.UnixDomainSocketConnection):
+            return params
+        is_tls = issubclass(given, redis.SSLConnection)
+        params["connection_class"] = TlsConnection if is_tls else PlainConnection
+        params["socket_keepalive_options"] = KEEPALIVE
+        return params
+
+
+class BackendOfSentinels(_KeySpace, SentinelBackend):
+    """For the server that Sentinels name."""
+
+    def _params_from_url(self, url: str, defaults: dict[str, Any]) -> dict[str, Any]:
+        params: dict[str, Any] = super()._params_from_url(url, defaults)  # type: ignore[misc]
+        return {**params, "socket_keepalive_options": KEEPALIVE}
+
+    def _get_pool(self, **params: Any) -> Any:
+        # As Celery's, which would have the client made here as well.
+        sentinels = self._get_sentinel_instance(**params)  # type: ignore[attr-defined]
+        credentials = {name: params[name] for name in ("username", "password") if name in params}
+        name = self.app.conf.result_backend_transport_options["master_name"]
+        return sentinels.master_for(name, **credentials).connection_pool
