@@ -7,6 +7,7 @@ import sys
 from collections.abc import Callable, Iterator
 from contextlib import AbstractContextManager, contextmanager, suppress
 from pathlib import Path
+from threading import Lock
 
 from app.adapters.blobs.marker import MARKER
 from tests.integration.processes import until
@@ -24,6 +25,8 @@ class Storage:
         self.mount = folder / "storage"
         self.blobs = self.mount / "blobs"
         self.blobs.mkdir(parents=True)
+        # Two faults of a pair would put each other's folder aside.
+        self._swap = Lock()
         # What came or went in a folder that stood in this one's place.
         self.written_elsewhere: set[Path] = set()
         self.is_mounted = self._mount()
@@ -79,31 +82,33 @@ class Storage:
     def restore_without_plans(self) -> None:
         """Put a copy in the folder's place that is as old as its files, and older than its plans."""
         aside, copy = self.mount / "aside", self.mount / "copy"
-        self.blobs.rename(aside)
-        try:
-            shutil.copytree(aside, copy)
-            shutil.rmtree(copy / "plans", ignore_errors=True)
-        except BaseException:
-            aside.rename(self.blobs)
-            raise
-        copy.rename(self.blobs)
-        shutil.rmtree(aside)
+        with self._swap:
+            self.blobs.rename(aside)
+            try:
+                shutil.copytree(aside, copy)
+                shutil.rmtree(copy / "plans", ignore_errors=True)
+            except BaseException:
+                aside.rename(self.blobs)
+                raise
+            copy.rename(self.blobs)
+            shutil.rmtree(aside)
 
     @contextmanager
     def _replaced(self, put_in_place: Callable[[Path], None]) -> Iterator[None]:
         aside = self.mount / "aside"
-        self.blobs.rename(aside)
-        put_in_place(self.blobs)
-        before = _everything(self.blobs)
-        try:
-            yield
-            self.written_elsewhere = _everything(self.blobs) ^ before
-        finally:
-            if self.blobs.is_dir():
-                shutil.rmtree(self.blobs)
-            else:
-                self.blobs.unlink(missing_ok=True)
-            aside.rename(self.blobs)
+        with self._swap:
+            self.blobs.rename(aside)
+            put_in_place(self.blobs)
+            before = _everything(self.blobs)
+            try:
+                yield
+                self.written_elsewhere = _everything(self.blobs) ^ before
+            finally:
+                if self.blobs.is_dir():
+                    shutil.rmtree(self.blobs)
+                else:
+                    self.blobs.unlink(missing_ok=True)
+                aside.rename(self.blobs)
 
     def clean_up(self) -> None:
         if self.is_mounted:
