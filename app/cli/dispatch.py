@@ -12,7 +12,8 @@ from rich.table import Column, Table
 
 from app.cli.looking import settings_to_look
 from app.cli.up.start_faults import told_in_one_line
-from app.domain.fairness import BatchStanding, Why, is_due
+from app.domain.fairness import Why, is_due
+from app.domain.standings import BatchStanding
 from app.domain.stranded import Stranded
 from app.services.sharing import MOST_BATCHES, LaneLook, Look, window_reason
 from app.wiring.sharing import open_sharing

@@ -16,6 +16,7 @@ from typing import NamedTuple
 
 from app.domain.batch import RunningTotal
 from app.domain.max_min import max_min
+from app.domain.standings import BatchStanding, RunningBatch, TenantStanding
 
 # A batch's time left counts as at least this part of its window: past it the deadline is as near as it gets.
 _LEAST_LEFT = 0.01
@@ -27,20 +28,9 @@ _TURN_PART = 1 / 32
 # How far over its share a tenant may go for a batch of its own that is new. Weights are to hold within 10 %, also for a
 # tenant that submits one small batch after the other.
 _TENANT_MOST = 1.1
-
-
-class RunningBatch(NamedTuple):
-    """What counts of a batch: lines with the workers or before them, lines that wait, instants in seconds."""
-
-    id: str
-    tenant_id: str
-    lines_outstanding: int
-    lines_waiting: int
-    lines_per_task: int
-    created_at: float
-    expires_at: float
-    # It came a moment ago, and nothing of it was sent yet.
-    is_new: bool = False
+# How far over its share a tenant may go for batches that have waited with nothing outstanding beside others that have
+# more than their share. Nothing more goes to the latter, but where their lines hang they keep what they have for hours.
+_CROWDED_MOST = 2.0
 
 
 class Window(NamedTuple):
@@ -93,68 +83,6 @@ class Turn(NamedTuple):
     why: Why
 
 
-@dataclass(eq=False)
-class BatchStanding:
-    """A batch among its tenant's: its weight, and its share of the window in lines. Giving it a task changes it."""
-
-    batch: RunningBatch
-    weight: float
-    outstanding: int
-    waiting: int
-    tasks_a_turn: int
-    share: float = 0.0
-
-    @property
-    def turn_lines(self) -> int:
-        """Lines of its next turn."""
-        return min(self.batch.lines_per_task * self.tasks_a_turn, self.waiting)
-
-    @property
-    def level(self) -> float:
-        """What it has for its weight, the middle of its next turn counted in: large tasks gain and lose nothing."""
-        return (self.outstanding + self.turn_lines / 2) / self.weight
-
-    @property
-    def is_short(self) -> bool:
-        """Whether it waits with less than half of its share."""
-        return self.waiting > 0 and self.outstanding * 2 < self.share
-
-
-@dataclass(eq=False)
-class TenantStanding:
-    """A tenant among the others: its weight, its share of the window in lines, and its batches."""
-
-    id: str
-    weight: float
-    batches: list[BatchStanding]
-    # Its running batches that no turn is for. What they have is counted, but they get nothing.
-    others: RunningTotal
-    share: float = 0.0
-    outstanding: int = 0
-    # Batches with lines that wait, the next one first; of equals the nearest deadline.
-    turns: list[tuple[float, int]] = field(default_factory=list)
-
-    @property
-    def waiting(self) -> int:
-        """Lines of all its batches that wait."""
-        return sum(standing.waiting for standing in self.batches)
-
-    @property
-    def is_short(self) -> bool:
-        """Whether it waits with less than half of its share, or with nothing outstanding."""
-        return bool(self.turns) and (self.outstanding == 0 or self.outstanding * 2 < self.share)
-
-    @property
-    def next_batch(self) -> BatchStanding:
-        """The batch that gets the tenant's next task; there has to be one that waits."""
-        return self.batches[self.turns[0][1]]
-
-    @property
-    def level(self) -> float:
-        """What it has for its weight, as of a batch; with nothing outstanding it is first, however small its weight."""
-        return (self.outstanding + self.next_batch.turn_lines / 2) / self.weight if self.outstanding else 0.0
-
-
 class Sharing:
     """The window shared out among running batches: who stands where, and whose turn is next."""
 
@@ -186,7 +114,8 @@ class Sharing:
             parts = [(standing.weight, standing.outstanding + standing.waiting) for standing in tenant.batches]
             # The others count as one batch more.
             parts.append((1.0, tenant.others.lines_outstanding))
-            for standing, part in zip(tenant.batches, max_min(parts, share), strict=False):
+            *shares, tenant.share_of_others = max_min(parts, share)
+            for standing, part in zip(tenant.batches, shares, strict=True):
                 standing.share = part
 
     @property
@@ -237,9 +166,15 @@ class Sharing:
     def _fill_batches(self, tenant: TenantStanding) -> Iterator[Turn]:
         # A small batch that is new gets its part at once; and a batch whose lines all pause keeps its tenant's part
         # from none of the tenant's others.
-        paused = self.window.lines_paused
-        short = [each for each in tenant.batches if each.is_short and (each.batch.is_new or paused)]
-        for standing in sorted(short, key=lambda each: each.level):
+        paused, is_crowded = self.window.lines_paused, tenant.is_crowded
+        short = [each for each in tenant.batches if each.is_short and (each.batch.is_new or paused or is_crowded)]
+        for standing in sorted(short, key=lambda each: (not each.batch.is_young, not each.batch.is_new, each.level)):
+            # So it is where lines hang: a turn at a time, for what others have may as well come back in a moment.
+            has_waited = not standing.batch.is_young and standing.outstanding == 0
+            if is_crowded and has_waited and tenant.outstanding < tenant.share * _CROWDED_MOST + paused:
+                yield _give(tenant, standing, Why.BATCH_SHARE)
+            if not standing.batch.is_new and not paused:
+                continue
             most = tenant.share * (_TENANT_MOST if standing.batch.is_new else 1.0) + paused
             while (
                 standing.waiting

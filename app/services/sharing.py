@@ -4,7 +4,8 @@ from collections.abc import Sequence
 from typing import NamedTuple
 
 from app.domain.batch import Batch, RunningTotal, Section
-from app.domain.fairness import RunningBatch, Sharing, Weights, Window
+from app.domain.fairness import Sharing, Weights, Window
+from app.domain.standings import RunningBatch
 from app.domain.stranded import Stranded, find_stranded
 from app.domain.upstream import DEFAULT_UPSTREAM
 from app.services.ports import BatchStore, Clock, LaneState, Roster, WorkerState
@@ -17,9 +18,11 @@ _WINDOW_S = 0.5
 # Lines that wait to be tried again widen the window, for they keep no call from the others. But each holds its message,
 # and a worker takes a bounded number of those: a batch whose model is away must never fill them all.
 _PAUSED_PER_SLOT = 8
-# A batch of which nothing was sent counts as new for so long. It goes before others, and a tenant with a hundred of
-# them that wait their turn would gain by it all the time.
-_NEW_S = 2.0
+# A batch of which so few lines were sent counts as new for so long. It goes before others, and a tenant with a hundred
+# of them that wait their turn would gain by it all the time. Of those of which nothing was sent the newest of each
+# tenant counts as new for as long as it takes: none must depend on a refill in the moment after it came.
+_NEW_S = 1.0
+_NEW_LINES = 10
 # Bounds what the broker holds (about 1.3 kB a task) at one line a task.
 _MAX_WINDOW = 20_000
 # Before a worker reports, a first helping waits for it.
@@ -82,12 +85,9 @@ class SharingService:
         workers: list[WorkerState],
         now: float,
     ) -> LaneLook:
-        running = [
-            _running_batch(batch, section, now)
-            for batch in batches
-            for section in batch.sections
-            if section.upstream == upstream
-        ]
+        sections = [(batch, part) for batch in batches for part in batch.sections if part.upstream == upstream]
+        newest = _newest(sections)
+        running = [_running_batch(batch, section, now, newest) for batch, section in sections]
         of_tenants = {tenant_id: total for (name, tenant_id), total in others.items() if name == upstream}
         lanes = lanes_of(workers, upstream)
         return LaneLook(upstream, Sharing(running, window_of(lanes), self.weights, now, of_tenants), lanes)
@@ -148,8 +148,16 @@ def _others(totals: dict[tuple[str, str], RunningTotal], batches: list[Batch]) -
     return others
 
 
-def _running_batch(batch: Batch, section: Section, now: float) -> RunningBatch:
+def _newest(sections: Sequence[tuple[Batch, Section]]) -> set[str]:
+    """Return of each tenant the newest batch of which nothing was sent."""
+    unsent = [batch for batch, section in sections if section.next_task == section.first_task]
+    unsent.sort(key=lambda batch: (batch.in_progress_at or 0.0, batch.created_at))
+    return set({batch.tenant_id: batch.id for batch in unsent}.values())
+
+
+def _running_batch(batch: Batch, section: Section, now: float, newest: set[str]) -> RunningBatch:
     per_task = batch.lines_per_task
+    is_young = now - (batch.in_progress_at or 0.0) < _NEW_S and section.dispatched(per_task) < _NEW_LINES
     return RunningBatch(
         batch.id,
         batch.tenant_id,
@@ -158,5 +166,6 @@ def _running_batch(batch: Batch, section: Section, now: float) -> RunningBatch:
         per_task,
         batch.created_at,
         batch.expires_at,
-        is_new=section.next_task == section.first_task and now - (batch.in_progress_at or 0.0) < _NEW_S,
+        is_young,
+        is_new=is_young or batch.id in newest,
     )

@@ -6,8 +6,9 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from app.domain.batch import RunningTotal
-from app.domain.fairness import RunningBatch, Sharing, Turn, Weights, Why, Window, is_due
+from app.domain.fairness import Sharing, Turn, Weights, Why, Window, is_due
 from app.domain.max_min import max_min
+from app.domain.standings import RunningBatch
 
 NOW = 1_700_000_000.0
 DAY_S = 86_400.0
@@ -19,6 +20,7 @@ def batch(name: str = "batch_1", tenant: str = "tenant", *, outstanding: int = 0
         "lines_per_task": 1,
         "created_at": NOW,
         "expires_at": NOW + DAY_S,
+        "is_young": outstanding == 0,
         "is_new": outstanding == 0,
     }
     return RunningBatch(name, tenant, outstanding, **(values | fields))
@@ -57,9 +59,40 @@ def test_the_tenant_with_less_than_its_weight_catches_up_first() -> None:
 
 
 def test_what_a_tenants_other_batches_have_counts_for_it() -> None:
-    _, turns = share(batch("a", "one", is_new=False), batch("b", "other"), others={"one": RunningTotal(9, 60)})
+    _, turns = share(
+        batch("a", "one", outstanding=1, is_new=False), batch("b", "other"), others={"one": RunningTotal(9, 59)}
+    )
 
     assert lines_of(turns) == {"b": 60}
+
+
+@pytest.mark.parametrize("hanging", [RunningTotal(1, 70), RunningTotal(30, 70)])
+def test_lines_that_hang_keep_no_batch_of_their_tenant_from_going_on_a_turn_at_a_time(hanging: RunningTotal) -> None:
+    going = batch("going", "one", is_new=False, is_young=False)
+    full = batch("full", "other", outstanding=60)
+
+    _, in_others = share(going, full, others={"one": hanging})
+    _, in_one = share(going, batch("hangs", "one", outstanding=70), full)
+    _, while_it_has_some = share(going._replace(lines_outstanding=1), batch("hangs", "one", outstanding=70), full)
+
+    assert lines_of(in_others) == lines_of(in_one) == {"going": 3}
+    assert lines_of(while_it_has_some) == {}
+
+
+def test_a_tenant_whose_lines_hang_has_at_most_twice_its_share() -> None:
+    idle = [batch(f"idle_{number}", "one", is_new=False, is_young=False) for number in range(100)]
+
+    _, turns = share(batch("hangs", "one", outstanding=70), *idle, batch("full", "other", outstanding=60))
+
+    assert 45 <= sum(lines_of(turns).values()) <= 53
+
+
+def test_batches_with_a_turn_each_crowd_nobody() -> None:
+    going = [batch(f"going_{number}", outstanding=3) for number in range(40)]
+
+    _, turns = share(*going, batch("idle", is_new=False, is_young=False))
+
+    assert turns == []
 
 
 def test_a_tenant_of_which_all_is_handed_out_has_its_share() -> None:

@@ -7,7 +7,8 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from app.domain.fairness import RunningBatch, Turn, Weights
+from app.domain.fairness import Turn, Weights
+from app.domain.standings import RunningBatch
 from tests.unit.domain.test_fairness import batch, share
 
 

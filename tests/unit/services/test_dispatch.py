@@ -115,16 +115,6 @@ def test_a_new_small_batch_does_not_wait_for_room(house: PipelineHouse) -> None:
     assert house.published("batch_small") == list(range(10))
 
 
-def test_a_batch_is_new_for_a_moment(house: PipelineHouse) -> None:
-    house.add_worker(concurrency=128)
-    house.add_running("batch_large", total=30_000, lines_per_task=30)
-    house.dispatch.refill()
-    house.add_running("batch_small", total=10)
-    house.clock.advance(3)
-
-    assert house.dispatch.refill() == 0
-
-
 def test_tenants_get_lines_by_their_weight(house: PipelineHouse) -> None:
     house.add_worker(concurrency=16)
     house.add_running("batch_heavy", total=1_000, tenant_id="heavy")

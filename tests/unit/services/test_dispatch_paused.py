@@ -72,4 +72,30 @@ def test_what_batches_that_only_wait_have_counts_for_their_tenant(house: Pipelin
     house.dispatch.refill()
 
     assert len(house.published("batch_other")) == 100
-    assert house.published("batch_waiting") == []
+    # A turn, beside what its tenant has.
+    assert len(house.published("batch_waiting")) == 12
+
+
+@pytest.mark.parametrize("is_paused", [True, False])
+def test_two_hundred_large_batches_whose_model_is_away_keep_no_later_one_from_starting_and_going_on(
+    house: PipelineHouse, is_paused: bool
+) -> None:
+    """Lines of theirs that can be told from others pause; some hang."""
+    house.add_worker(concurrency=128)
+    for number in range(250):
+        house.add_running(f"batch_{number}", total=100, expires_at=NOW + 3_600)
+        assert house.batches.move_cursor(f"batch_{number}", 0, 8 if is_paused else 2)
+    house.clock.advance(60)
+    lines_paused = 2_000 if is_paused else 0
+    house.add_running("batch_later", total=100)
+    sent_at_first = []
+    for _ in range(8):
+        # As after a restart of control: nothing of it is new any more.
+        house.clock.advance(5)
+        house.add_worker(concurrency=128, lines_paused=lines_paused)
+        house.dispatch.refill()
+        sent_at_first.append(len(house.published("batch_later")))
+        house.record(*house.published("batch_later"), batch_id="batch_later")
+
+    assert sent_at_first[0] >= 10
+    assert sent_at_first[-1] >= 80

@@ -85,19 +85,14 @@ def test_the_chord_is_opened_with_the_tasks_of_all_upstreams(house: PipelineHous
 
 
 def test_a_chord_is_not_opened_again_when_a_section_begins_later(house: PipelineHouse) -> None:
-    house.add_for({"cpu": 1_000}, "batch_before")
-    house.dispatch.refill()
-    house.clock.advance(3)
-    house.add_worker_of(gpu=8, cpu=4)
-    house.add_for({"gpu": 5, "cpu": 5}, tenant_id="tenant")
-    # What came a moment ago would have its part at once.
-    house.alter(in_progress_at=0.0)
-    house.dispatch.refill()
+    store = TroubledStore(house.database, troubled=range(5, 10))
+    house.add_for({"gpu": 5, "cpu": 5})
+    house.dispatch_over(store).refill()
     opened_before = house.queue.opened_chords.count(("batch_1", 10))
     begun_before = sent_to(house, "cpu")
 
-    house.record(*range(10), batch_id="batch_before")
-    house.dispatch.refill()
+    store.troubled = range(0)
+    house.dispatch_over(store).refill()
 
     assert (opened_before, begun_before) == (1, [])
     assert sent_to(house, "cpu") != []
