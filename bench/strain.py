@@ -8,7 +8,7 @@ from pathlib import Path
 import click
 from rich.console import Console
 
-from bench import strain_callers, strain_large_files, strain_power_cut
+from bench import strain_callers, strain_large_files, strain_many, strain_power_cut
 from bench.report import Row, failed_row, print_rows
 
 # Each gets its name and an empty folder, and returns its rows.
@@ -16,6 +16,9 @@ STRAINS: Mapping[str, Callable[[str, Path], list[Row]]] = {
     "callers": strain_callers.measure,
     "large-files": strain_large_files.measure,
     "power-cut": strain_power_cut.measure,
+    "many-running": strain_many.measure_running,
+    "many-ending": strain_many.measure_ending,
+    "many-old": strain_many.measure_old,
 }
 
 

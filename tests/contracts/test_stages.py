@@ -118,6 +118,13 @@ def test_what_is_asked_again_and_again_scans_no_table(engine: Engine, name: str)
         assert not [step for step in plan if is_scan(step)], (statement, plan)
 
 
+def test_expired_files_are_found_by_when_they_expire(engine: Engine) -> None:
+    plans = explained(engine, lambda: SqlFileStore(engine).removable(NOW, 200))
+
+    (plan,) = [plan for statement, plan in plans if statement.startswith("SELECT") and "expires_at <=" in statement]
+    assert any("ix_files_expires" in step for step in plan), plan
+
+
 def explained(engine: Engine, act: Callable[[], object]) -> list[tuple[str, list[str]]]:
     """Return the statements that are run, each with the steps of its plan."""
     statements: list[tuple[str, Any]] = []

@@ -76,7 +76,8 @@ class SqlFileStore:
 
         So whatever batch reads a file that is marked is there to be seen.
         """
-        is_expired = and_(files.c.deleted_at.is_(None), files.c.expires_at <= now)
+        # Not `deleted_at` by itself: SQLite would take the index of that, by which it is every file that there is.
+        is_expired = and_((files.c.deleted_at + 0).is_(None), files.c.expires_at <= now)
         with reading(self._engine) as connection:
             found = connection.scalars(select(files.c.id).where(is_expired).limit(limit)).all()
         if found:

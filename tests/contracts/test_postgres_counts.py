@@ -1,0 +1,61 @@
+"""Counting results writes a batch's row anew without touching its indexes."""
+
+import time
+from collections.abc import Iterator
+
+import pytest
+from sqlalchemy import Engine, text
+
+from app.adapters.db.batch_store import SqlBatchStore
+from app.adapters.db.engine import open_engine
+from app.adapters.db.file_store import SqlFileStore
+from app.adapters.db.migrate import migrate
+from app.adapters.db.result_store import SqlResultStore
+from app.adapters.db.trial_store import SqlTrialStore
+from tests.contracts.conftest import Stores, result
+
+RESULTS = 300
+UPDATES = text("SELECT n_tup_upd, n_tup_hot_upd FROM pg_stat_user_tables WHERE relname = 'batches'")
+WITHIN_S = 30.0
+
+
+@pytest.fixture
+def engine(postgres_url: str) -> Iterator[Engine]:
+    engine = open_engine(postgres_url)
+    migrate(engine)
+    yield engine
+    engine.dispose()
+
+
+def updates_of_batches(engine: Engine, at_least: int) -> tuple[int, int]:
+    """Return how often rows were written anew, and how often without their indexes, once the server has said so."""
+    deadline = time.monotonic() + WITHIN_S
+    while True:
+        with engine.connect() as connection:
+            connection.execute(text("SELECT pg_stat_force_next_flush()"))
+        with engine.connect() as connection:
+            written, without_indexes = connection.execute(UPDATES).one()
+        if written >= at_least:
+            return written, without_indexes
+        assert time.monotonic() < deadline
+
+
+def test_commits_of_results_leave_the_indexes_of_batches_alone(engine: Engine) -> None:
+    no_keys: object = None
+    stores = Stores(
+        SqlFileStore(engine),
+        SqlBatchStore(engine),
+        SqlResultStore(engine),
+        SqlTrialStore(engine),
+        no_keys,  # type: ignore[arg-type]
+        no_keys,  # type: ignore[arg-type]
+    )
+    stores.add_running(total=RESULTS)
+    assert stores.batches.move_cursor("batch_1", 0, RESULTS // 2)
+
+    for position in range(RESULTS):
+        stores.results.record([result(position)])
+
+    written, without_indexes = updates_of_batches(engine, at_least=RESULTS)
+    # A row needs an entry of the indexes where its page is full, and when its stage changes.
+    assert without_indexes >= 0.8 * written
