@@ -46,7 +46,7 @@ GUARDS_OF_CALLS = (
         "app/domain/circuit.py",
         "if circuit.is_open or circuit.term != before.term:",
         "if False:",
-        "tests/unit/services/test_whose_fault.py::test_one_outage_after_the_other_loses_no_line[500]",
+        "tests/unit/domain/test_circuit.py::test_a_failure_of_an_outage_is_the_servers_also_once_the_outage_is_over",
     ),
     Guard(
         "a batch leaves calls to whoever comes",

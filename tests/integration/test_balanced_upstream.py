@@ -1,6 +1,7 @@
 """Three servers as one upstream: one is killed and comes back while calls go on; all lack a model that some ask for."""
 
 import asyncio
+import json
 from collections import Counter
 from collections.abc import AsyncIterator, Callable, Iterator
 from contextlib import asynccontextmanager
@@ -74,11 +75,15 @@ class Calls:
         upstream: what they call.
         directive: what the stand-in is to do with each call.
         rest_s: how long each rests after a call that was not answered.
+        model: the model that they ask for.
     """
 
-    def __init__(self, upstream: BalancedUpstream, directive: str = "[[sleep:10]]", rest_s: float = 0.0) -> None:
+    def __init__(
+        self, upstream: BalancedUpstream, directive: str = "[[sleep:10]]", rest_s: float = 0.0, model: str = "small"
+    ) -> None:
         self._upstream = upstream
-        self._body = b'{"model":"small","messages":[{"role":"user","content":"%b"}]}' % directive.encode()
+        messages = [{"role": "user", "content": directive}]
+        self._body = json.dumps({"model": model, "messages": messages}).encode()
         self._rest_s = rest_s
         self.answered = 0
         self.troubles: Counter[Trouble] = Counter()
@@ -165,7 +170,7 @@ def test_a_model_that_no_server_has_leaves_the_others_served(servers: Servers) -
     clients = [CountedUpstream(url) for url in servers.urls]
     upstream = BalancedUpstream(dict(zip(servers.urls, clients, strict=True)))
     # Each a tenth of a second, so that between two answers of a server it refuses many times in a row.
-    served, away = Calls(upstream, "[[sleep:100]]"), Calls(upstream, "[[fail:503]]", rest_s=0.05)
+    served, away = Calls(upstream, "[[sleep:100]]"), Calls(upstream, "[[fail:503]]", 0.05, "away")
 
     async def run() -> None:
         async with away.going_on():
