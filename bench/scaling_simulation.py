@@ -288,7 +288,7 @@ class Simulation:
 
     def _end_batch(self, batch_id: str) -> None:
         now = self._clock.now()
-        self._batches.lease(batch_id, "finalizer", now, 30.0)
+        self._batches.lease(batch_id, "finalizer")
         self._batches.seal(batch_id, "finalizer", now)
         self._batches.finish(batch_id, Written(None, None, _NO_USAGE), "finalizer", now)
         self.outcome.batches_ended += 1

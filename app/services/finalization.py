@@ -195,7 +195,7 @@ class _LineFile:
         self._blobs = blobs
         self._filename = f"{batch_id}_{kind}.jsonl"
         # Each try writes blobs of its own: two finalizers never write into one.
-        self._key = f"results/{batch_id}-{kind}-{token}"
+        self._key = f"results/{batch_id}-{kind}-{token.rpartition('-')[2]}"
         self._writer: BlobWriter | None = None
         self._lines: list[bytes] = []
         self._waiting = 0

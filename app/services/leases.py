@@ -5,18 +5,21 @@ the process, so that a step that takes long, such as the sync of a slow disk, is
 """
 
 import threading
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from contextlib import contextmanager, suppress
 
 import structlog
 
 from app.domain import ids
 from app.domain.errors import StateConflict, StorageFull, Unavailable
-from app.services.ports import BatchStore, Clock
+from app.domain.watch import Watch
+from app.services import ports
+from app.services.ports import PAUSED, BatchStore, Clock
 
 log = structlog.get_logger()
 
-# A process that died is missed after this long. One that renews later has lost nothing unless another took over.
+# A holder that was seen not to renew for this long is taken for dead. One that renews later has lost nothing unless
+# upkeep has freed the batch meanwhile.
 LEASE_S = 5.0
 RENEW_S = 1.0
 # What failed for a fault of the storage, the database or the batch itself is tried again after this long.
@@ -26,8 +29,8 @@ PAUSE_S = 30.0
 class Lease:
     """One batch, held by this process."""
 
-    def __init__(self, batches: BatchStore, clock: Clock, batch_id: str) -> None:
-        self.token = ids.new_token()
+    def __init__(self, batches: BatchStore, clock: Clock, batch_id: str, token: str | None = None) -> None:
+        self.token = token or ids.new_token()
         self._batches = batches
         self._clock = clock
         self._batch_id = batch_id
@@ -38,7 +41,13 @@ class Lease:
 
     def take(self) -> bool:
         """Take or extend the lease; False where another has it."""
-        return self._write(LEASE_S)
+        with self._lock:
+            if self._is_over:
+                return True
+            renewed_at = self._clock.monotonic()
+            is_held = self._batches.lease(self._batch_id, self.token)
+            self._renewed_at = renewed_at
+            return is_held
 
     def check(self) -> None:
         """Renew the lease where that is due; StateConflict where another has it by now."""
@@ -64,25 +73,24 @@ class Lease:
 
     def pause(self) -> None:
         """Let nobody have the batch for a while, if the row can be written."""
-        with suppress(StorageFull, Unavailable):
-            self._write(PAUSE_S)
         with self._lock:
-            self._is_over = True
-
-    def _write(self, seconds: float) -> bool:
-        with self._lock:
-            if self._is_over:
-                return True
-            renewed_at = self._clock.monotonic()
-            is_held = self._batches.lease(self._batch_id, self.token, self._clock.now(), seconds)
-            self._renewed_at = renewed_at
-            return is_held
+            if not self._is_over:
+                self._is_over = True
+                with suppress(StorageFull, Unavailable):
+                    self._batches.pause_lease(self._batch_id, self.token)
 
 
 class Leases:
-    """All leases that this process holds."""
+    """All leases that this process holds.
 
-    def __init__(self, batches: BatchStore, clock: Clock) -> None:
+    Args:
+        batches: the rows of batches.
+        clock: for how long ago a lease was renewed.
+        new_owner: returns a name for one hold on a batch, which may say by which process.
+    """
+
+    def __init__(self, batches: BatchStore, clock: Clock, new_owner: Callable[[], str] = ids.new_token) -> None:
+        self._new_owner = new_owner
         self._batches = batches
         self._clock = clock
         self._lock = threading.Lock()
@@ -94,7 +102,7 @@ class Leases:
 
         Work that raises leaves a pause behind, so that it is not tried again at once.
         """
-        lease = Lease(self._batches, self._clock, batch_id)
+        lease = Lease(self._batches, self._clock, batch_id, self._new_owner())
         if not lease.take():
             yield None
             return
@@ -124,3 +132,36 @@ class Leases:
     def _drop(self, lease: Lease) -> None:
         with self._lock:
             self._held.discard(lease)
+
+
+class LeaseWatch:
+    """Frees batches whose holders died or stand still; one for each process that looks after others.
+
+    A holder that goes on after all changes nothing: whatever it writes is guarded by its lease.
+
+    Args:
+        batches: the rows of batches.
+        clock: this process's own, by which it counts for how long a lease was not renewed.
+        is_abandoned: whether the owner of a lease is a process of this host that has surely ended.
+    """
+
+    def __init__(
+        self, batches: BatchStore, clock: Clock, is_abandoned: Callable[[str], bool] = lambda _: False
+    ) -> None:
+        self._batches = batches
+        self._clock = clock
+        self._is_abandoned = is_abandoned
+        self._watch: Watch[str, ports.Lease] = Watch(LEASE_S - RENEW_S)
+
+    def free(self) -> set[str]:
+        """Look at all leases once; return the ids of the batches that were freed."""
+        now, freed = self._clock.monotonic(), set()
+        leases = self._batches.leases()
+        for lease in leases:
+            is_paused = lease.owner.startswith(PAUSED)
+            is_over = self._watch.unchanged_s(lease.batch_id, lease, now) >= (PAUSE_S if is_paused else LEASE_S)
+            is_over = is_over or (not is_paused and self._is_abandoned(lease.owner))
+            if is_over and self._batches.break_lease(lease):
+                freed.add(lease.batch_id)
+        self._watch.keep({lease.batch_id for lease in leases})
+        return freed

@@ -16,6 +16,7 @@ from app.domain.upstream import DEFAULT_UPSTREAM
 from app.domain.watch import Watch
 from app.services.clearing import ClearingService
 from app.services.dispatch import DispatchService
+from app.services.leases import LeaseWatch
 from app.services.ports import (
     BatchStore,
     Blobs,
@@ -74,6 +75,7 @@ class UpkeepService:
         cancel_grace_s: float,
         finalize_max_tries: int,
         upstreams: Sequence[str] = (DEFAULT_UPSTREAM,),
+        is_abandoned: Callable[[str], bool] = lambda _: False,
         shorten_log: Callable[[], object] = lambda: None,
     ) -> None:
         self._batches = batches
@@ -88,6 +90,7 @@ class UpkeepService:
         self._cancel_grace_s = cancel_grace_s
         self._finalize_max_tries = finalize_max_tries
         self._upstreams = upstreams
+        self._held = LeaseWatch(batches, clock, is_abandoned)
         self._shorten_log = shorten_log
         self._lines = RepairService(batches, results, queue, roster, clock, upstreams)
         self._clearing = ClearingService(results)
@@ -111,9 +114,10 @@ class UpkeepService:
     def repair(self) -> None:
         """Send again what was lost: line tasks, validations and finalizations."""
         self._lines.repair()
-        stalled = self._batches.stalled(self._clock.now(), _BATCHES_PER_TICK)
+        freed = self._held.free()
+        stalled = self._batches.stalled(_BATCHES_PER_TICK)
         for batch in stalled:
-            self._restart(batch)
+            self._restart(batch, is_freed=batch.id in freed)
         ids_of_stalled = {batch.id for batch in stalled}
         self._unvalidated.keep(ids_of_stalled)
         self._draining.keep(ids_of_stalled)
@@ -175,13 +179,12 @@ class UpkeepService:
     def _held_tasks(self) -> set[str]:
         return {task for worker in self._roster.workers() for task in worker.held_tasks}
 
-    def _restart(self, batch: Batch) -> None:
+    def _restart(self, batch: Batch, *, is_freed: bool) -> None:
         now = self._clock.monotonic()
         if batch.status is Status.VALIDATING:
             waited_s = self._unvalidated.unchanged_s(batch.id, batch.status, now)
             # Those that wait as this process begins may have lost their messages with whatever ended the one before.
-            # One whose lease ran out was begun by a process that died.
-            if waited_s > _VALIDATE_AGAIN_S or not self._has_looked or batch.lease_owner is not None:
+            if waited_s > _VALIDATE_AGAIN_S or is_freed or not self._has_looked:
                 self._unvalidated.restart(batch.id)
                 self._queue.validate(batch.id)
         elif batch.finalize_tries >= self._finalize_max_tries:

@@ -111,7 +111,7 @@ class ValidationService:
             return False
 
     def _validate(self, batch: Batch, lease: Lease, rest: Callable[[], None]) -> bool:
-        plan_blob = f"plans/{batch.id}-{lease.token}"
+        plan_blob = f"plans/{batch.id}-{lease.token.rpartition('-')[2]}"
         plan = self._blobs.create(plan_blob)
         try:
             structure = self._structure_of(batch, lease, rest)

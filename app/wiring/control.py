@@ -5,6 +5,7 @@ from functools import partial
 
 from celery import Celery
 
+from app.adapters.blobs.parts import is_abandoned, new_part_name
 from app.adapters.db.write_ahead_log import shorten_log
 from app.adapters.queue import CeleryQueue
 from app.adapters.roster import RedisRoster
@@ -40,7 +41,7 @@ def build_control(settings: Settings, celery: Celery) -> Control:
     upstreams = settings.upstream_names
     queue, roster = CeleryQueue(celery, client, upstreams), RedisRoster(client)
     dispatch = DispatchService(stores.batches, queue, roster, stores.clock, weights_of(settings), upstreams)
-    leases = Leases(stores.batches, stores.clock)
+    leases = Leases(stores.batches, stores.clock, new_part_name)
     return Control(
         leases=leases,
         queue=queue,
@@ -73,6 +74,7 @@ def build_control(settings: Settings, celery: Celery) -> Control:
             cancel_grace_s=settings.cancel_grace_s,
             finalize_max_tries=settings.finalize_max_tries,
             upstreams=upstreams,
+            is_abandoned=is_abandoned,
             shorten_log=partial(shorten_log, stores.engine),
         ),
     )

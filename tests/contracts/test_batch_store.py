@@ -11,6 +11,7 @@ from app.domain.file import File
 from app.domain.lifecycle import TRANSITIONS, Event, Status, stamps
 from app.services.ports import Planned, Written
 from tests.contracts.conftest import NOW, Stores, result
+from tests.fakes.stores import break_leases
 
 
 def test_a_batch_reads_back_as_it_was_added(stores: Stores) -> None:
@@ -228,7 +229,7 @@ def test_statuses_leave_out_what_is_not_there(stores: Stores) -> None:
 
 def test_finishing_adds_the_files_and_the_usage(stores: Stores) -> None:
     stores.add_recorded()
-    stores.batches.lease("batch_1", "mine", NOW, 60)
+    stores.batches.lease("batch_1", "mine")
     stores.batches.seal("batch_1", "mine", NOW)
     output = File("file-out", "tenant", "batch_output", "out.jsonl", 5, "files/out", NOW, NOW + 9)
 
@@ -244,7 +245,7 @@ def test_finishing_adds_the_files_and_the_usage(stores: Stores) -> None:
 def test_finishing_a_batch_that_was_never_validated_sets_its_total(stores: Stores) -> None:
     stores.add_batch("batch_1")
     stores.batches.advance("batch_1", Event.CANCEL_REQUESTED, NOW)
-    stores.batches.lease("batch_1", "mine", NOW, 60)
+    stores.batches.lease("batch_1", "mine")
     stores.batches.seal("batch_1", "mine", NOW)
 
     batch = stores.batches.finish("batch_1", Written(None, None, Usage(), 7), "mine", NOW + 3)
@@ -254,9 +255,10 @@ def test_finishing_a_batch_that_was_never_validated_sets_its_total(stores: Store
 
 def test_finishing_with_a_lost_lease_changes_nothing(stores: Stores) -> None:
     stores.add_recorded()
-    stores.batches.lease("batch_1", "mine", NOW, 60)
+    stores.batches.lease("batch_1", "mine")
     stores.batches.seal("batch_1", "mine", NOW)
-    stores.batches.lease("batch_1", "other", NOW + 61, 60)
+    break_leases(stores.batches)
+    stores.batches.lease("batch_1", "other")
     output = File("file-out", "tenant", "batch_output", "out.jsonl", 5, "files/out", NOW)
 
     with pytest.raises(StateConflict):

@@ -187,14 +187,14 @@ def test_a_section_is_recorded_whole_only_with_its_batch(stores: Stores) -> None
 
     assert first == [Progress("batch_1", True, False, 0, "gpu")]
     assert last == [Progress("batch_1", True, True, 0, "cpu")]
-    stores.batches.lease("batch_1", "mine", NOW, 60)
+    stores.batches.lease("batch_1", "mine")
     assert stores.batches.seal("batch_1", "mine", NOW).status is Status.FINALIZING
 
 
 def test_a_sealed_mixed_batch_takes_no_result(stores: Stores) -> None:
     stores.add_mixed()
     stores.batches.advance("batch_1", Event.CANCEL_REQUESTED, NOW)
-    stores.batches.lease("batch_1", "mine", NOW, 60)
+    stores.batches.lease("batch_1", "mine")
     stores.batches.seal("batch_1", "mine", NOW)
 
     assert stores.results.record([result(0), result(60)]) == []

@@ -85,7 +85,7 @@ def test_a_batch_that_drains_still_takes_results(stores: Stores, event: Event) -
 def test_a_sealed_batch_takes_no_result(stores: Stores) -> None:
     stores.add_running()
     stores.batches.advance("batch_1", Event.CANCEL_REQUESTED, NOW)
-    stores.batches.lease("batch_1", "mine", NOW, 60)
+    stores.batches.lease("batch_1", "mine")
     stores.batches.seal("batch_1", "mine", NOW)
 
     progress = stores.results.record([result(0)])

@@ -93,7 +93,7 @@ def test_a_batch_that_has_ended_and_has_nothing_to_clear_has_no_stage(fresh: Eng
 
 PERIODIC: dict[str, Callable[[Engine], object]] = {
     "expired": lambda engine: SqlBatchStore(engine).expired(NOW + 1e6, 500),
-    "stalled": lambda engine: SqlBatchStore(engine).stalled(NOW, 500),
+    "stalled": lambda engine: SqlBatchStore(engine).stalled(500),
     "undispatched": lambda engine: SqlBatchStore(engine).undispatched(200),
     "outstanding_totals": lambda engine: SqlBatchStore(engine).outstanding_totals(),
     "in_flight": lambda engine: SqlBatchStore(engine).in_flight(),

@@ -32,10 +32,7 @@ class FileRow:
 class BatchRow:
     batch: Batch
     lease_owner: str | None = None
-    lease_until: float = 0.0
-
-    def is_leased(self, now: float) -> bool:
-        return self.lease_owner is not None and self.lease_until >= now
+    lease_renewals: int = 0
 
 
 @dataclass

@@ -5,6 +5,7 @@ from collections.abc import Collection
 
 from app.domain.batch import Batch, InFlight, RunningTotal
 from app.domain.lifecycle import Status
+from app.services.ports import Lease
 from tests.fakes.database import MemoryDatabase, nearest, newest
 
 
@@ -54,8 +55,13 @@ class MemoryStages:
         running = [batch for batch in self._in_progress() if batch.recorded < batch.total]
         return [batch for batch in running if batch.mixed or batch.upstream not in upstreams]
 
-    def stalled(self, now: float, limit: int) -> list[Batch]:
-        free = [batch for batch in self._active() if not self._db.batches[batch.id].is_leased(now)]
+    def leases(self) -> list[Lease]:
+        with self._db.lock:
+            rows = [self._db.batches[batch.id] for batch in self._active()]
+        return [Lease(row.batch.id, row.lease_owner, row.lease_renewals) for row in rows if row.lease_owner]
+
+    def stalled(self, limit: int) -> list[Batch]:
+        free = [batch for batch in self._active() if self._db.batches[batch.id].lease_owner is None]
         return [batch for batch in free if batch.status is not Status.IN_PROGRESS or batch.recorded == batch.total][
             :limit
         ]

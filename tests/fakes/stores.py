@@ -8,9 +8,15 @@ from app.domain.errors import NotFound, StateConflict
 from app.domain.file import File
 from app.domain.lifecycle import RECORDING, TERMINAL, Event, Status
 from app.domain.result import Result
-from app.services.ports import Claim, Planned, Progress, Written
+from app.services.ports import PAUSED, BatchStore, Claim, Lease, Planned, Progress, Written
 from tests.fakes.database import BatchRow, FileRow, MemoryDatabase, page_after
 from tests.fakes.stages import MemoryStages
+
+
+def break_leases(batches: BatchStore) -> None:
+    """Free all batches, as upkeep does of holders that stand still."""
+    for lease in batches.leases():
+        assert batches.break_lease(lease)
 
 
 class MemoryFileStore:
@@ -147,20 +153,36 @@ class MemoryBatchStore(MemoryStages):
             if row.lease_owner == token:
                 row.batch = replace(row.batch, finalize_tries=max(row.batch.finalize_tries - 1, 0))
 
-    def lease(self, batch_id: str, token: str, now: float, seconds: float) -> bool:
+    def lease(self, batch_id: str, token: str) -> bool:
         with self._db.lock:
             row = self._db.batches.get(batch_id)
-            if row is None or (row.is_leased(now) and row.lease_owner != token):
+            if row is None or row.lease_owner not in (None, token):
                 return False
-            row.lease_owner, row.lease_until = token, now + seconds
+            row.lease_owner = token
+            row.lease_renewals += 1
             row.batch = replace(row.batch, lease_owner=token)
+            return True
+
+    def pause_lease(self, batch_id: str, token: str) -> None:
+        with self._db.lock:
+            row = self._db.batches.get(batch_id)
+            if row is not None and row.lease_owner == token:
+                row.lease_owner = PAUSED + token
+
+    def break_lease(self, lease: Lease) -> bool:
+        with self._db.lock:
+            row = self._db.batches[lease.batch_id]
+            if (row.lease_owner, row.lease_renewals) != (lease.owner, lease.renewals):
+                return False
+            row.lease_owner = None
+            row.batch = replace(row.batch, lease_owner=None)
             return True
 
     def release(self, batch_id: str, token: str) -> None:
         with self._db.lock:
             row = self._db.batches.get(batch_id)
             if row is not None and row.lease_owner == token:
-                row.lease_owner, row.lease_until = None, 0.0
+                row.lease_owner = None
                 row.batch = replace(row.batch, lease_owner=None)
 
     def move_cursor(self, batch_id: str, from_task: int, to_task: int) -> bool:

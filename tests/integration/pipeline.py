@@ -5,7 +5,7 @@ import shutil
 import socket
 import tempfile
 import urllib.request
-from collections.abc import Iterable, Mapping
+from collections.abc import Iterable, Mapping, Sequence
 from pathlib import Path
 from typing import Any
 from urllib.parse import urlsplit
@@ -25,6 +25,7 @@ from app.services.files import FileService
 from app.services.keys import DEFAULT_TENANT
 from app.wiring.setup import prepare
 from app.wiring.stores import Stores, open_bare_redis, open_redis, open_stores
+from tests.clocks import Clocks
 from tests.integration.processes import START_WITHIN_S, Process, environ_of, start_upstream, until
 
 TENANT = DEFAULT_TENANT
@@ -65,14 +66,17 @@ class Pipeline:
         config: Path | None = None,
         broker_url: str | None = None,
         environ: Mapping[str, str] | None = None,
+        library: Path | None = None,
     ) -> None:
         # Short, and in the system's folder: the path of a socket has at most 107 bytes.
         self.folder = Path(tempfile.mkdtemp(prefix="wylon-"))
         self.processes: dict[str, Process] = {}
+        # With a library that fakes the time, each kind of process has a clock that a test sets.
+        self.clocks = Clocks(self.folder, library) if library else None
+        self._environ = environ_of({})
         if broker_url is None:
             broker = embed_broker(self.folder)
-            log = self.folder / "broker.log"
-            self.processes["broker"] = Process(broker.command(), log, environ_of({}), self.folder)
+            self.processes["broker"] = self._run("broker", broker.command())
             broker_url = broker.url
         self.processes["upstream"], upstream_url = start_upstream(self.folder)
         given: dict[str, object] = {
@@ -108,6 +112,10 @@ class Pipeline:
             windows=self.settings.completion_windows,
         )
 
+    def _run(self, name: str, command: Sequence[str]) -> Process:
+        clock = self.clocks.environ(name.partition("-")[0]) if self.clocks else {}
+        return Process(command, self.folder / f"{name}.log", {**self._environ, **clock}, self.folder)
+
     def _configure(self, upstream_url: str) -> Path:
         path = self.folder / "wylon.toml"
         path.write_text(f'[upstreams.{DEFAULT_UPSTREAM}]\nurls = ["{upstream_url}"]\nadaptive = false\n')
@@ -120,12 +128,7 @@ class Pipeline:
     def start(self, *names: str) -> None:
         """Start `control`, `files`, `beat` or workers; returns once they are up."""
         for name in names:
-            self.processes[name] = Process(
-                commands.run_by_this_python(self._command(name)),
-                self.folder / f"{name}.log",
-                self._environ,
-                self.folder,
-            )
+            self.processes[name] = self._run(name, commands.run_by_this_python(self._command(name)))
         wanted = {f"{name}@{socket.gethostname()}" for name in names if name.startswith("worker")}
         until(lambda: wanted <= self.workers(), START_WITHIN_S, f"{sorted(wanted)} report")
 

@@ -115,7 +115,7 @@ class Side:
     def add_sealed(self, batch_id: str = "batch_1", token: str = "mine") -> None:
         """Add a batch that only lacks its files; `token` holds its lease."""
         self.add_recorded(batch_id)
-        assert self.batches.lease(batch_id, token, NOW, 30)
+        assert self.batches.lease(batch_id, token)
         self.batches.seal(batch_id, token, NOW)
 
     def cancel(self, batch_id: str = "batch_1") -> Batch:

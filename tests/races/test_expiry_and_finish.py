@@ -5,14 +5,14 @@ from functools import partial
 from app.domain.errors import StateConflict
 from app.domain.lifecycle import Status
 from tests.races.interleaving import COMMIT, at_once, meanwhile
-from tests.races.sides import NOW, Side
+from tests.races.sides import Side
 
 ROUNDS = 20
 
 
 def test_a_window_that_elapses_behind_the_seal_interrupts_nothing(one: Side, other: Side) -> None:
     one.add_recorded()
-    one.batches.lease("batch_1", "mine", NOW, 30)
+    one.batches.lease("batch_1", "mine")
 
     sealed, expired, has_waited = meanwhile(one, one.seal, COMMIT, other, other.expire)
 
@@ -24,7 +24,7 @@ def test_a_window_that_elapses_behind_the_seal_interrupts_nothing(one: Side, oth
 
 def test_a_window_that_elapses_amid_the_seal_waits_for_it(one: Side, other: Side) -> None:
     one.add_recorded()
-    one.batches.lease("batch_1", "mine", NOW, 30)
+    one.batches.lease("batch_1", "mine")
 
     sealed, expired, has_waited = meanwhile(one, one.seal, "UPDATE batches", other, other.expire)
 
@@ -35,7 +35,7 @@ def test_a_window_that_elapses_amid_the_seal_waits_for_it(one: Side, other: Side
 
 def test_a_seal_behind_the_window_ends_the_batch_as_expired(one: Side, other: Side) -> None:
     one.add_recorded()
-    one.batches.lease("batch_1", "mine", NOW, 30)
+    one.batches.lease("batch_1", "mine")
 
     expired, sealed, has_waited = meanwhile(one, one.expire, COMMIT, other, other.seal)
 

@@ -12,7 +12,7 @@ ROUNDS = 20
 def add_cancelled(side: Side, batch_id: str = "batch_1") -> None:
     side.add_running(batch_id)
     side.cancel(batch_id)
-    side.batches.lease(batch_id, "mine", NOW, 30)
+    side.batches.lease(batch_id, "mine")
 
 
 def test_a_seal_amid_a_record_waits_and_counts_its_result(one: Side, other: Side) -> None:
@@ -62,7 +62,7 @@ def test_a_result_of_a_batch_that_was_not_accepted_is_dropped(one: Side, other: 
 def test_the_last_result_lets_a_seal_behind_it_pass(one: Side, other: Side) -> None:
     one.add_running()
     one.record(result(0), result(1))
-    one.batches.lease("batch_1", "mine", NOW, 30)
+    one.batches.lease("batch_1", "mine")
 
     _, sealed, has_waited = meanwhile(one, lambda: one.record(result(2)), COMMIT, other, other.seal)
 

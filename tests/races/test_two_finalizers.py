@@ -4,12 +4,12 @@ from functools import partial
 
 from app.domain.errors import StateConflict
 from app.domain.lifecycle import Status
+from tests.fakes.stores import break_leases
 from tests.races.conftest import OpenSide
 from tests.races.interleaving import COMMIT, Stop, Stopping, at_once, meanwhile, while_standing
-from tests.races.sides import NOW, Side, ids_of
+from tests.races.sides import Side, ids_of
 
 ROUNDS = 5
-AFTER_THE_LEASE_S = 31.0
 
 
 def assert_ended_once(side: Side, batch_id: str = "batch_1") -> None:
@@ -29,7 +29,7 @@ def test_a_finalizer_that_comes_back_after_its_lease_leaves_nothing(one: Side, o
     ends = []
 
     def take_over() -> None:
-        one.clock.advance(AFTER_THE_LEASE_S)
+        break_leases(one.batches)
         ends.append(other.finalization().finalize("batch_1"))
 
     is_ended_by_slow = while_standing(stop, lambda: slow.finalize("batch_1"), take_over)
@@ -46,7 +46,7 @@ def test_a_finalizer_that_comes_back_amid_the_others_work_leaves_it_alone(one: S
     ends = []
 
     def take_over() -> None:
-        one.clock.advance(AFTER_THE_LEASE_S)
+        break_leases(one.batches)
         ends.append(while_standing(quick_stop, lambda: quick.finalize("batch_1"), slow_stop.let_go))
 
     is_ended_by_slow = while_standing(slow_stop, lambda: slow.finalize("batch_1"), take_over)
@@ -57,7 +57,8 @@ def test_a_finalizer_that_comes_back_amid_the_others_work_leaves_it_alone(one: S
 
 def test_only_the_holder_of_the_lease_finishes(one: Side, other: Side) -> None:
     one.add_sealed(token="mine")
-    one.batches.lease("batch_1", "theirs", NOW + AFTER_THE_LEASE_S, 30)
+    break_leases(one.batches)
+    one.batches.lease("batch_1", "theirs")
 
     mine, theirs, has_waited = meanwhile(
         one, partial(one.finish, "mine"), "UPDATE batches", other, partial(other.finish, "theirs")
@@ -71,13 +72,12 @@ def test_only_the_holder_of_the_lease_finishes(one: Side, other: Side) -> None:
 
 def test_only_the_holder_of_the_lease_seals(one: Side, other: Side) -> None:
     one.add_recorded()
-    one.batches.lease("batch_1", "mine", NOW, 30)
+    one.batches.lease("batch_1", "mine")
+    (seen,) = one.batches.leases()
 
-    taken, sealed, has_waited = meanwhile(
-        other, lambda: other.batches.lease("batch_1", "theirs", NOW + AFTER_THE_LEASE_S, 30), COMMIT, one, one.seal
-    )
+    broken, sealed, has_waited = meanwhile(other, lambda: other.batches.break_lease(seen), COMMIT, one, one.seal)
 
-    assert (taken, has_waited) == (True, True)
+    assert (broken, has_waited) == (True, True)
     assert isinstance(sealed, StateConflict)
     assert one.batch().status is Status.IN_PROGRESS
 
@@ -87,10 +87,10 @@ def test_of_two_that_lease_a_batch_the_second_waits_and_gets_none(one: Side, oth
 
     first, second, has_waited = meanwhile(
         one,
-        lambda: one.batches.lease("batch_1", "mine", NOW, 30),
+        lambda: one.batches.lease("batch_1", "mine"),
         COMMIT,
         other,
-        lambda: other.batches.lease("batch_1", "theirs", NOW, 30),
+        lambda: other.batches.lease("batch_1", "theirs"),
     )
 
     assert (first, second, has_waited) == (True, False, True)
@@ -98,15 +98,15 @@ def test_of_two_that_lease_a_batch_the_second_waits_and_gets_none(one: Side, oth
 
 def test_of_two_that_take_a_lease_over_one_gets_it(one: Side, other: Side) -> None:
     one.add_recorded()
-    one.batches.lease("batch_1", "dead", NOW, 30)
-    later = NOW + AFTER_THE_LEASE_S
+    one.batches.lease("batch_1", "dead")
+    break_leases(one.batches)
 
     first, second, _ = meanwhile(
         one,
-        lambda: one.batches.lease("batch_1", "mine", later, 30),
+        lambda: one.batches.lease("batch_1", "mine"),
         COMMIT,
         other,
-        lambda: other.batches.lease("batch_1", "theirs", later, 30),
+        lambda: other.batches.lease("batch_1", "theirs"),
     )
 
     assert (first, second) == (True, False)

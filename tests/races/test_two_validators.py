@@ -4,12 +4,12 @@ from functools import partial
 
 from app.domain.errors import StateConflict
 from app.domain.lifecycle import Status
+from tests.fakes.stores import break_leases
 from tests.races.conftest import OpenSide
 from tests.races.interleaving import COMMIT, Stop, Stopping, at_once, meanwhile, while_standing
 from tests.races.sides import Side
 
 ROUNDS = 5
-AFTER_THE_LEASE_S = 61.0
 
 
 def plans(side: Side) -> set[str]:
@@ -23,7 +23,7 @@ def test_a_validator_that_comes_back_after_its_lease_leaves_nothing(one: Side, o
     accepted = []
 
     def take_over() -> None:
-        one.clock.advance(AFTER_THE_LEASE_S)
+        break_leases(one.batches)
         accepted.append(other.validation().validate(batch.id))
 
     is_accepted_by_slow = while_standing(stop, lambda: slow.validate(batch.id), take_over)

@@ -15,7 +15,7 @@ from app.adapters.db.tables import batches
 from app.domain.batch import Batch, LineError, waiting_for
 from app.domain.errors import NotFound, StateConflict
 from app.domain.lifecycle import ACTIVE, RECORDING, Event, Status, next_status, stamps
-from app.services.ports import Claim, Planned, Written
+from app.services.ports import PAUSED, Claim, Lease, Planned, Written
 
 # Two moves of one batch at once make the later one read again; more than a few in a row do not happen.
 _MOVE_TRIES = 5
@@ -82,7 +82,7 @@ class SqlBatchStore(SqlStages):
             if written.errors is not None:
                 add_file(connection, written.errors)
                 values["error_file_id"] = written.errors.id
-            values |= {"lease_owner": None, "lease_until": None}
+            values |= {"lease_owner": None}
             return _move(connection, batch_id, Event.FILES_WRITTEN, now, values, batches.c.lease_owner == token)
 
     def seal(self, batch_id: str, token: str, now: float) -> Batch:
@@ -115,23 +115,37 @@ class SqlBatchStore(SqlStages):
                 .values(finalize_tries=batches.c.finalize_tries - 1)
             )
 
-    def lease(self, batch_id: str, token: str, now: float, seconds: float) -> bool:
-        is_free = or_(batches.c.lease_owner.is_(None), batches.c.lease_owner == token, batches.c.lease_until < now)
+    def lease(self, batch_id: str, token: str) -> bool:
+        is_free = or_(batches.c.lease_owner.is_(None), batches.c.lease_owner == token)
         with writing(self._engine) as connection:
             taken = connection.execute(
                 update(batches)
                 .where(batches.c.id == batch_id, is_free)
-                .values(lease_owner=token, lease_until=now + seconds)
+                .values(lease_owner=token, lease_renewals=batches.c.lease_renewals + 1)
             )
             return taken.rowcount == 1
 
     def release(self, batch_id: str, token: str) -> None:
         with writing(self._engine) as connection:
             connection.execute(
+                update(batches).where(batches.c.id == batch_id, batches.c.lease_owner == token).values(lease_owner=None)
+            )
+
+    def pause_lease(self, batch_id: str, token: str) -> None:
+        with writing(self._engine) as connection:
+            connection.execute(
                 update(batches)
                 .where(batches.c.id == batch_id, batches.c.lease_owner == token)
-                .values(lease_owner=None, lease_until=None)
+                .values(lease_owner=PAUSED + token)
             )
+
+    def break_lease(self, lease: Lease) -> bool:
+        is_unchanged = and_(batches.c.lease_owner == lease.owner, batches.c.lease_renewals == lease.renewals)
+        with writing(self._engine) as connection:
+            broken = connection.execute(
+                update(batches).where(batches.c.id == lease.batch_id, is_unchanged).values(lease_owner=None)
+            )
+            return broken.rowcount == 1
 
     def move_cursor(self, batch_id: str, from_task: int, to_task: int) -> bool:
         with writing(self._engine) as connection:

@@ -14,6 +14,7 @@ from app.adapters.db.tables import batches
 from app.domain.batch import Batch, InFlight, RunningTotal, Section
 from app.domain.lifecycle import Status
 from app.domain.looks import Waiting, choose, choose_newest
+from app.services.ports import Lease
 
 # Of a batch in progress: nothing was handed out; all that was handed out has a result; some of it has none; all lines
 # are handed out and some have no result; all have one.
@@ -72,8 +73,14 @@ class SqlStages:
     def expired(self, now: float, limit: int) -> list[Batch]:
         return self._nearest(_EXPIRABLE, _C.expires_at <= now, limit)
 
-    def stalled(self, now: float, limit: int) -> list[Batch]:
-        return self._nearest(_STALLED, or_(_C.lease_owner.is_(None), _C.lease_until < now), limit)
+    def stalled(self, limit: int) -> list[Batch]:
+        return self._nearest(_STALLED, _C.lease_owner.is_(None), limit)
+
+    def leases(self) -> list[Lease]:
+        query = select(_C.id, _C.lease_owner, _C.lease_renewals)
+        with reading(self._engine) as connection:
+            rows = connection.execute(query.where(_C.stage.in_(_STALLED), _C.lease_owner.is_not(None)))
+            return [Lease(*row) for row in rows]
 
     def active_ids(self) -> set[str]:
         with reading(self._engine) as connection:

@@ -112,8 +112,9 @@ batches = Table(
     Column("sealed_at", Double),
     Column("finalize_tries", Integer, nullable=False, server_default="0"),
     # Whoever validates or finalizes the batch holds this, and renews it while it works.
-    Column("lease_owner", String(64)),
-    Column("lease_until", Double),
+    # Who validates or finalizes the batch, and how often the holder has said so.
+    Column("lease_owner", String(128)),
+    Column("lease_renewals", Integer, server_default="0", nullable=False),
     # Set until the results of a finished batch are deleted.
     Column("has_results", Boolean, nullable=False, server_default=false()),
     Column("stage", String(16), Computed(STAGE, persisted=True)),

@@ -17,12 +17,14 @@ from app.services.ports.broker import (
 from app.services.ports.clock import Clock
 from app.services.ports.models import ANYBODY, Answer, Caller, ModelCatalog, Upstream
 from app.services.ports.stores import (
+    PAUSED,
     BatchStore,
     Claim,
     FileStore,
     IdempotencyStore,
     KeyStore,
     Known,
+    Lease,
     Planned,
     Progress,
     ResultStore,
@@ -32,6 +34,7 @@ from app.services.ports.stores import (
 
 __all__ = [
     "ANYBODY",
+    "PAUSED",
     "REPORT_LIFETIME_S",
     "Answer",
     "BatchStore",
@@ -46,6 +49,7 @@ __all__ = [
     "KeyStore",
     "Known",
     "LaneState",
+    "Lease",
     "LineTask",
     "ModelCatalog",
     "Planned",

@@ -62,6 +62,18 @@ class Progress(NamedTuple):
     upstream: str = DEFAULT_UPSTREAM
 
 
+# How the owner of a lease begins that keeps others from a batch for a pause.
+PAUSED = "paused-"
+
+
+class Lease(NamedTuple):
+    """Who validates or finalizes a batch, and how often that process has said so."""
+
+    batch_id: str
+    owner: str
+    renewals: int
+
+
 class Planned(NamedTuple):
     """What validation found out."""
 
@@ -134,8 +146,8 @@ class BatchStore(Protocol):
     def excuse_try(self, batch_id: str, token: str) -> None:
         """Take back a try that `seal` counted, while the lease is `token`'s: the fault is not the batch's."""
 
-    def lease(self, batch_id: str, token: str, now: float, seconds: float) -> bool:
-        """Take or extend the one lease to validate or finalize the batch; False where another holds it."""
+    def lease(self, batch_id: str, token: str) -> bool:
+        """Take or renew the one lease to validate or finalize the batch; False where another holds it."""
 
     def release(self, batch_id: str, token: str) -> None:
         """Give the lease up."""
@@ -174,7 +186,16 @@ class BatchStore(Protocol):
     def statuses(self, batch_ids: Sequence[str]) -> dict[str, Status]:
         """Return the status of each batch that exists."""
 
-    def stalled(self, now: float, limit: int) -> list[Batch]:
+    def leases(self) -> list[Lease]:
+        """Return the leases that are held."""
+
+    def pause_lease(self, batch_id: str, token: str) -> None:
+        """Give the lease up, and let nobody have the batch for a while; its owner is then PAUSED and the token."""
+
+    def break_lease(self, lease: Lease) -> bool:
+        """Free the batch of a lease, unless that was renewed or given up meanwhile."""
+
+    def stalled(self, limit: int) -> list[Batch]:
         """Return batches that are validating, recorded whole or ending and that nobody holds a lease on.
 
         The nearest deadlines come first.

@@ -1,7 +1,7 @@
 """The services that run a batch, over fakes that share one database."""
 
 import json
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field, replace
 from typing import Any
 
@@ -63,7 +63,7 @@ class PipelineHouse:
         self.finalization = self.finalization_over(self.results)
         self.configure(*self.upstreams)
 
-    def configure(self, *upstreams: str) -> None:
+    def configure(self, *upstreams: str, is_abandoned: Callable[[str], bool] = lambda _: False) -> None:
         """Have dispatch and upkeep know these upstreams from now on."""
         self.upstreams = upstreams
         self.dispatch = self.dispatch_over(self.batches)
@@ -81,6 +81,7 @@ class PipelineHouse:
             cancel_grace_s=CANCEL_GRACE_S,
             finalize_max_tries=FINALIZE_MAX_TRIES,
             upstreams=self.upstreams,
+            is_abandoned=is_abandoned,
         )
 
     def dispatch_over(self, batches: MemoryBatchStore) -> DispatchService:

@@ -5,13 +5,23 @@ import pytest
 
 from app.domain.errors import StateConflict
 from app.domain.lifecycle import Status
+from app.domain.watch import Watch
+from app.services.leases import LEASE_S
+from app.services.ports import Lease
 from tests.fakes.outside import MemoryBlobs
+from tests.fakes.stores import break_leases
 from tests.unit.services.pipeline_house import NOW, PipelineHouse
 
 
 @pytest.fixture
 def house() -> PipelineHouse:
     return PipelineHouse()
+
+
+def take_over(house: PipelineHouse) -> None:
+    """Have another hold the batch, as after a standstill."""
+    break_leases(house.batches)
+    assert house.batches.lease("batch_1", "another")
 
 
 def test_a_second_finalizer_does_nothing(house: PipelineHouse) -> None:
@@ -28,7 +38,7 @@ def test_a_second_finalizer_does_nothing(house: PipelineHouse) -> None:
 def test_a_finalizer_beside_another_does_nothing(house: PipelineHouse) -> None:
     house.add_running(total=1)
     house.record(0)
-    house.batches.lease("batch_1", "another", NOW, 30)
+    house.batches.lease("batch_1", "another")
 
     assert house.finalization.finalize("batch_1") is False
 
@@ -36,13 +46,13 @@ def test_a_finalizer_beside_another_does_nothing(house: PipelineHouse) -> None:
     assert house.database.files == {}
 
 
-def test_one_that_died_is_followed_by_another_once_its_lease_ends(house: PipelineHouse) -> None:
+def test_one_that_died_is_followed_by_another_once_its_lease_is_broken(house: PipelineHouse) -> None:
     house.add_running(total=1)
     house.record(0)
-    house.batches.lease("batch_1", "dead", NOW, 30)
+    house.batches.lease("batch_1", "dead")
     house.batches.seal("batch_1", "dead", NOW)
 
-    house.clock.advance(31)
+    break_leases(house.batches)
 
     assert house.finalization.finalize("batch_1") is True
     assert house.batch().status is Status.COMPLETED
@@ -52,16 +62,18 @@ def test_one_that_died_is_followed_by_another_once_its_lease_ends(house: Pipelin
 def test_the_lease_is_renewed_while_the_files_are_written(house: PipelineHouse, lines: int, each_s: float) -> None:
     house.add_running(total=lines)
     house.record(*range(lines))
-    others: list[bool] = []
+    watch: Watch[str, Lease] = Watch(60)
+    unchanged_s: list[float] = []
 
     def slowly(positions: int) -> None:
         house.clock.advance(each_s)
-        others.append(house.batches.lease("batch_1", "another", house.clock.now(), 30))
+        (lease,) = house.batches.leases()
+        unchanged_s.append(watch.unchanged_s("batch_1", lease, house.clock.monotonic()))
 
     house.finalization_over(_Watched(house, slowly)).finalize("batch_1")
 
     assert house.batch().status is Status.COMPLETED
-    assert not any(others)
+    assert max(unchanged_s) < LEASE_S
 
 
 def test_one_that_lost_its_lease_writes_nothing(house: PipelineHouse) -> None:
@@ -71,7 +83,7 @@ def test_one_that_lost_its_lease_writes_nothing(house: PipelineHouse) -> None:
     def lose(position: int) -> None:
         if position == 100:
             house.clock.advance(60)
-            house.batches.lease("batch_1", "another", house.clock.now(), 30)
+            take_over(house)
 
     with pytest.raises(StateConflict):
         house.finalization_over(_Watched(house, lose)).finalize("batch_1")
@@ -87,7 +99,7 @@ def test_one_that_lost_its_lease_at_the_very_end_ends_nothing(house: PipelineHou
 
     def lose(position: int) -> None:
         house.clock.advance(60)
-        house.batches.lease("batch_1", "another", house.clock.now(), 30)
+        take_over(house)
 
     with pytest.raises(StateConflict):
         house.finalization_over(_Watched(house, lose)).finalize("batch_1")
@@ -100,19 +112,20 @@ def test_each_file_has_the_whole_lease_for_its_commit(house: PipelineHouse) -> N
     house.add_running(total=2)
     house.record(0)
     house.record(1, ok=False)
-    blobs = _SlowBlobs(house, commit_s=4.0)
+    blobs = _SlowBlobs(house, commit_s=4.0, is_taken_over=False)
 
     assert house.finalization_over(house.results, blobs).finalize("batch_1") is True
 
     assert house.batch().status is Status.COMPLETED
-    assert blobs.others == [False, False]
+    # Each commit begins with a lease that was just renewed.
+    assert blobs.renewed_s == [0.0, 0.0]
 
 
 def test_one_that_lost_its_lease_between_its_files_leaves_neither(house: PipelineHouse) -> None:
     house.add_running(total=2)
     house.record(0)
     house.record(1, ok=False)
-    blobs = _SlowBlobs(house, commit_s=7.0)
+    blobs = _SlowBlobs(house, commit_s=7.0, is_taken_over=True)
 
     with pytest.raises(StateConflict):
         house.finalization_over(house.results, blobs).finalize("batch_1")
@@ -123,19 +136,28 @@ def test_one_that_lost_its_lease_between_its_files_leaves_neither(house: Pipelin
 
 
 class _SlowBlobs(MemoryBlobs):
-    """Blobs of the house whose commits take long; after each another finalizer asks for the batch."""
+    """Blobs of the house whose commits take long; after each another finalizer may have the batch."""
 
-    def __init__(self, house: PipelineHouse, commit_s: float) -> None:
+    def __init__(self, house: PipelineHouse, commit_s: float, *, is_taken_over: bool) -> None:
         super().__init__(house.clock)
         self.stored = dict(house.blobs.stored)
-        self.others: list[bool] = []
+        # How long ago the lease was renewed as each began to be stored.
+        self.renewed_s: list[float] = []
+        self._watch: Watch[str, Lease] = Watch(60)
+        self._is_taken_over = is_taken_over
         self._house = house
         self._commit_s = commit_s
 
     def _store(self, key: str, data: bytes) -> None:
         super()._store(key, data)
+        self._look()
         self._house.clock.advance(self._commit_s)
-        self.others.append(self._house.batches.lease("batch_1", "another", self._house.clock.now(), 30))
+        if self._is_taken_over:
+            take_over(self._house)
+
+    def _look(self) -> None:
+        now = self._house.clock.monotonic()
+        self.renewed_s += [self._watch.unchanged_s("batch_1", lease, now) for lease in self._house.batches.leases()]
 
 
 class _Watched:

@@ -11,6 +11,7 @@ from app.domain.errors import StateConflict
 from app.domain.lifecycle import Event, Status
 from app.domain.plan import pack_entry, unpack_entries
 from app.domain.result import Result, answered
+from tests.fakes.stores import break_leases
 from tests.unit.services.pipeline_house import NOW, PipelineHouse, result_of
 
 TOTAL = 1_300
@@ -107,5 +108,6 @@ class _Thief:
         for count, row in enumerate(self._house.results.read_in(batch_id, order)):
             if count == 100:
                 self._house.clock.advance(60)
-                self._house.batches.lease(batch_id, "another", self._house.clock.now(), 30)
+                break_leases(self._house.batches)
+                self._house.batches.lease(batch_id, "another")
             yield row

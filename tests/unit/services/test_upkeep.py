@@ -112,13 +112,15 @@ def test_a_validation_is_sent_again_only_after_a_while(house: PipelineHouse) -> 
     assert house.queue.validated == ["batch_1"]
 
 
-def test_a_validation_whose_process_died_is_asked_for_as_soon_as_its_lease_ends(house: PipelineHouse) -> None:
+def test_a_validation_whose_process_died_is_asked_for_as_soon_as_its_lease_is_broken(house: PipelineHouse) -> None:
     house.batches.add(new_batch())
-    house.batches.lease("batch_1", "dead", NOW, 3)
+    house.batches.lease("batch_1", "dead")
+    house.upkeep.repair()
+    house.clock.advance(3)
     house.upkeep.repair()
     while_leased = list(house.queue.validated)
-    house.clock.advance(4)
 
+    house.clock.advance(3)
     house.upkeep.repair()
 
     assert while_leased == []
@@ -128,7 +130,7 @@ def test_a_validation_whose_process_died_is_asked_for_as_soon_as_its_lease_ends(
 def test_a_validation_that_is_at_work_is_left_alone(house: PipelineHouse) -> None:
     house.batches.add(new_batch())
     house.clock.advance(6)
-    house.batches.lease("batch_1", "at-work", house.clock.now(), 60)
+    house.batches.lease("batch_1", "at-work")
 
     house.upkeep.repair()
 
@@ -141,21 +143,6 @@ def test_a_batch_recorded_whole_whose_callback_was_lost_is_finalized(house: Pipe
 
     house.upkeep.repair()
 
-    assert house.queue.finalized == ["batch_1"]
-
-
-def test_a_finalizer_that_died_is_followed_once_its_lease_ends(house: PipelineHouse) -> None:
-    arrange_sent(house, 1)
-    house.record(0)
-    house.batches.lease("batch_1", "dead", NOW, 30)
-    house.batches.seal("batch_1", "dead", NOW)
-    house.upkeep.repair()
-    while_leased = list(house.queue.finalized)
-
-    house.clock.advance(31)
-    house.upkeep.repair()
-
-    assert while_leased == []
     assert house.queue.finalized == ["batch_1"]
 
 

@@ -8,6 +8,7 @@ from app.domain.errors import StorageFull
 from app.domain.lifecycle import Event, Status
 from app.domain.limits import MIB
 from tests.fakes.outside import MemoryBlobs
+from tests.fakes.stores import break_leases
 from tests.unit.services.validation_house import House, request
 
 
@@ -53,7 +54,7 @@ def test_a_batch_that_is_cancelled_is_not_read_to_its_end(house: House) -> None:
 
 def test_a_batch_that_is_validated_elsewhere_is_left_alone(house: House) -> None:
     house.arrange(request("a"))
-    house.batches.lease("batch_1", "other", house.clock.now(), 60)
+    house.batches.lease("batch_1", "other")
 
     assert house.service.validate("batch_1") is False
     assert house.batch.status is Status.VALIDATING
@@ -74,19 +75,18 @@ def test_there_is_nothing_to_validate_where_there_is_no_batch(house: House) -> N
 
 def test_the_lease_is_renewed_while_the_file_is_read(house: House) -> None:
     house.arrange(b"\n".join(request(number, x="x" * MIB) for number in range(20)))
-    taken: list[bool] = []
+    renewals: list[int] = []
 
     class Slow(MemoryBlobs):
         def stream(self, key: str, offset: int = 0, length: int | None = None) -> Iterator[bytes]:
             for piece in house.blobs.stream(key, offset, length):
                 yield piece
                 house.clock.advance(4)
-                taken.append(house.batches.lease("batch_1", "other", house.clock.now(), 60))
+                renewals.extend(lease.renewals for lease in house.batches.leases())
 
     assert house.service_over(Slow()).validate("batch_1") is True
 
-    assert len(taken) == 21
-    assert not any(taken)
+    assert renewals == list(range(1, 22))
 
 
 def test_a_lost_lease_ends_the_work(house: House) -> None:
@@ -97,7 +97,8 @@ def test_a_lost_lease_ends_the_work(house: House) -> None:
             for piece in house.blobs.stream(key, offset, length):
                 yield piece
                 house.clock.advance(100)
-                house.batches.lease("batch_1", "other", house.clock.now(), 1_000)
+                break_leases(house.batches)
+                house.batches.lease("batch_1", "other")
 
     blobs = TakenOver()
     service = house.service_over(blobs)
