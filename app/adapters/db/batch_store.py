@@ -68,7 +68,7 @@ class SqlBatchStore(SqlStages):
 
     def give_up(self, batch_id: str, reasons: Sequence[LineError], now: float) -> Batch:
         with writing(self._engine) as connection:
-            values = {"errors": [asdict(reason) for reason in reasons], "lease_owner": None, "lease_until": None}
+            values = {"errors": [asdict(reason) for reason in reasons], "lease_owner": None}
             return _move(connection, batch_id, Event.GAVE_UP, now, values)
 
     def finish(self, batch_id: str, written: Written, token: str, now: float) -> Batch:
