@@ -141,6 +141,14 @@ class Circuit:
             self.due_at = now + LAST_PAUSE_S
         return self.is_open
 
+    def end_well(self, term: int) -> bool:
+        """Count a call that was answered, where it changes nothing else, as most do; return whether that is so."""
+        if self.is_open or term != self.term or self.failing_since is not None:
+            return False
+        self.in_flight -= 1
+        self.answered += 1
+        return True
+
     def end(
         self,
         sign: Sign,
