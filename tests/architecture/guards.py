@@ -1,6 +1,7 @@
 """Take each guard out of a copy of the project, one at a time, and see the test that is named for it fail.
 
 `python -m tests.architecture.guards` prints a table; it exits with 1 where a guard goes and no test says so.
+With words behind it only guards are tried whose names have one of the words.
 """
 
 import os
@@ -8,7 +9,7 @@ import shutil
 import subprocess
 import sys
 import tempfile
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
 from pathlib import Path
 
@@ -188,21 +189,22 @@ GUARDS = (
 )
 
 
-def main() -> int:
-    """Try all guards; return the exit code."""
+def main(words: Sequence[str] = ()) -> int:
+    """Try all guards, or those whose names have one of the words; return the exit code."""
+    guards = [guard for guard in GUARDS if not words or any(word in guard.name for word in words)]
     with tempfile.TemporaryDirectory(prefix="guards-") as folder:
         copy = Path(folder).resolve()
-        _copy_project(copy)
-        if run_tests(copy, sorted({guard.test for guard in GUARDS})) != _PASSED:
+        copy_project(copy)
+        if run_tests(copy, sorted({guard.test for guard in guards})) != _PASSED:
             _say("The named tests don't pass with all guards in place.")
             return 1
         unnoticed = 0
-        for guard in GUARDS:
+        for guard in guards:
             with _taken_out(guard, copy):
                 is_noticed = run_tests(copy, [guard.test]) == _FAILED
             unnoticed += not is_noticed
             _say(f"{'noticed' if is_noticed else 'UNNOTICED':<10} {guard.name:<52} {guard.test.partition('::')[2]}")
-    _say(f"{len(GUARDS)} guards, {unnoticed} gone unnoticed")
+    _say(f"{len(guards)} guards, {unnoticed} gone unnoticed")
     return 1 if unnoticed else 0
 
 
@@ -221,7 +223,7 @@ def _run(arguments: list[str], copy: Path, environment: dict[str, str]) -> subpr
     return subprocess.run(command, cwd=copy, env=environment, capture_output=True, text=True, timeout=_RUN_S)
 
 
-def _copy_project(copy: Path) -> None:
+def copy_project(copy: Path) -> None:
     """Copy what git knows, and what it would be told of."""
     command = ["git", "ls-files", "-z", "--cached", "--others", "--exclude-standard"]
     listed = subprocess.run(command, cwd=ROOT, check=True, capture_output=True, text=True)
@@ -250,4 +252,4 @@ def _say(line: str) -> None:
 
 
 if __name__ == "__main__":
-    sys.exit(main())
+    sys.exit(main(sys.argv[1:]))

@@ -69,4 +69,21 @@ GUARDS_OF_CALLS = (
         "return waiting",
         "tests/unit/workers/test_engine_shares.py::test_where_all_workers_stand_still_none_gives_anything_back",
     ),
+    Guard(
+        "data that nobody asked for closes a kept connection",
+        "app/adapters/upstream/connection.py",
+        "would not be told from it.\n            self.abort()",
+        "would not be told from it.",
+        "tests/unit/adapters/test_upstream_connection.py::"
+        "test_a_kept_connection_on_which_something_comes_unasked_is_closed_and_its_bytes_are_no_answer",
+    ),
+    Guard(
+        "repair reads the queue before the workers",
+        "app/services/repair.py",
+        "accounted = self._queue.queued_tasks()\n"
+        "        accounted |= {task for worker in self._roster.workers() for task in worker.held_tasks}",
+        "accounted = {task for worker in self._roster.workers() for task in worker.held_tasks}\n"
+        "        accounted |= self._queue.queued_tasks()",
+        "tests/unit/services/test_lost_tasks.py::test_a_task_that_a_worker_takes_amid_each_look_is_not_lost",
+    ),
 )

@@ -114,6 +114,36 @@ def test_a_request_on_a_new_connection_that_the_server_closes_does_not_go_out_ag
     assert len(asked) == 1
 
 
+def test_a_kept_connection_on_which_something_comes_unasked_is_closed_and_its_bytes_are_no_answer():
+    async def run() -> tuple[bytes, bool]:
+        answered, closed = asyncio.Event(), asyncio.Event()
+        asked = []
+
+        async def handle(conversation: Conversation) -> None:
+            await conversation.read_request()
+            asked.append(conversation)
+            await conversation.say(answer(GOOD))
+            if len(asked) == 1:
+                await answered.wait()
+                await conversation.say(answer(b'{"id":"of nobody"}'))
+                try:
+                    await conversation.hang()
+                finally:
+                    closed.set()
+
+        async with serving(handle) as url:
+            upstream = HttpUpstream(url, api_key=None, connect_timeout_s=5, first_byte_timeout_s=5)
+            await upstream.call(CHAT, b"{}", 5.0)
+            answered.set()
+            async with asyncio.timeout(5):
+                await closed.wait()
+            said = await upstream.call(CHAT, b"{}", 5.0)
+            await upstream.close()
+            return said.body, len(asked) == 2
+
+    assert on_uvloop(run()) == (GOOD, True)
+
+
 @pytest.mark.parametrize("start", [b"H", b"HTTP/1.1 200 OK\r\n", answer(GOOD, length=100)])
 def test_a_request_whose_answer_began_does_not_go_out_again(start):
     asked = []

@@ -3,6 +3,9 @@
 import pytest
 
 from app.domain.ids import task_id
+from app.services.ports import WorkerState
+from app.services.repair import RepairService
+from tests.fakes.broker import MemoryRoster, RecordingQueue
 from tests.unit.services.pipeline_house import PipelineHouse
 
 
@@ -110,3 +113,37 @@ def test_a_task_that_turned_up_between_two_looks_starts_anew(house: PipelineHous
     house.upkeep.repair()
 
     assert house.repeated() == []
+
+
+def test_a_task_that_a_worker_takes_amid_each_look_is_not_lost(house: PipelineHouse) -> None:
+    """It is in the queue when the look begins, and with the worker once the first of the two was read."""
+    arrange_sent(house, 1)
+    task = task_id("batch_1", 0)
+
+    def take() -> None:
+        house.queue.waiting.discard(task)
+        house.add_worker(held_tasks=(task,))
+
+    class QueueThatIsRead(RecordingQueue):
+        def queued_tasks(self) -> set[str]:
+            seen = super().queued_tasks()
+            take()
+            return seen
+
+    class RosterThatIsRead(MemoryRoster):
+        def workers(self) -> list[WorkerState]:
+            seen = super().workers()
+            take()
+            return seen
+
+    house.queue = QueueThatIsRead()
+    house.queue.roster = house.roster = RosterThatIsRead(house.clock)
+    repair = RepairService(house.batches, house.results, house.queue, house.roster, house.clock, house.upstreams)
+    for _ in range(4):
+        house.add_worker(held_tasks=())
+        house.queue.waiting.add(task)
+        repair.repair()
+        house.clock.advance(3)
+
+    assert house.repeated() == []
+    assert house.roster.fenced_batches() == set()
