@@ -137,9 +137,11 @@ class BalancedUpstream:
         now = self._now()
         server = self._choose(model, now, is_suspect=caller.before.is_suspect)
         if server is None:
+            # Of this moment: once others have gone on, a circuit may be closed.
+            withheld = self._withheld(model)
             # Callers that go from one call to the next would hold up the loop if none of them ever waited.
             await asyncio.sleep(0)
-            return self._withheld(model)
+            return withheld
         circuits = server.circuit, server.of_model(model)
         begun = [(circuit, circuit.term, circuit.begin(now)) for circuit in circuits]
         server.in_flight += 1

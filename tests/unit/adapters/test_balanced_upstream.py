@@ -8,6 +8,7 @@ import pytest
 from app.adapters.upstream.balanced import open_upstream
 from app.domain.retry import Trouble
 from tests.unit.adapters.balanced_house import (
+    CHAT,
     GOOD,
     LIMITED,
     REFUSED,
@@ -146,6 +147,23 @@ def test_while_all_probes_are_out_others_come_again_soon() -> None:
         await house.begin(2)
 
         assert (await house.call()).retry_after_s == 1.0
+
+    asyncio.run(run())
+
+
+def test_a_call_that_is_withheld_as_the_server_comes_back_says_so_all_the_same() -> None:
+    async def run() -> None:
+        house = House(1)
+        await house.let(0, REFUSED)
+        house.clock.advance(1.0)
+        await house.begin()
+
+        withheld = asyncio.ensure_future(house.upstream.call(CHAT, b"{}", 60.0))
+        house.servers[0].end()
+        await settle()
+
+        assert house.left_alone == []
+        assert withheld.result().trouble is Trouble.WITHHELD
 
     asyncio.run(run())
 
