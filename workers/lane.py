@@ -82,7 +82,9 @@ class Lane:
         # Lines that have begun and not ended.
         self._active = 0
         self._clock = clock
-        self._idle_since = self._ended_at = clock()
+        self._idle_since = clock()
+        # When a call ended last, or when the first call began after a time without any.
+        self._ended_at = self._idle_since
         self._gave_back_at = float("-inf")
         self._pace_from = (self._idle_since, 0)
         self._away_log = AwayLog(name)
@@ -101,17 +103,19 @@ class Lane:
             return False
         if self._charges is not None and not self._charges.begin(self._clock()):
             return False
-        if not self._active and self._charges is None:
-            self._begin_pace()
+        if not self._active:
+            # No call could end while there was none.
+            self._ended_at = self._clock()
+            if self._charges is None:
+                self._begin_pace()
         self._active += 1
         return True
 
     def _most_for(self, of_batch: int) -> int:
         """Return how many lines may have begun, for a batch of which so many have.
 
-        Calls that hang fill the limit, which follows what the upstream shows.
-
-        A batch that comes then has some beyond it.
+        Calls that hang fill the limit, which follows what the upstream shows. A batch that comes then has some calls
+        beyond the limit.
         """
         limit = self.limit.limit
         beyond = max(limit // _BEYOND, 1)

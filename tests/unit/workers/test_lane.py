@@ -6,7 +6,7 @@ from app.domain.concurrency import Outcome
 from app.domain.rates import RateLimit
 from app.domain.result import REQUEST_TIMEOUT
 from app.domain.retry import Trouble
-from app.services.ports import Answer
+from app.services.ports import Answer, LaneState
 from tests.fakes.outside import good_answer
 from tests.unit.workers.lane_house import CONCURRENCY, PER_MINUTE, House, RecordingLimit
 from workers.lane import Lane
@@ -157,6 +157,25 @@ def test_only_a_lane_with_slots_left_waits_for_time() -> None:
 
     assert [house.lane.waits_for_time for house in (metered, full, rising)] == [True, False, True]
     assert not House(max_in_flight=4).lane.waits_for_time
+
+
+def test_a_lane_that_was_idle_is_not_blocked_by_calls_that_have_just_begun() -> None:
+    house = House()
+    house.clock.advance(3_600.0)
+    house.begun()
+
+    given_back = house.lane.lines_to_give_back(0, [LaneState(3), LaneState(3)], waiting=5)
+    house.clock.advance(10.0)
+    given_back_later = house.lane.lines_to_give_back(0, [LaneState(3), LaneState(3)], waiting=5)
+
+    assert (given_back, given_back_later) == (0, 3)
+
+
+def test_calls_that_have_just_begun_after_an_idle_time_let_no_batch_pass_the_limit() -> None:
+    house = House(limit=RecordingLimit(2))
+    house.clock.advance(3_600.0)
+
+    assert house.begun() == 2
 
 
 def test_closing_closes_the_upstream() -> None:
