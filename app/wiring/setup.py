@@ -33,6 +33,7 @@ def prepare(settings: Settings) -> None:
     Raises:
         Unavailable: the folder for files is not the storage of this database.
     """
+    settings.data.mkdir(mode=_DATA_FOLDER_MODE, parents=True, exist_ok=True)
     engine = open_engine(settings.database_url)
     try:
         migrate(engine)

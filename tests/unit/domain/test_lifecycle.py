@@ -14,6 +14,7 @@ EXPECTED = {
     (P, Event.ALL_RECORDED): F,
     (P, Event.CANCEL_REQUESTED): C,
     (P, Event.WINDOW_ELAPSED): X,
+    (P, Event.GAVE_UP): Status.FAILED,
     (F, Event.CANCEL_REQUESTED): C,
     (F, Event.FILES_WRITTEN): Status.COMPLETED,
     (F, Event.GAVE_UP): Status.FAILED,
