@@ -159,11 +159,14 @@ class ValidationService:
         return in_dispatch_order(_Routed(structure, batch.endpoint, route).plan(), groups_at_once)[0]
 
     def _structure_of(self, batch: Batch, lease: Lease, rest: Callable[[], None]) -> Structure | None:
-        """Return what the batch's file is made of; None where its bytes are gone."""
+        """Return what the batch's file is made of; None where its bytes, or some of them, are gone."""
         # The batch has its bytes from its creation on, whatever becomes of the file.
         if batch.input_blob is None:
             return None
         try:
+            # A file that is cut short, as by a restore, would be read as a shorter one with fewer lines.
+            if self._batches.input_bytes(batch.input_blob) not in (None, self._blobs.size(batch.input_blob)):
+                return None
             known = self._verdicts.find(batch.input_blob, batch.endpoint)
             if known is not None:
                 return known

@@ -21,6 +21,15 @@ def test_a_batch_reads_back_as_it_was_added(stores: Stores) -> None:
     assert stores.batches.get("tenant", batch.id) == batch
 
 
+def test_the_bytes_of_an_input_are_known_also_once_its_file_is_deleted(stores: Stores) -> None:
+    file = stores.add_file("file-in", blob="files/batch_1")
+    stores.add_batch()
+    assert stores.files.mark_deleted("tenant", "file-in", NOW)
+
+    assert stores.batches.input_bytes("files/batch_1") == file.bytes
+    assert stores.batches.input_bytes("files/unknown") is None
+
+
 def test_another_tenant_sees_no_batch(stores: Stores) -> None:
     stores.add_batch()
 

@@ -91,6 +91,11 @@ class MemoryBatchStore(MemoryStages):
             row = self._db.batches.get(batch_id)
             return row.batch if row else None
 
+    def input_bytes(self, input_blob: str) -> int | None:
+        with self._db.lock:
+            sizes = {row.file.blob: row.file.bytes for row in self._db.files.values()}
+            return sizes.get(input_blob)
+
     def page(self, tenant_id: str, *, after: str | None, limit: int) -> list[Batch]:
         with self._db.lock:
             own = [row.batch for row in self._db.batches.values() if row.batch.tenant_id == tenant_id]

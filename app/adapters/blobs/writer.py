@@ -6,7 +6,7 @@ from pathlib import PurePosixPath
 
 from app.adapters.blobs.parts import PART_FOLDER, new_part_name
 from app.adapters.blobs.root import Descriptor, StorageRoot, open_folder, storage_errors
-from app.domain.errors import Unavailable
+from app.domain.errors import StorageFull, Unavailable
 from app.domain.limits import MIB
 
 # One call to the system for so many bytes: callers may append line by line.
@@ -48,11 +48,13 @@ class LocalBlobWriter:
                 os.mkdir(folder, 0o700, dir_fd=root)
                 os.fsync(root)
             os.rename(self._part, self._key, src_dir_fd=root, dst_dir_fd=root)
-            _sync_folder(folder, root)
         try:
+            with storage_errors():
+                _sync_folder(folder, root)
             # What is in a folder that was put aside meanwhile nobody will find.
             self._root.confirm(self._opened)
-        except Unavailable:
+        except (Unavailable, StorageFull):
+            # Nobody refers to a blob whose commit failed.
             with suppress(OSError):
                 os.unlink(self._key, dir_fd=root)
             raise

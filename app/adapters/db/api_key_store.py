@@ -43,7 +43,8 @@ class SqlKeyStore:
 
     def note_uses(self, uses: Mapping[str, float]) -> None:
         with writing(self._engine) as connection:
-            for key_id, used_at in uses.items():
+            # In one order, so that two processes never wait for each other.
+            for key_id, used_at in sorted(uses.items()):
                 is_older = or_(api_keys.c.last_used_at.is_(None), api_keys.c.last_used_at < used_at)
                 connection.execute(
                     update(api_keys).where(api_keys.c.id == key_id, is_older).values(last_used_at=used_at)

@@ -11,7 +11,7 @@ from app.adapters.db.engine import reading, writing
 from app.adapters.db.file_store import add_file, hold_file
 from app.adapters.db.key_store import store_claim
 from app.adapters.db.stages import SqlStages
-from app.adapters.db.tables import batches
+from app.adapters.db.tables import batches, files
 from app.domain.batch import Batch, LineError, waiting_for
 from app.domain.errors import NotFound, StateConflict
 from app.domain.lifecycle import ACTIVE, RECORDING, Event, Status, next_status, stamps
@@ -39,6 +39,11 @@ class SqlBatchStore(SqlStages):
 
     def find(self, batch_id: str) -> Batch | None:
         return self._one(batches.c.id == batch_id)
+
+    def input_bytes(self, input_blob: str) -> int | None:
+        with reading(self._engine) as connection:
+            found: int | None = connection.scalar(select(files.c.bytes).where(files.c.blob == input_blob))
+        return found
 
     def page(self, tenant_id: str, *, after: str | None, limit: int) -> list[Batch]:
         query = select(batches).where(batches.c.tenant_id == tenant_id).order_by(batches.c.seq.desc()).limit(limit)

@@ -4,7 +4,7 @@ from pathlib import Path
 
 from alembic import command
 from alembic.config import Config
-from sqlalchemy import Engine, text
+from sqlalchemy import Connection, Engine, text
 
 from app.adapters.db.engine import writing
 from app.adapters.db.postgres import MIGRATING
@@ -17,16 +17,21 @@ _SCRIPTS = Path(__file__).parent / "migrations"
 def migrate(engine: Engine, revision: str = "head") -> None:
     """Bring the database to `revision`; where it is there already, nothing happens."""
     with writing(engine, MIGRATING) as connection:
-        if engine.dialect.name == "postgresql":
-            # Several processes may migrate at once: the later ones find the work done. SQLite takes turns anyway.
-            connection.execute(text("SELECT pg_advisory_xact_lock(:key)"), {"key": _LOCK_KEY})
+        _take_turns(connection)
         command.upgrade(_config(connection), revision)
 
 
 def unmigrate(engine: Engine, revision: str = "base") -> None:
     """Take the database back to `revision`."""
     with writing(engine, MIGRATING) as connection:
+        _take_turns(connection)
         command.downgrade(_config(connection), revision)
+
+
+def _take_turns(connection: Connection) -> None:
+    """Wait for others that migrate: the later ones find the work done. SQLite takes turns anyway."""
+    if connection.dialect.name == "postgresql":
+        connection.execute(text("SELECT pg_advisory_xact_lock(:key)"), {"key": _LOCK_KEY})
 
 
 def _config(connection: object) -> Config:

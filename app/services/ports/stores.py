@@ -119,6 +119,9 @@ class BatchStore(Protocol):
     def find(self, batch_id: str) -> Batch | None:
         """Return the batch whoever owns it."""
 
+    def input_bytes(self, input_blob: str) -> int | None:
+        """Return how many bytes were uploaded as a batch's input; None where no file tells."""
+
     def page(self, tenant_id: str, *, after: str | None, limit: int) -> list[Batch]:
         """Return up to `limit` batches after `after`, newest first; NotFound where `after` is none of the tenant's."""
 

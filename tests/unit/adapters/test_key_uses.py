@@ -1,5 +1,11 @@
 from collections.abc import Mapping
+from pathlib import Path
 
+from sqlalchemy import event
+
+from app.adapters.db.api_key_store import SqlKeyStore
+from app.adapters.db.engine import open_engine
+from app.adapters.db.migrate import migrate
 from app.adapters.key_uses import KeyUses
 from app.domain.errors import Unavailable
 from tests.fakes.outside import FakeClock
@@ -36,3 +42,17 @@ def test_a_database_that_is_away_ends_nothing() -> None:
 
     until(lambda: written == ["key_1", "key_2"], 20, "the second use is written")
     uses.stop()
+
+
+def test_two_processes_write_uses_of_the_same_keys_in_one_order(tmp_path: Path) -> None:
+    engine = open_engine(f"sqlite:///{tmp_path / 'wylon.db'}")
+    migrate(engine)
+    updated = list[str]()
+    event.listen(engine, "before_cursor_execute", lambda *call: updated.extend(str(each) for each in call[3]))
+
+    for ids in (["key_1", "key_2", "key_3"], ["key_3", "key_1", "key_2"]):
+        SqlKeyStore(engine).note_uses(dict.fromkeys(ids, 1.0))
+
+    # Else each may hold a row that the other waits for.
+    assert [each for each in updated if each.startswith("key_")] == ["key_1", "key_2", "key_3"] * 2
+    engine.dispose()

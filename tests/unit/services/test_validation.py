@@ -163,3 +163,18 @@ def test_a_file_whose_bytes_are_gone_fails_the_batch(house: House) -> None:
     assert [(error.code, error.param) for error in house.batch.errors] == [("input_missing", "file_id")]
     assert "file-in are missing in the storage" in house.batch.errors[0].message
     house.assert_nothing_left()
+
+
+@pytest.mark.parametrize("kept", [0, 1])
+def test_an_input_of_which_only_the_first_lines_are_left_is_missing_and_no_shorter_file(
+    house: House, kept: int
+) -> None:
+    lines = [request(number) + b"\n" for number in range(3)]
+    house.arrange(b"".join(lines))
+    house.blobs.stored["files/in"] = b"".join(lines[:kept])
+
+    assert house.service.validate("batch_1") is False
+
+    assert house.batch.status is Status.FAILED
+    assert [error.code for error in house.batch.errors] == ["input_missing"]
+    house.assert_nothing_left()

@@ -12,6 +12,17 @@ from tests.fakes.stores import break_leases
 from tests.unit.services.validation_house import House, request
 
 
+class ReadFrom(MemoryBlobs):
+    """Takes inputs from other blobs; what is written stays here."""
+
+    def __init__(self, inputs: MemoryBlobs) -> None:
+        super().__init__()
+        self._inputs = inputs
+
+    def size(self, key: str) -> int:
+        return self._inputs.size(key)
+
+
 @pytest.fixture
 def house() -> House:
     return House()
@@ -21,12 +32,12 @@ def house() -> House:
 def test_a_batch_cancelled_meanwhile_is_left_alone(house: House, data: bytes) -> None:
     house.arrange(data)
 
-    class CancelledWhileRead(MemoryBlobs):
+    class CancelledWhileRead(ReadFrom):
         def stream(self, key: str, offset: int = 0, length: int | None = None) -> Iterator[bytes]:
             house.batches.advance("batch_1", Event.CANCEL_REQUESTED, house.clock.now())
             return house.blobs.stream(key, offset, length)
 
-    blobs = CancelledWhileRead()
+    blobs = CancelledWhileRead(house.blobs)
     service = house.service_over(blobs)
 
     assert service.validate("batch_1") is False
@@ -39,7 +50,7 @@ def test_a_batch_that_is_cancelled_is_not_read_to_its_end(house: House) -> None:
     house.arrange(request("a") + b"\n" * (60 * MIB))
     read: list[int] = []
 
-    class CancelledLater(MemoryBlobs):
+    class CancelledLater(ReadFrom):
         def stream(self, key: str, offset: int = 0, length: int | None = None) -> Iterator[bytes]:
             for piece in house.blobs.stream(key, offset, length):
                 read.append(len(piece))
@@ -47,7 +58,7 @@ def test_a_batch_that_is_cancelled_is_not_read_to_its_end(house: House) -> None:
                     house.batches.advance("batch_1", Event.CANCEL_REQUESTED, house.clock.now())
                 yield piece
 
-    assert house.service_over(CancelledLater()).validate("batch_1") is False
+    assert house.service_over(CancelledLater(house.blobs)).validate("batch_1") is False
     assert house.batch.status is Status.CANCELLING
     assert sum(read) <= 12 * MIB
 
@@ -77,14 +88,14 @@ def test_the_lease_is_renewed_while_the_file_is_read(house: House) -> None:
     house.arrange(b"\n".join(request(number, x="x" * MIB) for number in range(20)))
     renewals: list[int] = []
 
-    class Slow(MemoryBlobs):
+    class Slow(ReadFrom):
         def stream(self, key: str, offset: int = 0, length: int | None = None) -> Iterator[bytes]:
             for piece in house.blobs.stream(key, offset, length):
                 yield piece
                 house.clock.advance(4)
                 renewals.extend(lease.renewals for lease in house.batches.leases())
 
-    assert house.service_over(Slow()).validate("batch_1") is True
+    assert house.service_over(Slow(house.blobs)).validate("batch_1") is True
 
     assert renewals == list(range(1, 22))
 
@@ -92,7 +103,7 @@ def test_the_lease_is_renewed_while_the_file_is_read(house: House) -> None:
 def test_a_lost_lease_ends_the_work(house: House) -> None:
     house.arrange(request("a") + b"\n" * (2 * MIB))
 
-    class TakenOver(MemoryBlobs):
+    class TakenOver(ReadFrom):
         def stream(self, key: str, offset: int = 0, length: int | None = None) -> Iterator[bytes]:
             for piece in house.blobs.stream(key, offset, length):
                 yield piece
@@ -100,7 +111,7 @@ def test_a_lost_lease_ends_the_work(house: House) -> None:
                 break_leases(house.batches)
                 house.batches.lease("batch_1", "other")
 
-    blobs = TakenOver()
+    blobs = TakenOver(house.blobs)
     service = house.service_over(blobs)
 
     assert service.validate("batch_1") is False

@@ -1,0 +1,158 @@
+"""What becomes of a database of version 0.1, with a batch in every status, when the newest schema comes and goes."""
+
+import json
+from collections.abc import Iterator
+from concurrent.futures import ThreadPoolExecutor
+from pathlib import Path
+from typing import Any
+
+import pytest
+from sqlalchemy import Engine, text
+
+from app.adapters.db.api_key_store import SqlKeyStore
+from app.adapters.db.batch_store import SqlBatchStore
+from app.adapters.db.engine import open_engine, reading, writing
+from app.adapters.db.key_store import SqlIdempotencyStore
+from app.adapters.db.migrate import migrate, unmigrate
+from app.adapters.db.result_store import SqlResultStore
+from app.adapters.db.schema import check_schema
+from app.domain.lifecycle import ACTIVE, Status
+from app.services.ports import Known
+from tests.contracts.conftest import NOW, result
+
+OF_0_1 = "0003"
+# Two sections of a batch for two upstreams: 3 of 5 lines and 1 of 4 lines were handed out, by two a task.
+SECTIONS = [["gpu", 0, 3, 0, 5, 2, 1], ["cpu", 3, 5, 5, 9, 3, 0]]
+HASH = "a" * 64
+
+
+@pytest.fixture(params=["sqlite", "postgresql"])
+def engine(request: pytest.FixtureRequest, tmp_path: Path) -> Iterator[Engine]:
+    is_sqlite = request.param == "sqlite"
+    engine = open_engine(f"sqlite:///{tmp_path / 'wylon.db'}" if is_sqlite else request.getfixturevalue("postgres_url"))
+    migrate(engine, OF_0_1)
+    yield engine
+    engine.dispose()
+
+
+def add(engine: Engine, table: str, **values: Any) -> None:
+    names = ", ".join(values)
+    marks = ", ".join(f":{name}" for name in values)
+    with writing(engine) as connection:
+        connection.execute(text(f"INSERT INTO {table} ({names}) VALUES ({marks})"), values)
+
+
+def add_batch(engine: Engine, batch_id: str, status: Status, **values: Any) -> None:
+    usual = {
+        "tenant_id": "tenant",
+        "endpoint": "/v1/chat/completions",
+        "input_file_id": "file-in",
+        "completion_window": "24h",
+        "created_at": NOW,
+        "expires_at": NOW + 86_400,
+        "input_blob": f"files/{batch_id}",
+    }
+    add(engine, "batches", id=batch_id, status=status.value, **(usual | values))
+
+
+def arrange(engine: Engine) -> None:
+    """Add what a deployment of 0.1 that was stopped amid its work may have."""
+    for status in Status:
+        values: dict[str, Any] = {}
+        if status is not Status.VALIDATING:
+            values = {"plan_blob": "plans/p", "total": 3, "lines_per_task": 2, "tasks": 2, "tasks_dispatched": 2}
+            values |= {"completed": 2, "failed": 1, "has_results": True}
+        if status is Status.FINALIZING:
+            values |= {"lease_owner": "dead", "lease_until": NOW + 60}
+        add_batch(engine, f"batch_{status}", status, **values)
+    running = {"plan_blob": "plans/p", "total": 3, "lines_per_task": 2, "tasks": 2}
+    add_batch(engine, "batch_new", Status.IN_PROGRESS, **running)
+    add_batch(engine, "batch_sending", Status.IN_PROGRESS, **running, tasks_dispatched=1, completed=1)
+    add_batch(engine, "batch_sent", Status.IN_PROGRESS, **running, tasks_dispatched=2, completed=1)
+    mixed = {"mixed": json.dumps(SECTIONS), "waiting_for": "gpu,cpu", "upstream": "gpu"}
+    of_mixed = {"plan_blob": "plans/m", "total": 9, "lines_per_task": 2, "tasks": 5, "tasks_dispatched": 2}
+    add_batch(engine, "batch_mixed", Status.IN_PROGRESS, **mixed, **of_mixed, completed=1)
+    add(engine, "api_keys", key_hash=HASH, tenant_id="tenant", created_at=NOW)
+    for key, object_id in (("made", "batch_new"), ("lost", "batch_never")):
+        add(engine, "idempotency_keys", tenant_id="tenant", key=key, fingerprint="f", object_id=object_id, claimed_at=0)
+
+
+def test_each_batch_of_an_older_version_is_found_for_what_has_to_be_done_for_it(engine: Engine) -> None:
+    arrange(engine)
+
+    migrate(engine)
+
+    store = SqlBatchStore(engine)
+    ending = {f"batch_{status}" for status in ACTIVE}
+    assert {batch.id for batch in store.stalled(100)} == ending
+    assert store.active_ids() == ending | {"batch_new", "batch_sending", "batch_sent", "batch_mixed"}
+    assert {batch.id for batch in store.undispatched(100)} == {"batch_new", "batch_sending", "batch_mixed"}
+    assert {batch.id: batch.recorded for batch in store.in_flight()} == {
+        "batch_sending": 1,
+        "batch_sent": 1,
+        "batch_mixed": 1,
+    }
+    totals = store.outstanding_totals()
+    assert totals["default", "tenant"] == (2, 3)
+    assert totals["gpu", "tenant"] == (1, 3)
+
+
+def test_a_batch_that_ran_goes_on_and_results_of_those_that_ended_are_cleared(engine: Engine) -> None:
+    arrange(engine)
+    migrate(engine)
+    store, results = SqlBatchStore(engine), SqlResultStore(engine)
+
+    assert store.move_cursor("batch_sending", 1, 2)
+    assert store.move_cursor("batch_mixed", 2, 3)
+    (progress,) = results.record([result(2, batch_id="batch_sending")])
+    assert store.lease("batch_finalizing", "new")
+    cleared = 0
+    while results.clear(100):
+        cleared += 1
+        assert cleared < 10
+
+    assert progress.lines_outstanding == 1
+    with reading(engine) as connection:
+        kept = set(connection.scalars(text("SELECT status FROM batches WHERE has_results")))
+    # Those of a batch that failed are kept.
+    assert kept == {status.value for status in ACTIVE - {Status.VALIDATING}} | {"failed"}
+
+
+def test_keys_of_an_older_version_are_kept_and_those_without_an_object_forgotten(engine: Engine) -> None:
+    arrange(engine)
+
+    migrate(engine)
+
+    (key,) = SqlKeyStore(engine).all()
+    assert (key.tenant_id, key.name, key.revoked_at) == ("tenant", "from 0.1", None)
+    assert SqlKeyStore(engine).key_hashes(lambda plain: plain[::-1].replace("a", "b")) == 1
+    assert SqlKeyStore(engine).find("b" * 64) == key
+    # Version 0.1 stored a key before its object: nothing came of this one.
+    keys = SqlIdempotencyStore(engine)
+    assert keys.get("tenant", "made") == Known("f", "batch_new")
+    assert keys.get("tenant", "lost") is None
+
+
+def test_batches_survive_the_way_back_and_up_again(engine: Engine) -> None:
+    arrange(engine)
+    migrate(engine)
+
+    unmigrate(engine, OF_0_1)
+    migrate(engine)
+
+    store = SqlBatchStore(engine)
+    assert {batch.id for batch in store.undispatched(100)} == {"batch_new", "batch_sending", "batch_mixed"}
+    mixed = store.find("batch_mixed")
+    assert mixed is not None
+    assert [tuple(section) for section in mixed.mixed] == [tuple(section) for section in SECTIONS]
+
+
+def test_processes_that_migrate_at_once_take_turns(engine: Engine) -> None:
+    arrange(engine)
+
+    with ThreadPoolExecutor(4) as threads:
+        done = [threads.submit(migrate, engine) for _ in range(4)]
+
+        assert [each.result(60) for each in done] == [None] * 4
+
+    check_schema(engine)
