@@ -75,27 +75,26 @@ class LocalBlobs:
             try:
                 (self._root.path / key).unlink()
             except (FileNotFoundError, NotADirectoryError):
-                opened = self._root.open()
-                with suppress(FileNotFoundError, NotADirectoryError):
+                with self._root.open() as opened, suppress(FileNotFoundError, NotADirectoryError):
                     os.unlink(key, dir_fd=opened.fd)
 
     def stale(self, age_s: float) -> Iterator[str]:
         # Listed in the folder whose marker was looked at: another deployment's files are none of ours to sweep.
-        opened = self._root.open()
-        before = self._now(opened) - age_s
-        for folder in _names(opened.fd):
-            if folder == PART_FOLDER or _FOLDER.fullmatch(folder):
-                for name in _older_files(opened.fd, folder, before):
-                    yield f"{folder}/{name}"
+        with self._root.open() as opened:
+            before = self._now(opened) - age_s
+            for folder in _names(opened.fd):
+                if folder == PART_FOLDER or _FOLDER.fullmatch(folder):
+                    for name in _older_files(opened.fd, folder, before):
+                        yield f"{folder}/{name}"
 
     def drop_abandoned(self) -> int:
         """Delete what dead processes of this host were writing; return how many there were."""
-        opened = self._root.open()
-        found = [f"{PART_FOLDER}/{name}" for name in _names(opened.fd, PART_FOLDER) if is_abandoned(name)]
-        for part in found:
-            with storage_errors(), suppress(FileNotFoundError):
-                os.unlink(part, dir_fd=opened.fd)
-        return len(found)
+        with self._root.open() as opened:
+            found = [f"{PART_FOLDER}/{name}" for name in _names(opened.fd, PART_FOLDER) if is_abandoned(name)]
+            for part in found:
+                with storage_errors(), suppress(FileNotFoundError):
+                    os.unlink(part, dir_fd=opened.fd)
+            return len(found)
 
     def check(self) -> None:
         """Write some bytes and read them back; Unavailable or StorageFull where that does not work."""
@@ -114,11 +113,11 @@ class LocalBlobs:
                 return Descriptor(_open_file(self._root.path / key))
             except (FileNotFoundError, NotADirectoryError):
                 # In the right folder, and looked for in that same one: it may have been away a moment ago.
-                opened = self._root.open()
-                try:
-                    return Descriptor(_open_file(key, opened.fd))
-                except (FileNotFoundError, NotADirectoryError):
-                    raise BlobMissing(f"There is no blob {key}.") from None
+                with self._root.open() as opened:
+                    try:
+                        return Descriptor(_open_file(key, opened.fd))
+                    except (FileNotFoundError, NotADirectoryError):
+                        raise BlobMissing(f"There is no blob {key}.") from None
 
     def _now(self, opened: Descriptor) -> float:
         """Return the time by the clock that files are stamped with, which may be a server's."""

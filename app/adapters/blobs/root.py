@@ -24,6 +24,12 @@ class Descriptor:
         if fd >= 0:
             os.close(fd)
 
+    def __enter__(self) -> "Descriptor":
+        return self
+
+    def __exit__(self, *_: object) -> None:
+        self.close()
+
     def __del__(self) -> None:
         self.close()
 
@@ -43,7 +49,12 @@ class StorageRoot:
         """Return the folder, opened; Unavailable where it is not the storage of this deployment."""
         with storage_errors():
             opened = Descriptor(open_folder(self.path))
-        self._check_marker(opened.fd)
+        try:
+            self._check_marker(opened.fd)
+        except BaseException:
+            # Closed here: the traceback may live long, and a wrong mount with an open folder can't be unmounted.
+            opened.close()
+            raise
         return opened
 
     def confirm(self, opened: Descriptor) -> None:

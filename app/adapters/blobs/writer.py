@@ -25,11 +25,12 @@ class LocalBlobWriter:
         self._part = f"{PART_FOLDER}/{new_part_name()}"
         self._pending = bytearray()
         self._unsynced = 0
-        with storage_errors():
-            with suppress(FileExistsError):
-                os.mkdir(PART_FOLDER, 0o700, dir_fd=opened.fd)
-            flags = os.O_RDWR | os.O_CREAT | os.O_EXCL | os.O_CLOEXEC
-            self._file = Descriptor(os.open(self._part, flags, 0o600, dir_fd=opened.fd))
+        try:
+            self._file = self._begin()
+        except BaseException:
+            # Nobody has this writer, so nobody could discard it.
+            opened.close()
+            raise
 
     def write(self, data: bytes) -> int:
         self._pending += data
@@ -80,6 +81,13 @@ class LocalBlobWriter:
         """Return when the part was made, by the clock that files are stamped with."""
         with storage_errors():
             return os.fstat(self._file.fd).st_mtime
+
+    def _begin(self) -> Descriptor:
+        with storage_errors():
+            with suppress(FileExistsError):
+                os.mkdir(PART_FOLDER, 0o700, dir_fd=self._opened.fd)
+            flags = os.O_RDWR | os.O_CREAT | os.O_EXCL | os.O_CLOEXEC
+            return Descriptor(os.open(self._part, flags, 0o600, dir_fd=self._opened.fd))
 
     def _sync(self) -> None:
         self._flush()
