@@ -250,4 +250,4 @@ def test_a_batch_whose_plan_or_input_is_missing_is_mended_before_its_files_are_w
     assert house.queue.validated == ["batch_1"]
     assert house.batch().finalize_tries == 0
     # Whoever mends it need not wait for a lease.
-    assert house.batches.lease("batch_1", "mender", house.clock.now(), 1.0)
+    assert house.batches.lease("batch_1", "mender")
