@@ -69,6 +69,25 @@ class StoppedQueue(RecordingQueue):
         return super().publish_lines(batch_id, upstream, tasks, delivery, fence)
 
 
+class RefusingQueue(RecordingQueue):
+    """Takes in nothing of one batch: it has been fenced, or the broker does not answer."""
+
+    def __init__(self, batch_id: str, trouble: Unavailable | None) -> None:
+        super().__init__()
+        self._batch_id, self._trouble = batch_id, trouble
+        self.asked: list[str] = []
+
+    def publish_lines(
+        self, batch_id: str, upstream: str, tasks: Sequence[LineTask], delivery: Delivery, fence: str
+    ) -> bool:
+        self.asked.append(batch_id)
+        if batch_id != self._batch_id:
+            return super().publish_lines(batch_id, upstream, tasks, delivery, fence)
+        if self._trouble is not None:
+            raise self._trouble
+        return False
+
+
 @pytest.fixture
 def house() -> PipelineHouse:
     return PipelineHouse()
@@ -172,3 +191,19 @@ def test_upstreams_that_a_slow_refill_has_no_time_for_are_the_first_of_the_next(
     # What was moved so late is left to repair.
     assert house.batch("batch_cpu").tasks_dispatched == 100
     assert house.published("batch_cpu") == []
+
+
+@pytest.mark.parametrize("trouble", [None, Unavailable("The broker does not answer.")])
+def test_once_something_of_a_batch_could_not_be_sent_no_more_of_it_is_tried_in_this_refill(
+    house: PipelineHouse, trouble: Unavailable | None
+) -> None:
+    house.queue = queue = RefusingQueue("batch_1", trouble)
+    house.configure(*house.upstreams)
+    house.add_worker(concurrency=64)
+    house.add_running("batch_1", total=1_000)
+    house.add_running("batch_2", total=1_000)
+
+    house.dispatch.refill()
+
+    assert queue.asked.count("batch_1") == 1
+    assert queue.asked.count("batch_2") > 1

@@ -80,6 +80,29 @@ def test_no_request_goes_out_once_the_state_has_changed_while_its_line_is_read(
 
 
 @on_each_change
+def test_a_line_out_of_time_is_not_kept_once_the_state_has_changed_while_it_is_read(
+    open_house: Callable[..., EngineHouse], change: Change
+) -> None:
+    is_reading, go_on = threading.Event(), threading.Event()
+
+    def read_line(line: Line) -> bytes:
+        is_reading.set()
+        assert go_on.wait(WITHIN_S)
+        return request_line(line.position)
+
+    house = open_house(read_line=read_line)
+    batch = batch_in_hand(deadline=house.clock.now())
+    run = house.submit(1, batch, is_read=False)
+    assert is_reading.wait(WITHIN_S)
+
+    change(house, batch)
+    go_on.set()
+
+    assert finished(run)
+    assert (house.upstream.bodies, house.records) == ([], [])
+
+
+@on_each_change
 def test_no_request_goes_out_once_the_state_has_changed_while_its_line_is_noted(
     house: EngineHouse, change: Change
 ) -> None:
