@@ -6,12 +6,12 @@ from typing import Protocol, cast
 
 from flask import Flask, current_app, g
 
-from app.api.readiness import Readiness
 from app.services.batches import BatchService
 from app.services.content_lines import ContentLines
 from app.services.files import FileService
 from app.services.keys import KeyService
 from app.services.ports import ModelCatalog
+from app.wiring.readiness import Readiness
 
 _EXTENSION = "wylon"
 _READINESS = "wylon-readiness"

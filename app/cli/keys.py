@@ -5,7 +5,6 @@ import time
 from collections.abc import Iterator
 from contextlib import contextmanager
 from dataclasses import asdict
-from pathlib import Path
 
 import click
 from rich.console import Console
@@ -13,14 +12,13 @@ from rich.table import Column, Table
 
 from app.cli.up.options import merged_environ
 from app.cli.up.start_faults import told_in_one_line
-from app.config import Process, load_settings
+from app.config import Process, database_path, load_settings
 from app.domain.api_key import ApiKey
 from app.domain.errors import SettingInvalid, Unavailable
 from app.services.keys import KeyService
 from app.wiring.keys import open_keys
 
 _PIPED_WIDTH = 200
-_SQLITE = "sqlite:///"
 
 _data = click.option("--data", metavar="DIR", help="The folder of `wylon up` [wylon-data].")
 _json = click.option("--json", "is_json", is_flag=True, help="Print JSON.")
@@ -83,9 +81,9 @@ def _opened(data: str | None) -> Iterator[KeyService]:
     except SettingInvalid as fault:
         raise click.UsageError(str(fault)) from None
     with told_in_one_line():
-        path = settings.database_url.removeprefix(_SQLITE)
+        path = database_path(settings.database_url)
         # To open it would make it.
-        if settings.database_url.startswith(_SQLITE) and not Path(path).exists():
+        if path is not None and not path.exists():
             raise Unavailable(f"There is no database {path}: name the folder of `wylon up` by --data.")
         with open_keys(settings) as service:
             yield service

@@ -5,10 +5,9 @@ import stat
 from collections.abc import Iterator
 from pathlib import Path
 
-from app.config import Settings
+from app.config import Settings, database_path
 
 _UMASK = 0o077
-_SQLITE = "sqlite:///"
 # Of the data folder; the names of the database's files begin with the first.
 _OWN = ("wylon.db", "api-key", "secret", "log", "run", "blobs")
 
@@ -50,8 +49,8 @@ def _entries(folder: Path) -> Iterator[Path]:
 
 
 def _database_files(settings: Settings) -> Iterator[Path]:
-    if settings.database_url.startswith(_SQLITE):
-        database = Path(settings.database_url.removeprefix(_SQLITE))
+    database = database_path(settings.database_url)
+    if database is not None:
         yield from (database, *(database.with_name(f"{database.name}-{part}") for part in ("wal", "shm", "journal")))
 
 

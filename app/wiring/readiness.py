@@ -1,42 +1,63 @@
-"""Checks of readiness that cost something: everybody may ask for them, without a key."""
+"""What a process needs, looked at in the background: one look at a time, and nobody waits long for it."""
 
 import threading
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
+from concurrent.futures import Future, wait
 
-from app.domain.errors import Unavailable
+# Whoever watches the process gives up after a few seconds.
+_WITHIN_S = 2.0
+# Many may ask at once, or often: they share one look.
+_KEPT_S = 1.0
 
-_HOLDS_S = 1.0
-_PATIENCE_S = 5.0
+Check = Callable[[], None]
 
 
-class HeldCheck:
-    """A check whose outcome holds for a second; while one is under way, those who ask wait for its outcome."""
+class Readiness:
+    """Runs checks; each raises where what it looks at does not work."""
 
-    def __init__(self, check: Callable[[], None], *, patience_s: float = _PATIENCE_S) -> None:
-        self._check = check
-        self._patience_s = patience_s
+    def __init__(self, within_s: float = _WITHIN_S) -> None:
+        self._within_s = within_s
+        self._looks: dict[str, _Look] = {}
         self._lock = threading.Lock()
-        self._checked_at = float("-inf")
-        self._fault: Exception | None = None
 
-    def __call__(self) -> None:
-        # A share whose server is gone keeps a call for as long as it is away: it keeps one thread, and no more.
-        if not self._lock.acquire(timeout=self._patience_s):
-            raise Unavailable(f"A check that began more than {self._patience_s:g} s ago has no outcome yet.")
-        try:
-            if time.monotonic() - self._checked_at >= _HOLDS_S:
-                self._fault = self._look()
-                self._checked_at = time.monotonic()
-            fault = self._fault
-        finally:
-            self._lock.release()
-        if fault is not None:
-            raise Unavailable(str(fault))
+    def failing(self, checks: Mapping[str, Check]) -> dict[str, str]:
+        """Return the reason by the name of each check that fails, or does not end in time."""
+        looks = {name: self._look(name, check) for name, check in checks.items()}
+        wait([look.done for look in looks.values()], self._within_s)
+        failing = {}
+        for name, look in looks.items():
+            if not look.done.done():
+                failing[name] = f"no answer within {self._within_s:g} s"
+            elif (fault := look.done.exception()) is not None:
+                failing[name] = told(fault)
+        return failing
 
-    def _look(self) -> Exception | None:
+    def _look(self, name: str, check: Check) -> "_Look":
+        with self._lock:
+            look = self._looks.get(name)
+            # A look that hangs is not joined by a second one.
+            if look is None or (look.done.done() and time.monotonic() - look.began_at > _KEPT_S):
+                look = self._looks[name] = _Look(check)
+            return look
+
+
+def told(fault: BaseException) -> str:
+    """Return what a fault says, in one line."""
+    return " ".join(str(fault).split()) or type(fault).__name__
+
+
+class _Look:
+    def __init__(self, check: Check) -> None:
+        self.began_at = time.monotonic()
+        self.done: Future[None] = Future()
+        self._check = check
+        threading.Thread(target=self._run, name="readiness", daemon=True).start()
+
+    def _run(self) -> None:
         try:
             self._check()
-        except Exception as fault:  # whatever it is, it is the outcome
-            return fault
-        return None
+        except Exception as fault:  # whatever it is, it is the answer
+            self.done.set_exception(fault)
+        else:
+            self.done.set_result(None)

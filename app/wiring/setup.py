@@ -1,6 +1,7 @@
 """What is done once before the processes start: the schema, and a key to come in with."""
 
 from collections.abc import Callable
+from functools import partial
 
 from sqlalchemy import Engine
 
@@ -12,6 +13,7 @@ from app.adapters.db.migrate import migrate
 from app.config import Settings
 from app.wiring.keys import open_keys, settle_secret
 from app.wiring.privacy import correct_modes, keep_private
+from app.wiring.start import await_parts
 
 # Files at both ends that are looked for in a storage without a marker: one that is found shows whose it is.
 _PROOFS = 100
@@ -27,17 +29,26 @@ def make_data_folder(settings: Settings, say: Callable[[str], None]) -> None:
         say(words)
 
 
-def prepare(settings: Settings) -> None:
+def prepare(
+    settings: Settings, tell: Callable[[str], None] = lambda _: None, *, should_stop: Callable[[], bool] = lambda: False
+) -> None:
     """Bring the database to the newest schema, make the folders that are missing, and mark the storage.
 
+    Args:
+        settings: those of the deployment.
+        tell: told that the storage is waited for, and why.
+        should_stop: whether the process was asked to end, which ends the wait.
+
     Raises:
-        Unavailable: the folder for files is not the storage of this database.
+        PartsMissing: the folder for files did not become the storage of this database in time.
     """
     settings.data.mkdir(mode=_DATA_FOLDER_MODE, parents=True, exist_ok=True)
     engine = open_engine(settings.database_url)
     try:
         migrate(engine)
-        _settle_storage(settings, engine)
+        # A folder that is still to be mounted looks like a wrong one.
+        storage = {"storage": partial(_settle_storage, settings, engine)}
+        await_parts(storage, tell, within_s=settings.start_wait_s, should_stop=should_stop)
     finally:
         engine.dispose()
     settle_secret(settings)

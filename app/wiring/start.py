@@ -12,6 +12,7 @@ from app.adapters.db.schema import check_schema
 from app.config import Settings
 from app.domain.errors import SettingInvalid, WylonError
 from app.wiring.parts import part_checks
+from app.wiring.readiness import told
 from app.wiring.stores import open_bare_redis, open_stores
 
 log = structlog.get_logger()
@@ -106,5 +107,5 @@ def _fault_of(check: Callable[[], None]) -> str | None:
     except SettingInvalid:
         raise
     except Exception as fault:
-        return " ".join(str(fault).split()) or type(fault).__name__
+        return told(fault)
     return None

@@ -15,12 +15,14 @@ from app.services.sharing import Look, SharingService
 from app.services.upstream_check import ServerCheck
 from app.wiring.catalog import build_upstream_check
 from app.wiring.parts import part_checks
+from app.wiring.readiness import Readiness
 from app.wiring.sharing import weights_of
 from app.wiring.stores import Stores, deployment_of, open_bare_redis, open_redis, open_stores
 
 T = TypeVar("T")
 
 _UPSTREAM_PATIENCE_S = 5.0
+_PATIENCE_S = 15.0
 
 
 @dataclass(frozen=True)
@@ -45,13 +47,14 @@ def look_at(settings: Settings) -> Status:
     checks = part_checks(settings, stores, client) | {"schema": lambda: check_schema(stores.engine)}
     try:
         with ThreadPoolExecutor() as threads:
-            faults = {name: threads.submit(_fault_of, check) for name, check in checks.items()}
             upstreams = threads.submit(_or_none, lambda: _ask_upstreams(settings))
             workers = threads.submit(_or_none, lambda: None if deployment is None else roster.workers())
             batches = threads.submit(_or_none, lambda: _count_active(stores))
             look = threads.submit(_or_none, sharing.look)
+            # A share whose server is gone keeps whoever looks at it for as long as it is away.
+            faults = Readiness(_PATIENCE_S).failing(checks)
             return Status(
-                {name: fault.result() for name, fault in faults.items()},
+                {name: faults.get(name) for name in checks},
                 upstreams.result(),
                 workers.result(),
                 batches.result(),
@@ -77,14 +80,6 @@ def _ask_upstreams(settings: Settings) -> list[ServerCheck]:
 
 def _count_active(stores: Stores) -> dict[str, int]:
     return {status.value: count for status, count in stores.batches.count_active().items()}
-
-
-def _fault_of(check: Callable[[], None]) -> str | None:
-    try:
-        check()
-    except Exception as fault:  # whatever it is, it is the fault
-        return " ".join(str(fault).split()) or type(fault).__name__
-    return None
 
 
 def _or_none(read: Callable[[], T]) -> T | None:

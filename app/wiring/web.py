@@ -13,7 +13,6 @@ from app.services.ports import ModelCatalog
 from app.wiring.catalog import build_catalog
 from app.wiring.keys import build_keys
 from app.wiring.parts import part_checks
-from app.wiring.readiness import HeldCheck
 from app.wiring.stores import deployment_of, drop_abandoned, open_redis, open_stores
 
 
@@ -53,5 +52,5 @@ def build_api(settings: Settings) -> Web:
         endpoints=settings.endpoints,
         windows=settings.completion_windows,
         cors_origins=settings.cors_origins,
-        readiness={name: HeldCheck(check) for name, check in part_checks(settings, stores, client).items()},
+        readiness=part_checks(settings, stores, client),
     )

@@ -90,7 +90,7 @@ def migrate() -> None:
     with told_in_one_line():
         make_data_folder(settings, lambda words: click.echo(words, err=True))
         await_database(settings, lambda words: click.echo(words, err=True))
-        prepare(settings)
+        prepare(settings, lambda words: click.echo(words, err=True))
         (settings.data / "run").mkdir(exist_ok=True)
         if settings.api_key is not None and not ensure_key(settings, settings.api_key):
             click.echo("Warning: the key of WYLON_API_KEY was revoked: `wylon keys add NAME` makes another.", err=True)

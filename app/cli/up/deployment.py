@@ -62,7 +62,9 @@ class Deployment:
             await_database(self._settings, say, should_stop=lambda: signals.is_stopping)
             if signals.is_stopping:
                 return
-            prepare(self._settings)
+            prepare(self._settings, say, should_stop=lambda: signals.is_stopping)
+            if signals.is_stopping:
+                return
             self._admit_key(say)
             upstreams.start()
             self._folder.write_settings(shared_settings(self._settings))

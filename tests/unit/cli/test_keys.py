@@ -64,3 +64,10 @@ def test_a_folder_without_a_database_is_told_and_stays_empty(tmp_path: Path) -> 
     assert done.exit_code == 1
     assert "There is no database" in done.output
     assert list(tmp_path.iterdir()) == []
+
+
+@pytest.mark.parametrize("name", ["50% #1", "what?x=y", "a b"])
+def test_any_name_of_the_data_folder_will_do(tmp_path: Path, name: str) -> None:
+    prepare(load_settings({"WYLON_DATA": str(tmp_path / name)}))
+
+    assert run(tmp_path / name, "add", "ci").exit_code == 0

@@ -6,6 +6,7 @@ import sys
 from pathlib import Path
 
 import pytest
+from sqlalchemy import URL
 
 from app.config import Settings, load_settings
 from app.wiring.privacy import correct_modes
@@ -101,3 +102,16 @@ def test_each_process_makes_its_files_for_its_own_user(module: str, tmp_path: Pa
 
     assert (tmp_path / "made").stat().st_mode & 0o777 == 0o600
     assert (tmp_path / "folder").stat().st_mode & 0o777 == 0o700
+
+
+@pytest.mark.parametrize("name", ["50% #1", "what?x=y"])
+def test_a_database_elsewhere_is_closed_whatever_the_name_of_its_folder(tmp_path: Path, name: str) -> None:
+    database = tmp_path / name / "wylon.db"
+    database.parent.mkdir()
+    database.touch()
+    database.chmod(OPEN_FILE)
+    url = URL.create("sqlite", database=str(database)).render_as_string()
+
+    correct_modes(load_settings({"WYLON_DATA": str(tmp_path / "data"), "WYLON_DATABASE_URL": url}))
+
+    assert database.stat().st_mode & 0o777 == 0o600

@@ -1,47 +1,68 @@
+"""Checks of readiness that hang, fail, or are asked for by many."""
+
 import threading
+from collections.abc import Iterator
+from concurrent.futures import ThreadPoolExecutor
 
 import pytest
 
-from app.domain.errors import Unavailable
-from app.wiring.readiness import HeldCheck
+from app.wiring.readiness import Readiness
+
+WITHIN_S = 0.2
 
 
-def test_a_check_is_made_once_for_all_who_ask_within_a_second() -> None:
-    calls: list[int] = []
-    check = HeldCheck(lambda: calls.append(1))
-
-    for _ in range(5):
-        check()
-
-    assert len(calls) == 1
+@pytest.fixture
+def freed() -> Iterator[threading.Event]:
+    event = threading.Event()
+    yield event
+    event.set()
 
 
-def test_a_fault_is_told_to_each_who_asks() -> None:
-    def fail() -> None:
-        raise OSError("gone")
-
-    check = HeldCheck(fail)
-
-    for _ in range(2):
-        with pytest.raises(Unavailable, match="gone"):
-            check()
+def fail() -> None:
+    raise OSError("it is gone")
 
 
-def test_a_check_that_hangs_keeps_one_thread_alone() -> None:
-    begun, go_on = threading.Event(), threading.Event()
+def test_checks_that_fail_are_named_with_their_reasons() -> None:
+    assert Readiness().failing({"one": lambda: None, "other": fail}) == {"other": "it is gone"}
+
+
+def test_a_check_that_hangs_is_named_in_time_and_not_run_a_second_time(freed: threading.Event) -> None:
+    runs = []
 
     def hang() -> None:
-        begun.set()
-        go_on.wait(60)
+        runs.append(1)
+        freed.wait(30)
 
-    check = HeldCheck(hang, patience_s=0.05)
-    first = threading.Thread(target=check)
-    first.start()
-    assert begun.wait(60)
+    readiness = Readiness(WITHIN_S)
 
-    with pytest.raises(Unavailable, match="no outcome yet"):
-        check()
+    found = [readiness.failing({"hanging": hang, "working": lambda: None}) for _ in range(3)]
 
-    go_on.set()
-    first.join(60)
-    check()
+    assert found == [{"hanging": "no answer within 0.2 s"}] * 3
+    assert len(runs) == 1
+
+
+def test_a_check_that_hung_works_again_once_it_ends(freed: threading.Event) -> None:
+    readiness = Readiness(WITHIN_S)
+    checks = {"hanging": lambda: freed.wait(30) and None}
+    assert readiness.failing(checks)
+
+    freed.set()
+
+    assert Readiness(30).failing(checks) == {}
+    assert readiness.failing(checks) == {}
+
+
+def test_many_at_once_share_one_look(freed: threading.Event) -> None:
+    runs = []
+
+    def look() -> None:
+        runs.append(1)
+        freed.wait(30)
+
+    readiness = Readiness(30)
+    with ThreadPoolExecutor(20) as pool:
+        asked = [pool.submit(readiness.failing, {"one": look}) for _ in range(20)]
+        freed.set()
+        assert [one.result() for one in asked] == [{}] * 20
+
+    assert len(runs) == 1

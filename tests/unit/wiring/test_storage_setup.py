@@ -1,6 +1,7 @@
 """Which folder `wylon migrate` takes for the storage of its database."""
 
 from collections.abc import Callable
+from dataclasses import replace
 from pathlib import Path
 from typing import NamedTuple
 
@@ -12,16 +13,16 @@ from app.adapters.db.engine import open_engine
 from app.adapters.db.file_store import SqlFileStore
 from app.adapters.db.migrate import migrate
 from app.config import Settings, load_settings
-from app.domain.errors import Unavailable
 from app.domain.file import File
 from app.wiring.setup import prepare
+from app.wiring.start import PartsMissing
 from app.wiring.stores import open_stores
 from tests.contracts.storage import ANOTHERS, mark
 
 
 @pytest.fixture
 def settings(tmp_path: Path) -> Settings:
-    return load_settings({"WYLON_DATA": str(tmp_path / "data")})
+    return load_settings({"WYLON_DATA": str(tmp_path / "data"), "WYLON_START_WAIT_S": "0"})
 
 
 def root_of(settings: Settings) -> Path:
@@ -129,7 +130,7 @@ def test_another_folder_is_refused_and_left_alone(
     change(root_of(settings))
     entries = sorted(root_of(settings).rglob("*"))
 
-    with pytest.raises(Unavailable, match=str(root_of(settings))):
+    with pytest.raises(PartsMissing, match=str(root_of(settings))):
         prepare(settings)
 
     assert ids_of(settings) == before
@@ -146,7 +147,7 @@ def test_a_database_without_files_takes_no_folder_with_files_of_another(settings
     (root_of(settings) / "files").mkdir(parents=True)
     (root_of(settings) / "files" / "file-stranger").touch()
 
-    with pytest.raises(Unavailable, match="files of another database"):
+    with pytest.raises(PartsMissing, match="files of another database"):
         prepare(settings)
 
     # As the message says, the operator may decide that it is the right one.
@@ -158,7 +159,7 @@ def test_a_database_without_files_takes_no_folder_with_files_of_another(settings
 def test_a_database_without_files_takes_no_folder_that_another_marked(settings: Settings) -> None:
     mark(root_of(settings), ANOTHERS)
 
-    with pytest.raises(Unavailable, match=ANOTHERS):
+    with pytest.raises(PartsMissing, match=ANOTHERS):
         prepare(settings)
 
 
@@ -191,3 +192,28 @@ def test_a_death_between_marker_and_row_is_made_good_by_the_next_try(settings: S
     prepare(settings)
 
     assert ids_of(settings).storage == ids_of(settings).id
+
+
+def test_a_storage_that_is_mounted_late_is_waited_for_by_name(settings: Settings) -> None:
+    prepare(settings)
+    root, told = root_of(settings), list[str]()
+    lose(root)
+
+    def mount(words: str) -> None:
+        told.append(words)
+        root.with_name("aside").rename(root)
+
+    prepare(replace(settings, start_wait_s=60), mount)
+
+    (words,) = told
+    assert words.startswith("waiting for storage: ")
+    assert str(root) in words
+
+
+def test_a_wish_to_stop_ends_the_wait_for_the_storage(settings: Settings) -> None:
+    prepare(settings)
+    lose(root_of(settings))
+
+    prepare(replace(settings, start_wait_s=60), should_stop=lambda: True)
+
+    assert not root_of(settings).exists()
