@@ -9,6 +9,7 @@ from workers.control_tasks import control
 def expire() -> None:
     """End the batches whose window has elapsed."""
     control().upkeep.expire()
+    control().ticks.note()
 
 
 @app.task(name=schedule.REPAIR)

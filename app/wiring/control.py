@@ -9,6 +9,7 @@ from app.adapters.blobs.parts import is_abandoned, new_part_name
 from app.adapters.db.write_ahead_log import shorten_log
 from app.adapters.queue import CeleryQueue
 from app.adapters.roster import RedisRoster
+from app.adapters.ticks import RedisTicks
 from app.config import Settings
 from app.domain.prefix import MAX_GROUPS_AT_ONCE
 from app.services.dispatch import DispatchService
@@ -31,6 +32,7 @@ class Control:
     dispatch: DispatchService
     finalization: FinalizationService
     upkeep: UpkeepService
+    ticks: RedisTicks
 
 
 def build_control(settings: Settings, celery: Celery) -> Control:
@@ -45,6 +47,7 @@ def build_control(settings: Settings, celery: Celery) -> Control:
     return Control(
         leases=leases,
         queue=queue,
+        ticks=RedisTicks(client),
         validation=ValidationService(
             stores.batches,
             stores.blobs,

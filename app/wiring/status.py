@@ -8,6 +8,7 @@ from typing import TypeVar
 
 from app.adapters.db.schema import check_schema
 from app.adapters.roster import RedisRoster
+from app.adapters.ticks import RedisTicks
 from app.config import Settings
 from app.domain.errors import Unavailable
 from app.services.ports import WorkerState
@@ -18,6 +19,7 @@ from app.wiring.parts import part_checks
 from app.wiring.readiness import Readiness
 from app.wiring.sharing import weights_of
 from app.wiring.stores import Stores, deployment_of, open_bare_redis, open_redis, open_stores
+from app.wiring.ticks import see_tick
 
 T = TypeVar("T")
 
@@ -44,7 +46,10 @@ def look_at(settings: Settings) -> Status:
     client = open_bare_redis(settings) if deployment is None else open_redis(settings, deployment)
     roster = RedisRoster(client)
     sharing = SharingService(stores.batches, roster, stores.clock, weights_of(settings), settings.upstream_names)
-    checks = part_checks(settings, stores, client) | {"schema": lambda: check_schema(stores.engine)}
+    checks = part_checks(settings, stores, client) | {
+        "schema": lambda: check_schema(stores.engine),
+        "ticks": lambda: see_tick(RedisTicks(client).last),
+    }
     try:
         with ThreadPoolExecutor() as threads:
             upstreams = threads.submit(_or_none, lambda: _ask_upstreams(settings))

@@ -3,6 +3,8 @@
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 
+import structlog
+
 from app.adapters.key_uses import KeyUses
 from app.adapters.queue import CeleryQueue, open_sender
 from app.config import Settings
@@ -14,6 +16,9 @@ from app.wiring.catalog import build_catalog
 from app.wiring.keys import build_keys
 from app.wiring.parts import part_checks
 from app.wiring.stores import deployment_of, drop_abandoned, open_redis, open_stores
+from app.wiring.ticks import watch_ticks
+
+log = structlog.get_logger()
 
 
 @dataclass(frozen=True)
@@ -35,6 +40,7 @@ def build_api(settings: Settings) -> Web:
     stores = open_stores(settings)
     drop_abandoned(stores.blobs)
     client = open_redis(settings, deployment_of(settings))
+    ticks = watch_ticks(settings, lambda words: log.warning("ticks.changed", seen=words))
     queue = CeleryQueue(open_sender(settings.broker, deployment_of(settings)), client)
     return Web(
         files=FileService(stores.files, stores.blobs, stores.clock, stores.idempotency),
@@ -52,5 +58,5 @@ def build_api(settings: Settings) -> Web:
         endpoints=settings.endpoints,
         windows=settings.completion_windows,
         cors_origins=settings.cors_origins,
-        readiness=part_checks(settings, stores, client),
+        readiness=part_checks(settings, stores, client) | {"ticks": ticks.check},
     )

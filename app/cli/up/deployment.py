@@ -18,6 +18,7 @@ from app.cli.up.supervisor import Supervisor
 from app.config import Settings
 from app.wiring.setup import ensure_key, make_data_folder, prepare
 from app.wiring.start import await_database
+from app.wiring.ticks import watch_ticks
 from app.wiring.upstream_watch import UpstreamWatch
 
 # Eight Python processes that start on a busy machine with one core.
@@ -52,6 +53,10 @@ class Deployment:
         """Run until a signal asks to stop; FolderTaken, BrokerMissing, StartFailed."""
         signals = SignalWatch()
         upstreams = UpstreamWatch(self._settings)
+
+        def should_stop() -> bool:
+            return signals.is_stopping
+
         with ExitStack() as stack:
             make_data_folder(self._settings, say)
             self._folder.acquire(say)
@@ -59,11 +64,11 @@ class Deployment:
             listener = stack.enter_context(_listen(self._settings.host, self._settings.port))
             self._settings = replace(self._settings, port=listener.getsockname()[1])
             broker = self._embed_broker(stack)
-            await_database(self._settings, say, should_stop=lambda: signals.is_stopping)
-            if signals.is_stopping:
+            await_database(self._settings, say, should_stop=should_stop)
+            if should_stop():
                 return
-            prepare(self._settings, say, should_stop=lambda: signals.is_stopping)
-            if signals.is_stopping:
+            prepare(self._settings, say, should_stop=should_stop)
+            if should_stop():
                 return
             self._admit_key(say)
             upstreams.start()
@@ -71,6 +76,7 @@ class Deployment:
             supervisor = Supervisor(self._specs(listener, broker), self._folder)
             stack.callback(self._stop, supervisor, signals, say)
             self._await_ready(supervisor, signals, say)
+            watch_ticks(self._settings, lambda words: say(f"Ticks: {words}"))
             while not signals.is_stopping:
                 upstreams.tell(say)
                 supervisor.tick()
