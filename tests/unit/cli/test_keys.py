@@ -31,6 +31,16 @@ def test_a_key_is_printed_once_and_works_until_it_is_revoked(data: Path) -> None
             keys.tenant_of(value)
 
 
+@pytest.mark.parametrize("name", ["50% off", "100%41", "a#b", "why?", "a;b&c=d", "übung 日本", "[x] ${HOME}"])
+def test_the_data_folder_may_have_any_name(tmp_path: Path, name: str) -> None:
+    folder = tmp_path / name
+    prepare(load_settings({"WYLON_DATA": str(folder)}))
+
+    assert run(folder, "add", "ci").exit_code == 0
+    assert "ci" in run(folder, "list").stdout
+    assert run(folder, "revoke", "ci").exit_code == 0
+
+
 def test_the_list_shows_names_and_states_and_no_key(data: Path) -> None:
     value = run(data, "add", "ci").stdout.strip()
     run(data, "add", "old")

@@ -4,6 +4,7 @@ import os
 import subprocess
 import sys
 from pathlib import Path
+from urllib.parse import unquote
 
 import pytest
 from sqlalchemy import URL
@@ -52,17 +53,23 @@ def test_a_folder_that_holds_other_things_keeps_its_mode_and_they_theirs(setting
     assert settings.data.stat().st_mode & 0o777 == OPEN_FOLDER
 
 
-def test_a_database_elsewhere_is_closed_and_its_folder_left_alone(settings: Settings, tmp_path: Path) -> None:
-    elsewhere = tmp_path / "elsewhere"
+# As the folder is written in the address of the database.
+@pytest.mark.parametrize("written", ["elsewhere", "50%25 off", "a%23b%3F"])
+def test_a_database_elsewhere_is_closed_and_its_folder_left_alone(
+    settings: Settings, tmp_path: Path, written: str
+) -> None:
+    elsewhere = tmp_path / unquote(written)
     elsewhere.mkdir()
     elsewhere.chmod(OPEN_FOLDER)
     (elsewhere / "w.db").touch()
     (elsewhere / "w.db").chmod(OPEN_FILE)
-    moved = load_settings({"WYLON_DATA": str(settings.data), "WYLON_DATABASE_URL": f"sqlite:///{elsewhere / 'w.db'}"})
+    moved = load_settings(
+        {"WYLON_DATA": str(settings.data), "WYLON_DATABASE_URL": f"sqlite:///{tmp_path}/{written}/w.db"}
+    )
 
     correct_modes(moved)
 
-    assert open_to_others(elsewhere) == {"elsewhere"}
+    assert open_to_others(elsewhere) == {elsewhere.name}
 
 
 def test_a_storage_outside_of_the_data_folder_is_left_alone(settings: Settings, tmp_path: Path) -> None:
