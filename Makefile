@@ -5,7 +5,7 @@ BIN := .venv/bin
 ARGS ?=
 
 .DEFAULT_GOAL := help
-.PHONY: help setup lock demo demo-llm run test lint bench chaos fuzz guards audit
+.PHONY: help setup lock demo demo-llm run test lint bench chaos fuzz guards mutants audit
 
 help: ## list the targets
 	@awk -F ':.*## ' '/^[a-z-]+:.*## / {printf "  make %-10s %s\n", $$1, $$2}' $(MAKEFILE_LIST)
@@ -56,6 +56,9 @@ fuzz: .venv/.ready ## throw a million inputs at the parsers and thousands of req
 
 guards: .venv/.ready ## take out each guard against a race and see its test fail
 	$(BIN)/python -m tests.architecture.guards
+
+mutants: .venv/.ready ## put small faults into the code and print those that no test notices (about half an hour)
+	$(BIN)/python -m tests.mutants $(ARGS)
 
 audit: .venv/.ready ## ask the advisories about every pinned dependency, where they can be reached, and check the reviewed list
 	@$(BIN)/python -m pip install -q --disable-pip-version-check pip-audit

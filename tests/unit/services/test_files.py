@@ -46,6 +46,11 @@ class UnwritableStore(MemoryFileStore):
         raise Unavailable("The database does not answer.")
 
 
+class UnreadableStore(MemoryFileStore):
+    def get(self, tenant_id: str, file_id: str, now: float) -> File | None:
+        raise AssertionError(f"The store was asked for {file_id!r}.")
+
+
 @pytest.fixture
 def world() -> World:
     return World()
@@ -225,12 +230,14 @@ def test_another_tenants_file_is_not_found(world: World) -> None:
 
 @pytest.mark.parametrize("file_id", ["", "file-", "file-\x00", "file-\ud800", "batch_1", "file-a\n"])
 def test_what_is_no_id_never_reaches_the_store(world: World, file_id: str) -> None:
+    files = FileService(UnreadableStore(), world.blobs, world.clock, world.idempotency)
+
     with pytest.raises(NotFound):
-        world.files.get(TENANT, file_id)
+        files.get(TENANT, file_id)
     with pytest.raises(NotFound):
-        world.files.delete(TENANT, file_id)
+        files.delete(TENANT, file_id)
     with pytest.raises(NotFound):
-        world.files.page(TENANT, purpose=None, after=file_id, limit=1, newest_first=True)
+        files.page(TENANT, purpose=None, after=file_id, limit=1, newest_first=True)
 
 
 def test_a_page_says_whether_more_follow(world: World) -> None:

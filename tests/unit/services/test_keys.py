@@ -91,6 +91,19 @@ def test_of_several_keys_with_one_name_none_is_revoked_by_it(keys: KeyService) -
     assert [key.revoked_at for key in keys.all()] == [None, None]
 
 
+@pytest.mark.parametrize("which", ["id", "name"])
+def test_revoking_one_key_leaves_all_others(keys: KeyService, which: str) -> None:
+    first, first_value = keys.add("ci")
+    second, _ = keys.add("laptop")
+
+    assert keys.revoke(getattr(second, which)).id == second.id
+
+    assert keys.tenant_of(first_value) == "default"
+    with pytest.raises(NotFound):
+        keys.revoke(second.name)
+    assert [key.id for key in keys.all() if key.revoked_at is None] == [first.id]
+
+
 def test_an_unknown_key_can_not_be_revoked(keys: KeyService) -> None:
     with pytest.raises(NotFound, match="nobody"):
         keys.revoke("nobody")

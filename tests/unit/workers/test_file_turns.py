@@ -1,4 +1,5 @@
 import threading
+import time
 from collections.abc import Callable, Iterator
 from concurrent.futures import Future, ThreadPoolExecutor, wait
 
@@ -176,8 +177,12 @@ def test_large_work_makes_way_while_small_work_runs_and_then_goes_on(desk: Desk)
 def test_large_work_goes_on_though_small_work_never_ends(desk: Desk) -> None:
     begin(desk, "small", LARGE)
 
+    began_at = time.monotonic()
     # A rest without an end would run into this limit.
     desk.rest(LARGE).result(WAIT_S)
+
+    # It made way at first.
+    assert time.monotonic() - began_at >= 0.2
 
 
 def test_small_work_makes_way_for_nothing(desk: Desk) -> None:

@@ -57,6 +57,17 @@ def test_one_that_is_here_already_in_its_own_queue_stays_in_hand(process: LinePr
     assert process.taken.task_ids() == ("task",)
 
 
+def test_a_task_takes_room_from_the_moment_it_comes_until_it_ends(process: LineProcess) -> None:
+    (queue,), (lane,) = process.queues, process._lanes.values()
+    empty = lane.room.tasks_wanted()
+
+    process.receive("task", queue, 50)
+    with_one = lane.room.tasks_wanted()
+    process.end("task", queue)
+
+    assert with_one < empty
+
+
 @pytest.mark.parametrize(
     ("sent", "is_redelivered", "how"),
     [
