@@ -64,7 +64,7 @@ class Verdict(Enum):
     LINE = "line"
     # Some other lines were answered, and too many failed for the line to be convicted soon.
     MIXED = "mixed"
-    # No other line was called.
+    # No other line was called, or one or two lines were that failed as well.
     UNKNOWN = "unknown"
 
 
@@ -82,11 +82,12 @@ class Circuit:
         "answered",
         "due_at",
         "failed",
-        "failed_unsuspected",
         "failing_since",
         "in_flight",
         "is_open",
         "last_error",
+        "limited",
+        "row",
         "term",
     )
 
@@ -97,15 +98,17 @@ class Circuit:
         self.in_flight = 0
         # While it is open: from when on the next probe may go.
         self.due_at = 0.0
-        # Calls that were answered and that failed, ever since; failures of lines that were convicted are left out, and
-        # of the second number those of suspects too.
+        # Calls that were answered, calls that failed, and calls among these that the server had no room for, ever
+        # since. Failures of lines that were convicted are left out, and of the last number failures of suspects too.
         self.answered = 0
         self.failed = 0
-        self.failed_unsuspected = 0
+        self.limited = 0
         # None while there is nothing to complain of.
         self.last_error: str | None = None
         # When the failures in a row began; None while the last call was answered.
         self.failing_since: float | None = None
+        # Which row of failures this is: another one begins once something was there. Each line counts once in a row.
+        self.row = 0
         self._in_a_row = 0
         self._probed_at: float | None = None
         self._pause_s = 0.0
@@ -175,14 +178,14 @@ class Circuit:
             error: what the call met.
             is_suspect: whether others were answered as the line failed before, so that its failures open nothing.
             is_convicted: whether nearly all others were, so that its failures say nothing of the server.
-            is_repeat: whether the line has failed in this term before.
+            is_repeat: whether the line has failed in this row of failures before.
         """
         self.in_flight -= 1
         if sign is Sign.ANSWERED:
             self.answered += 1
         elif sign in _FAILURES and not is_convicted:
             self.failed += 1
-            self.failed_unsuspected += not is_suspect
+            self.limited += sign is Sign.LIMITED and not is_suspect
         if term != self.term:
             if self.is_open and sign is Sign.ANSWERED:
                 # A call from before the failures was answered after all: it was no outage, or it is over.
@@ -191,8 +194,7 @@ class Circuit:
         if self.is_open:
             return self._probed(sign, now, random, asked_s, error, is_suspect=is_suspect) if is_probe else None
         if sign in _THERE:
-            self._in_a_row = 0
-            self.failing_since = self.last_error = None
+            self._end_row()
         elif sign in (Sign.FAILING, Sign.GONE) and not is_suspect:
             self._in_a_row += not is_repeat
             self.last_error = error
@@ -210,7 +212,17 @@ class Circuit:
 
     def mark(self) -> "Mark":
         """Return where the circuit stands, after the failure of a line is counted."""
-        return Mark(self, self.term, self.answered, self.failed, self.failed_unsuspected)
+        return Mark(self, self.term, self.row, self.answered, self.failed, self.limited)
+
+    def has_counted(self, failed: "Mark | None") -> bool:
+        """Return whether the failure that was marked is one of the failures in a row by now."""
+        return failed is not None and failed.circuit is self and failed.row == self.row
+
+    def _end_row(self) -> None:
+        if self._in_a_row:
+            self.row += 1
+        self._in_a_row = 0
+        self.failing_since = self.last_error = None
 
     def _open(self, now: float, random: float, asked_s: float) -> None:
         self.is_open = True
@@ -229,8 +241,7 @@ class Circuit:
         if sign in _THERE:
             self.is_open = False
             self.term += 1
-            self._in_a_row = 0
-            self.failing_since = self.last_error = None
+            self._end_row()
             return Change.CLOSED
         if sign is Sign.BROKEN_OFF:
             self.due_at = now
@@ -250,9 +261,10 @@ class Mark(NamedTuple):
 
     circuit: Circuit
     term: int
+    row: int
     answered: int
     failed: int
-    failed_unsuspected: int
+    limited: int
 
 
 def judge(before: Mark) -> Verdict:
@@ -262,8 +274,8 @@ def judge(before: Mark) -> Verdict:
         return Verdict.SERVER
     answered, failed = circuit.answered - before.answered, circuit.failed - before.failed
     if not answered:
-        # Those that failed while others were answered may be all that is left.
-        is_server = circuit.failed_unsuspected > before.failed_unsuspected
+        # Fewer lines than that may all be bad, as one may be; and so may be suspects, who may be all that is left.
+        is_server = circuit.is_failing or circuit.limited > before.limited
         return Verdict.SERVER if is_server else Verdict.UNKNOWN
     if failed > answered:
         return Verdict.SERVER

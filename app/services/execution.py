@@ -115,8 +115,9 @@ class ExecutionService:
         return self._again(line, request.custom_id, tries, answer)
 
     def _after(self, before: Tries, answer: Answer) -> Tries:
-        # A server that says when to come again limits its callers.
-        is_excused = answer.status == TOO_MANY_REQUESTS and answer.retry_after_s is not None
+        # A server that says when to come again limits its callers; and no line has a server that can't be reached.
+        is_limited = answer.status == TOO_MANY_REQUESTS and answer.retry_after_s is not None
+        is_excused = is_limited or (answer.trouble is Trouble.AWAY and answer.error is not None)
         failed = answer.circuit.mark() if answer.circuit is not None else None
         tries = before.after(answer.trouble, failed, is_excused=is_excused)
         if answer.circuit is None and not is_excused:
@@ -129,8 +130,10 @@ class ExecutionService:
         if circuit is not None and circuit.is_open:
             return self._wait(line, tries, answer)
         delay_s = self._policy.delay_s(tries.calls, answer.retry_after_s, random.random())
+        # Once: while the server may be the fault the line waits as long as any other.
+        is_news = tries.calls == 1 or tries.faults > line.caller.before.faults
         would_be = tries.with_verdict(Verdict.LINE, self._steady())
-        if answer.retry_after_s is None and self._policy.is_used_up(would_be, self._steady()):
+        if is_news and answer.retry_after_s is None and self._policy.is_used_up(would_be, self._steady()):
             delay_s = min(delay_s, self._policy.last_look_s)
         if self._told.may_tell(self._steady()):
             log.warning(

@@ -219,6 +219,8 @@ class BalancedUpstream:
         is_probe: bool,
     ) -> None:
         before, now = caller.before, self._now()
+        # Whoever could not connect is not to blame, whatever the line did before.
+        is_of_model = circuit is not server.circuit
         error = error_of(answer) if answer is not None and sign in (Sign.FAILING, Sign.GONE) else None
         change = circuit.end(
             sign,
@@ -228,9 +230,9 @@ class BalancedUpstream:
             random=self._draw() if error is not None else 0.0,
             asked_s=answer.retry_after_s or 0.0 if answer is not None else 0.0,
             error=error,
-            is_suspect=before.is_suspect,
-            is_convicted=before.is_convicted,
-            is_repeat=before.failed is not None and before.failed.circuit is circuit and before.failed.term == term,
+            is_suspect=is_of_model and before.is_suspect,
+            is_convicted=is_of_model and before.is_convicted,
+            is_repeat=circuit.has_counted(before.failed),
         )
         if change is Change.CLOSED:
             model = next((name for name, own in server.models.items() if own is circuit), None)

@@ -46,6 +46,7 @@ def http(status: int, *, names_fault: bool = True, retry_after_s: float | None =
 
 
 REFUSED = Answer(Trouble.AWAY, error=("connection_failed", "No connection to the upstream: refused"))
+UNREACHED = Answer(Trouble.AWAY, error=("connect_timed_out", "No connection to the upstream within 5 s."))
 RESET = Answer(Trouble.FLAKY, error=("connection_failed", "The connection to the upstream broke: reset"))
 HTML = Answer(Trouble.FLAKY, error=("invalid_response", "The upstream answered 200 with a body that is HTML"))
 NOT_FOUND_PAGE = http(404, names_fault=False)

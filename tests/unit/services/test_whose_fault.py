@@ -13,6 +13,7 @@ from tests.unit.services.blame_house import (
     NOT_FOUND_PAGE,
     REFUSED,
     RESET,
+    UNREACHED,
     Behaviour,
     BlameHouse,
     http,
@@ -200,6 +201,50 @@ def test_a_single_line_that_the_server_fails_on_ends_after_a_quarter_of_an_hour(
     assert SPENT_S <= house.ended_at["only"] < SPENT_S + 3 * MINUTE_S
 
 
+@pytest.mark.parametrize("max_tries", [1, 5])
+@pytest.mark.parametrize("answer", [http(500), HTML, RESET], ids=said)
+def test_two_lines_that_the_server_fails_on_end_as_one_does(open_house: Open, answer: Answer, max_tries: int) -> None:
+    house = open_house(lambda _, now: answer, max_tries=max_tries)
+
+    house.run("one", "other")
+
+    assert house.failed() == dict.fromkeys(("one", "other"), answer.status)
+    assert min(house.ended_at.values()) >= SPENT_S
+    assert max(house.ended_at.values()) < SPENT_S + 3 * MINUTE_S
+    # They come back less and less often, however few tries the setting gives.
+    assert house.server.calls.total() < 2 * 80
+
+
+def test_lines_refused_for_their_own_sake_hide_no_outage(open_house: Open) -> None:
+    house = open_house(lambda name, now: http(400) if name == "refused" else http(500) if now < 3_600 else GOOD)
+
+    house.run_all(house.lines(*names(5)), house.lines("refused", start_s=0.01))
+
+    assert house.failed() == {"refused": 400}
+
+
+@pytest.mark.parametrize("answer", [REFUSED, UNREACHED], ids=["refused", "unreached"])
+@pytest.mark.parametrize("count", [1, 2, 5])
+def test_an_outage_of_connections_loses_no_line_that_had_failed_before(
+    open_house: Open, answer: Answer, count: int
+) -> None:
+    unlucky = names(count, "unlucky")
+
+    def behave(name: str, now: float) -> Answer:
+        if now < 3:
+            return http(500) if name in unlucky else GOOD
+        return answer if now < 3_600 else GOOD
+
+    house = open_house(behave, max_tries=10)
+
+    # Others are answered while these fail, and have ended before the outage.
+    house.run(*unlucky, *names(100))
+
+    assert all(house.tries[name].is_suspect for name in unlucky)
+    assert max(house.ended_at.values()) > 3_600
+    assert house.failed() == {}
+
+
 def test_a_server_that_limits_its_callers_fails_no_line(open_house: Open) -> None:
     house = open_house(lambda name, now: http(429, retry_after_s=30.0) if name == "limited" and now < 3_600 else GOOD)
 
@@ -219,7 +264,7 @@ def test_a_server_that_fails_every_second_call_loses_no_line(open_house: Open) -
 
 def test_a_server_that_refuses_most_calls_by_429_loses_no_line(open_house: Open) -> None:
     draw = random.Random(3)
-    house = open_house(lambda _, now: http(429) if draw.random() < 0.9 else GOOD)
+    house = open_house(lambda _, now: http(429) if draw.random() < 0.75 else GOOD)
 
     house.run(*names(1_000))
 
