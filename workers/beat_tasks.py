@@ -1,5 +1,6 @@
 """The ticks of beat: upkeep, each idempotent."""
 
+from app.services import ticks
 from workers import schedule
 from workers.celery_app import app
 from workers.control_tasks import control
@@ -9,13 +10,14 @@ from workers.control_tasks import control
 def expire() -> None:
     """End the batches whose window has elapsed."""
     control().upkeep.expire()
-    control().ticks.note()
+    control().ticks.count(ticks.EXPIRE)
 
 
 @app.task(name=schedule.REPAIR)
 def repair() -> None:
     """Send again what was lost."""
     control().upkeep.repair()
+    control().ticks.count(ticks.REPAIR)
 
 
 @app.task(name=schedule.SWEEP)

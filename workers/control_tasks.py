@@ -3,6 +3,7 @@
 from functools import cache
 
 from app.adapters.queue import CLOSE, REFILL
+from app.services import ticks
 from app.wiring.control import Control, build_control
 from workers.celery_app import app, settings
 
@@ -17,6 +18,7 @@ def control() -> Control:
 def refill() -> None:
     """Publish what the window has room for."""
     control().dispatch.refill()
+    control().ticks.count(ticks.REFILL)
 
 
 @app.task(name=CLOSE)

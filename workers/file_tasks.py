@@ -4,12 +4,15 @@ import threading
 import time
 from collections.abc import Callable
 from functools import cache
+from typing import Any
 
 import structlog
+from celery import signals
 from celery.worker import state
 
-from app.adapters.queue import FINALIZE, VALIDATE
+from app.adapters.queue import FILES_QUEUE, FINALIZE, VALIDATE
 from app.domain.errors import Unavailable
+from app.services import ticks
 from app.services.leases import RENEW_S
 from workers.celery_app import app
 from workers.control_tasks import control
@@ -17,6 +20,9 @@ from workers.file_turns import FileTurns, Task, Turn
 from workers.vital_thread import vital_thread
 
 log = structlog.get_logger()
+
+# How often a process of files says that it is there.
+_COUNT_EVERY_S = 1.5
 
 
 def _validate(batch_id: str, rest: Callable[[], None]) -> None:
@@ -58,6 +64,21 @@ def _lease_keeper() -> threading.Thread:
     thread = vital_thread("lease-keeper", _renew_leases)
     thread.start()
     return thread
+
+
+def _count() -> None:
+    while True:
+        try:
+            control().ticks.count(ticks.FILES)
+        except Exception:
+            log.warning("tick.not_counted", exc_info=True)
+        time.sleep(_COUNT_EVERY_S)
+
+
+@signals.worker_ready.connect
+def _begin_to_count(sender: Any = None, **_: Any) -> None:
+    if any(queue.name == FILES_QUEUE for queue in sender.task_consumer.queues):
+        vital_thread("files-counter", _count).start()
 
 
 @app.task(name=VALIDATE)

@@ -11,6 +11,7 @@ import structlog
 from app.domain.lifecycle import Status
 from app.services.ports import Roster, WorkerState
 from app.services.sharing import window_lines
+from app.services.ticks import EXPIRE, ControlClock
 from app.wiring.stores import Stores
 from workers.batches_in_hand import BatchesInHand
 from workers.engine import LineEngine
@@ -37,6 +38,7 @@ class Heartbeat:
         name: str,
         roster: Roster,
         stores: Stores,
+        clock: ControlClock,
         taken: Taken,
         lanes: Sequence[Lane],
         engine: LineEngine,
@@ -48,6 +50,7 @@ class Heartbeat:
         self._name = name
         self._roster = roster
         self._stores = stores
+        self._clock = clock
         self._taken = taken
         self._lanes = lanes
         self._engine = engine
@@ -115,6 +118,8 @@ class Heartbeat:
         """Stop batches that run no more, and break off their calls past the grace."""
         running = [batch.id for batch in self._batches.all() if not batch.is_stopped]
         statuses = self._stores.batches.statuses(running) if running else {}
+        if running:
+            self._clock.hear(self._stores.ticks.clock(EXPIRE))
         now = self._stores.clock.monotonic()
         for batch in self._batches.all():
             if batch.id in running and statuses.get(batch.id) is not Status.IN_PROGRESS:

@@ -80,6 +80,7 @@ class LineProcess:
             name,
             self._lines.roster,
             self._lines.stores,
+            self._lines.clock,
             self.taken,
             list(self._lanes.values()),
             self._engine,
@@ -89,7 +90,7 @@ class LineProcess:
         )
 
     def _weigh(self, batch: BatchInHand) -> Weight:
-        weights, now = self._weights, self._lines.stores.clock.now()
+        weights, now = self._weights, self._lines.clock.now()
         of_batch = weights.of_deadline(batch.created_at, batch.deadline, now)
         return Weight(batch.tenant_id, weights.of_tenant(batch.tenant_id), of_batch)
 

@@ -9,13 +9,13 @@ from app.adapters.blobs.parts import is_abandoned, new_part_name
 from app.adapters.db.write_ahead_log import shorten_log
 from app.adapters.queue import CeleryQueue
 from app.adapters.roster import RedisRoster
-from app.adapters.ticks import RedisTicks
 from app.config import Settings
 from app.domain.prefix import MAX_GROUPS_AT_ONCE
 from app.services.dispatch import DispatchService
 from app.services.finalization import FinalizationService
 from app.services.leases import Leases
 from app.services.ports import Queue
+from app.services.ticks import TickCounter
 from app.services.upkeep import UpkeepService
 from app.services.validation import ValidationService
 from app.wiring.sharing import weights_of
@@ -32,7 +32,7 @@ class Control:
     dispatch: DispatchService
     finalization: FinalizationService
     upkeep: UpkeepService
-    ticks: RedisTicks
+    ticks: TickCounter
 
 
 def build_control(settings: Settings, celery: Celery) -> Control:
@@ -46,8 +46,8 @@ def build_control(settings: Settings, celery: Celery) -> Control:
     leases = Leases(stores.batches, stores.clock, new_part_name)
     return Control(
         leases=leases,
+        ticks=TickCounter(stores.ticks, stores.clock),
         queue=queue,
-        ticks=RedisTicks(client),
         validation=ValidationService(
             stores.batches,
             stores.blobs,

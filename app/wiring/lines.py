@@ -16,6 +16,7 @@ from app.domain.retry import RetryPolicy
 from app.domain.upstream import UpstreamSpec
 from app.services.execution import ExecutionService
 from app.services.ports import Upstream
+from app.services.ticks import ControlClock
 from app.wiring.stores import Stores, deployment_of, open_redis, open_stores
 
 # The memory for answers, in answers of the largest size: one that is recorded, and one that comes meanwhile.
@@ -27,6 +28,8 @@ class Lines:
     """What a worker process runs lines with; the upstreams by name."""
 
     stores: Stores
+    # By which windows end.
+    clock: ControlClock
     queue: CeleryQueue
     roster: RedisRoster
     upstreams: Mapping[str, OpenUpstream]
@@ -36,7 +39,7 @@ class Lines:
     def execution(self, spec: UpstreamSpec, upstream: Upstream) -> ExecutionService:
         """Return what runs lines of an upstream, calling this in its stead."""
         policy = RetryPolicy(max_tries=spec.max_tries)
-        return ExecutionService(upstream, self.stores.clock, policy, call_timeout_s=spec.longest_call_s, name=spec.name)
+        return ExecutionService(upstream, self.clock, policy, call_timeout_s=spec.longest_call_s, name=spec.name)
 
 
 def build_lines(settings: Settings, celery: Celery) -> Lines:
@@ -47,6 +50,7 @@ def build_lines(settings: Settings, celery: Celery) -> Lines:
     memory = AnswerMemory(_ANSWERS_AT_ONCE * max_bytes)
     return Lines(
         stores=stores,
+        clock=ControlClock(stores.clock.monotonic),
         queue=CeleryQueue(celery, client, settings.upstream_names),
         roster=RedisRoster(client),
         upstreams={spec.name: _open(spec, max_bytes, memory) for spec in settings.upstreams},

@@ -8,7 +8,6 @@ from typing import TypeVar
 
 from app.adapters.db.schema import check_schema
 from app.adapters.roster import RedisRoster
-from app.adapters.ticks import RedisTicks
 from app.config import Settings
 from app.domain.errors import Unavailable
 from app.services.ports import WorkerState
@@ -19,7 +18,7 @@ from app.wiring.parts import part_checks
 from app.wiring.readiness import Readiness
 from app.wiring.sharing import weights_of
 from app.wiring.stores import Stores, deployment_of, open_bare_redis, open_redis, open_stores
-from app.wiring.ticks import see_tick
+from app.wiring.tick_watch import check_ticks
 
 T = TypeVar("T")
 
@@ -48,7 +47,7 @@ def look_at(settings: Settings) -> Status:
     sharing = SharingService(stores.batches, roster, stores.clock, weights_of(settings), settings.upstream_names)
     checks = part_checks(settings, stores, client) | {
         "schema": lambda: check_schema(stores.engine),
-        "ticks": lambda: see_tick(RedisTicks(client).last),
+        "ticks": lambda: check_ticks(stores.ticks),
     }
     try:
         with ThreadPoolExecutor() as threads:

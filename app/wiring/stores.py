@@ -17,6 +17,7 @@ from app.adapters.db.engine import open_engine
 from app.adapters.db.file_store import SqlFileStore
 from app.adapters.db.key_store import SqlIdempotencyStore
 from app.adapters.db.result_store import SqlResultStore
+from app.adapters.db.tick_store import SqlTickStore
 from app.adapters.db.trial_store import SqlTrialStore
 from app.config import Settings
 from app.domain.errors import StorageFull, Unavailable
@@ -38,6 +39,7 @@ class Stores:
     batches: SqlBatchStore
     results: SqlResultStore
     trials: SqlTrialStore
+    ticks: SqlTickStore
     keys: SqlKeyStore
     idempotency: SqlIdempotencyStore
     blobs: LocalBlobs
@@ -55,6 +57,7 @@ def open_stores(settings: Settings) -> Stores:
         batches=SqlBatchStore(engine),
         results=SqlResultStore(engine),
         trials=SqlTrialStore(engine),
+        ticks=SqlTickStore(engine),
         keys=SqlKeyStore(engine),
         idempotency=SqlIdempotencyStore(engine),
         blobs=LocalBlobs(settings.storage_folder, lambda: deployment.storage),

@@ -3,8 +3,6 @@
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 
-import structlog
-
 from app.adapters.key_uses import KeyUses
 from app.adapters.queue import CeleryQueue, open_sender
 from app.config import Settings
@@ -16,9 +14,7 @@ from app.wiring.catalog import build_catalog
 from app.wiring.keys import build_keys
 from app.wiring.parts import part_checks
 from app.wiring.stores import deployment_of, drop_abandoned, open_redis, open_stores
-from app.wiring.ticks import watch_ticks
-
-log = structlog.get_logger()
+from app.wiring.tick_watch import TickWatcher
 
 
 @dataclass(frozen=True)
@@ -40,7 +36,8 @@ def build_api(settings: Settings) -> Web:
     stores = open_stores(settings)
     drop_abandoned(stores.blobs)
     client = open_redis(settings, deployment_of(settings))
-    ticks = watch_ticks(settings, lambda words: log.warning("ticks.changed", seen=words))
+    watcher = TickWatcher(stores.ticks)
+    watcher.start()
     queue = CeleryQueue(open_sender(settings.broker, deployment_of(settings)), client)
     return Web(
         files=FileService(stores.files, stores.blobs, stores.clock, stores.idempotency),
@@ -58,5 +55,5 @@ def build_api(settings: Settings) -> Web:
         endpoints=settings.endpoints,
         windows=settings.completion_windows,
         cors_origins=settings.cors_origins,
-        readiness=part_checks(settings, stores, client) | {"ticks": ticks.check},
+        readiness=part_checks(settings, stores, client) | {"ticks": watcher.check},
     )

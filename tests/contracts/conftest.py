@@ -14,6 +14,7 @@ from app.adapters.db.file_store import SqlFileStore
 from app.adapters.db.key_store import SqlIdempotencyStore
 from app.adapters.db.migrate import migrate
 from app.adapters.db.result_store import SqlResultStore
+from app.adapters.db.tick_store import SqlTickStore
 from app.adapters.db.trial_store import SqlTrialStore
 from app.domain.batch import Batch, cut_into_sections
 from app.domain.file import File
@@ -28,6 +29,7 @@ from app.services.ports import (
     KeyStore,
     Planned,
     ResultStore,
+    TickStore,
     TrialStore,
 )
 from tests.contracts.storage import mark, open_blobs
@@ -35,6 +37,7 @@ from tests.fakes.database import MemoryDatabase
 from tests.fakes.keys import MemoryIdempotencyStore, MemoryKeyStore
 from tests.fakes.outside import MemoryBlobs
 from tests.fakes.stores import MemoryBatchStore, MemoryFileStore, MemoryResultStore
+from tests.fakes.ticks import MemoryTickStore
 from tests.fakes.trials import MemoryTrialStore
 
 NOW = 1_700_000_000.0
@@ -50,6 +53,7 @@ class Stores:
     batches: BatchStore
     results: ResultStore
     trials: TrialStore
+    ticks: TickStore
     keys: KeyStore
     idempotency: IdempotencyStore
 
@@ -133,11 +137,13 @@ def open_stores(request: pytest.FixtureRequest, tmp_path: Path) -> Iterator[Call
     if request.param == "memory":
         database = MemoryDatabase()
         keys, idempotency = MemoryKeyStore(), MemoryIdempotencyStore(database)
+        counts = MemoryTickStore()
         yield lambda: Stores(
             MemoryFileStore(database),
             MemoryBatchStore(database),
             MemoryResultStore(database),
             MemoryTrialStore(database),
+            counts,
             keys,
             idempotency,
         )
@@ -157,6 +163,7 @@ def open_stores(request: pytest.FixtureRequest, tmp_path: Path) -> Iterator[Call
             SqlBatchStore(engine),
             SqlResultStore(engine),
             SqlTrialStore(engine),
+            SqlTickStore(engine),
             SqlKeyStore(engine),
             SqlIdempotencyStore(engine),
         )

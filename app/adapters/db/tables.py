@@ -44,6 +44,15 @@ probes = Table(
     Column("written_at", Double, nullable=False),
 )
 
+# How many ticks of each kind were done, and control's clock as the last one was written.
+ticks = Table(
+    "ticks",
+    metadata,
+    Column("kind", String(16), primary_key=True),
+    Column("done", BigInteger, nullable=False),
+    Column("clock", Double, nullable=False),
+)
+
 # What has to be done for a batch, worked out by the database from the columns that say where the batch stands. Whatever
 # upkeep and dispatch look for is one value of it, found by a small index: the batches that have ended, of which there
 # may be millions, have none. It changes a few times in the life of a batch, and not with each result: PostgreSQL writes

@@ -18,7 +18,8 @@ from app.cli.up.supervisor import Supervisor
 from app.config import Settings
 from app.wiring.setup import ensure_key, make_data_folder, prepare
 from app.wiring.start import await_database
-from app.wiring.ticks import watch_ticks
+from app.wiring.stores import open_stores
+from app.wiring.tick_watch import TickWatcher
 from app.wiring.upstream_watch import UpstreamWatch
 
 # Eight Python processes that start on a busy machine with one core.
@@ -76,9 +77,11 @@ class Deployment:
             supervisor = Supervisor(self._specs(listener, broker), self._folder)
             stack.callback(self._stop, supervisor, signals, say)
             self._await_ready(supervisor, signals, say)
-            watch_ticks(self._settings, lambda words: say(f"Ticks: {words}"))
+            ticks = TickWatcher(open_stores(self._settings).ticks)
+            ticks.start()
             while not signals.is_stopping:
                 upstreams.tell(say)
+                ticks.tell(say)
                 supervisor.tick()
                 self._folder.rotate_logs()
                 signals.wait(_IDLE_LOOK_S if supervisor.is_whole else _LOOK_EVERY_S)

@@ -28,6 +28,7 @@ from app.services.ports.stores import (
     Planned,
     Progress,
     ResultStore,
+    TickStore,
     TrialStore,
     Written,
 )
@@ -57,6 +58,7 @@ __all__ = [
     "Queue",
     "ResultStore",
     "Roster",
+    "TickStore",
     "TrialStore",
     "Unacked",
     "Upstream",

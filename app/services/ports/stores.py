@@ -230,6 +230,19 @@ class ResultStore(Protocol):
         """
 
 
+class TickStore(Protocol):
+    """How many ticks were done."""
+
+    def note(self, done: Mapping[str, int], clock: float) -> None:
+        """Add to the counts by kind, and write down the clock of who counts."""
+
+    def done(self) -> dict[str, int]:
+        """Return the count of each kind that was ever counted."""
+
+    def clock(self, kind: str) -> float | None:
+        """Return the clock of who counted a tick of this kind last, as it was then."""
+
+
 class TrialStore(Protocol):
     """Lines in trouble: those under way whose task lost worker after worker, and what lines without a result met."""
 

@@ -8,9 +8,11 @@ from app.domain.rates import RateLimit
 from app.domain.retry import RetryPolicy
 from app.services.execution import ExecutionService
 from app.services.ports import LaneState, Planned, WorkerState
+from app.services.ticks import ControlClock
 from tests.fakes.broker import MemoryRoster
 from tests.fakes.outside import FakeClock
 from tests.fakes.stores import MemoryBatchStore
+from tests.fakes.ticks import MemoryTickStore
 from tests.unit.services.pipeline_house import NOW, new_batch
 from tests.unit.workers.engine_house import HeldUpstream
 from workers.batches_in_hand import BatchesInHand, BatchInHand
@@ -54,6 +56,8 @@ class House:
         self.clock = FakeClock(NOW)
         self.roster = MemoryRoster(self.clock)
         self.store = MemoryBatchStore()
+        self.ticks = MemoryTickStore()
+        self.control_clock = ControlClock(self.clock.monotonic)
         self.batches = BatchesInHand(self.store)
         self.engine = RecordingEngine()
         self.taken = Taken()
@@ -71,7 +75,8 @@ class House:
         self.heartbeat = Heartbeat(
             "worker-1",
             self.roster,
-            SimpleNamespace(batches=self.store, clock=self.clock),
+            SimpleNamespace(batches=self.store, clock=self.clock, ticks=self.ticks),
+            self.control_clock,
             self.taken,
             [self.lane],
             self.engine,

@@ -158,3 +158,15 @@ def test_lines_that_have_become_far_faster_are_reported_before_the_second_is_ove
 
     assert reports[1].lanes["default"].lines_per_s > 0
     assert time.monotonic() - began_at < WITHIN_S
+
+
+@pytest.mark.parametrize("off_s", [3_600.0, -3_600.0])
+def test_windows_end_by_controls_clock_whatever_the_workers_own_says(house: House, off_s: float) -> None:
+    house.take_up()
+    house.ticks.note({"expire": 1}, NOW)
+
+    house.clock.step(off_s)
+    house.beat()
+    house.clock.advance(5)
+
+    assert house.control_clock.now() == NOW + 5
