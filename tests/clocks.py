@@ -35,7 +35,7 @@ def need_library() -> Path:
 class Clocks:
     """A clock for each kind of process, that can be set at any moment."""
 
-    def __init__(self, folder: Path, library: Path) -> None:
+    def __init__(self, folder: Path, library: Path | None) -> None:
         self._folder = folder
         self._library = library
 

@@ -26,9 +26,9 @@ warn_of_foreign(_FOREIGN)
 _DAY_S = 86_400
 # Chord keys must outlive the longest batch: Redis' default of a day would end a 24 h one.
 _CHORD_LIFETIME_S = settings.longest_window_s + 2 * _DAY_S
-# A message that was not acknowledged is delivered again after this. It has to be longer than the longest task, which
-# may retry until its batch's deadline; what a dead worker held is sent again by upkeep within seconds instead.
-_VISIBILITY_TIMEOUT_S = settings.longest_window_s + _DAY_S
+# A message that was not acknowledged would be delivered again after this, by the clock of whoever looks: never, for
+# upkeep sends again within seconds what a dead process held, and needs no clock to know of it.
+_VISIBILITY_TIMEOUT_S = 3_650 * _DAY_S
 # Calls that this worker may have in flight, if all upstreams have some.
 _SLOTS = sum(spec.max_in_flight or settings.concurrency for spec in settings.upstreams)
 # Messages that a worker takes at most: all that its upstreams may have. A message that waits has no thread.

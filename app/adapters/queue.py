@@ -179,10 +179,9 @@ class CeleryQueue:
             for start in range(0, len(keys), _DELETE_AT_ONCE):
                 self._redis.delete(*keys[start : start + _DELETE_AT_ONCE])
 
-    def unacked(self, limit: int, before: float | None = None) -> list[Unacked]:
-        until = "+inf" if before is None else before
+    def unacked(self, limit: int) -> list[Unacked]:
         with _broker_errors():
-            tags: Any = self._redis.zrangebyscore(_UNACKED_INDEX, "-inf", until, start=0, num=limit)
+            tags: Any = self._redis.zrange(_UNACKED_INDEX, 0, limit - 1)
             messages: Any = self._redis.hmget(_UNACKED, tags) if tags else []
         return [_unacked(str(tag, "utf-8", "replace"), message) for tag, message in zip(tags, messages, strict=True)]
 

@@ -49,8 +49,10 @@ _IDEMPOTENCY_LIFETIME_S = 2 * 86_400.0
 # A blob that nobody owns is removed at this age; whoever is writing one has long finished or died.
 _ORPHAN_AGE_S = 86_400.0
 _BLOBS_PER_LOOKUP = 500
-# A message taken this long ago is nobody's, unless a live worker says that it has it.
+# A message that was seen to be taken for this long is nobody's, unless a live worker says that it has it.
 _UNACKED_AGE_S = 60.0
+# The most that counts between two sweeps of the broker.
+_LONGEST_SWEEP_GAP_S = 40.0
 _UNACKED_PER_SWEEP = 1_000
 # An operator may be amid a change of the file.
 _WARN_EVERY_S = 60.0
@@ -97,6 +99,8 @@ class UpkeepService:
         # How long batches have waited for a validation, and for their tasks to return, as this process saw it.
         self._unvalidated: Watch[str, Status] = Watch(_LONGEST_GAP_S)
         self._draining: Watch[str, Status] = Watch(_LONGEST_GAP_S)
+        # How long messages are taken and not acknowledged, as this process saw it.
+        self._taken: Watch[str, str] = Watch(_LONGEST_SWEEP_GAP_S)
         self._has_looked = False
         self._warned_at: dict[str, float] = {}
 
@@ -142,7 +146,7 @@ class UpkeepService:
         # What there is is read before the batches: a chord that is opened meanwhile is not among them.
         chords, with_losses = self._queue.chords(), self._roster.batches_with_losses()
         fenced = self._roster.fenced_batches()
-        taken = self._queue.unacked(_UNACKED_PER_SWEEP, self._clock.now() - _UNACKED_AGE_S)
+        taken = self._queue.unacked(_UNACKED_PER_SWEEP)
         held = self._held_tasks()
         active = self._batches.active_ids()
         self._queue.drop_chords(chords - {ids.group_id(batch_id) for batch_id in active})
@@ -150,9 +154,16 @@ class UpkeepService:
             self._roster.forget_losses(batch_id)
         self._roster.forget_fences(fenced - active)
         # Whatever a message had asked for, upkeep asks for again as long as the batch needs it.
-        self._queue.drop_unacked(
-            [message.tag for message in taken if message.task_id not in held and message.batch_id not in active]
-        )
+        now = self._clock.monotonic()
+        abandoned = [
+            message.tag
+            for message in taken
+            if self._taken.unchanged_s(message.tag, message.task_id, now) >= _UNACKED_AGE_S
+            and message.task_id not in held
+            and message.batch_id not in active
+        ]
+        self._taken.keep({message.tag for message in taken})
+        self._queue.drop_unacked(abandoned)
         self._queue.drop_unknown_queues()
         self._warn_of_stranded()
 

@@ -1,7 +1,6 @@
 """A house: one deployment that stays up over many rounds, whose every part can be hit."""
 
 import contextlib
-import os
 import shutil
 import signal
 import socket
@@ -32,6 +31,7 @@ from tests.chaos.postgres import NAME as POSTGRES
 from tests.chaos.postgres import ChaosPostgres
 from tests.chaos.storage import Storage
 from tests.chaos.wires import Wire
+from tests.clocks import Clocks, find_library
 from tests.integration.processes import WYLON, environ_of, until
 
 SQLITE = "sqlite"
@@ -46,7 +46,6 @@ SHORT_WINDOW_S = 8.0
 START_WITHIN_S = 90.0
 # The watch looks twenty times a second, beside what the machine does.
 _NOTICED_WITHIN_S = 0.25
-_SKEW_FOLDER = Path(__file__).with_name("skew")
 
 
 class House:
@@ -62,6 +61,7 @@ class House:
         self.deaths: list[Hit] = []
         # Blobs that a crash left: only the sweep of a day later removes them.
         self.crumbs: set[str] = set()
+        self._clocks = Clocks(self.folder, find_library())
         self.keeper = Keeper(self._watch)
         self.model = ModelServer(self.backstage, lambda: list(self._worker_pids))
         self.postgres: ChaosPostgres | None = None
@@ -136,8 +136,11 @@ class House:
 
     # Processes beside `wylon up`
 
-    def start_beside(self, name: str, *, skew_s: float = 0.0) -> None:
-        """Start another worker, control, process of files or beat, by the start of its name."""
+    def start_beside(self, name: str, *, skew_s: float | None = None) -> None:
+        """Start another worker, control, process of files or beat, by the start of its name.
+
+        With a number it has a clock of its own, so many seconds ahead, that can be set.
+        """
         settings = load_settings(self.environ)
         environ = dict(self.environ)
         if name.startswith("worker"):
@@ -149,10 +152,14 @@ class House:
             command = [part.replace("control@", f"{name}@") for part in commands.control_command(settings)]
         else:
             command = list(commands.beat_command(settings))
-        if skew_s:
-            path = os.pathsep.join(filter(None, (str(_SKEW_FOLDER), environ.get("PYTHONPATH"))))
-            environ |= {"PYTHONPATH": path, "CHAOS_SKEW_S": str(skew_s)}
+        if skew_s is not None:
+            self.set_clock(name, skew_s)
+            environ |= self._clocks.environ(name)
         self._keep(name, commands.run_by_this_python(command), environ)
+
+    def set_clock(self, name: str, seconds: float) -> None:
+        """Have the clock of such a process be so far ahead of the true one, from now on."""
+        self._clocks.set(seconds, name)
 
     def await_worker(self, name: str) -> None:
         def reports() -> bool:

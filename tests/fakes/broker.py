@@ -98,13 +98,13 @@ class RecordingQueue:
         self._check()
         self.kept_chords -= set(group_ids)
 
-    def unacked(self, limit: int, before: float | None = None) -> list[Unacked]:
+    def unacked(self, limit: int) -> list[Unacked]:
         self._check()
-        return [message for taken_at, message in self.taken if before is None or taken_at < before][:limit]
+        return self.taken[:limit]
 
     def drop_unacked(self, tags: Sequence[str]) -> None:
         self._check()
-        self.taken = [entry for entry in self.taken if entry[1].tag not in tags]
+        self.taken = [message for message in self.taken if message.tag not in tags]
 
     def _check(self) -> None:
         if self.failure is not None:

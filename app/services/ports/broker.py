@@ -77,8 +77,8 @@ class Queue(Protocol):
     def drop_chords(self, group_ids: Collection[str]) -> None:
         """Drop what the broker keeps for these chords."""
 
-    def unacked(self, limit: int, before: float | None = None) -> list[Unacked]:
-        """Return up to `limit` messages that were taken, before an instant, and not acknowledged; the oldest first."""
+    def unacked(self, limit: int) -> list[Unacked]:
+        """Return up to `limit` messages that were taken and not acknowledged; the oldest first."""
 
     def drop_unacked(self, tags: Sequence[str]) -> None:
         """Delete messages that nobody will acknowledge."""

@@ -226,7 +226,7 @@ def lose_with_its_worker(house: PipelineHouse, number: int) -> None:
     """Have a worker take the task and die."""
     task = task_id("batch_1", number)
     house.queue.waiting.discard(task)
-    house.queue.taken.append((house.clock.now(), Unacked(f"tag-{number}", task, is_lines=True, batch_id=None)))
+    house.queue.taken.append(Unacked(f"tag-{number}", task, is_lines=True, batch_id=None))
     house.look_twice()
 
 

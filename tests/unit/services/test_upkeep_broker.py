@@ -4,9 +4,7 @@ import pytest
 
 from app.domain.ids import group_id, task_id
 from app.services.ports import Unacked
-from tests.unit.services.pipeline_house import NOW, PipelineHouse
-
-LONG_AGO = NOW - 61
+from tests.unit.services.pipeline_house import PipelineHouse
 
 
 @pytest.fixture
@@ -17,11 +15,19 @@ def house() -> PipelineHouse:
 
 
 def left(house: PipelineHouse) -> list[str]:
-    return [message.tag for _, message in house.queue.taken]
+    return [message.tag for message in house.queue.taken]
 
 
-def take(house: PipelineHouse, task: str, *, at: float = LONG_AGO, batch_id: str | None = None) -> None:
-    house.queue.taken.append((at, Unacked(f"tag-{task}", task, batch_id is None, batch_id)))
+def take(house: PipelineHouse, task: str, *, batch_id: str | None = None) -> None:
+    house.queue.taken.append(Unacked(f"tag-{task}", task, batch_id is None, batch_id))
+
+
+def sweep_for(house: PipelineHouse, seconds: int) -> None:
+    """Sweep every 30 s, as beat has it done, for so long."""
+    for _ in range(0, seconds, 30):
+        house.upkeep.sweep_broker()
+        house.clock.advance(30)
+    house.upkeep.sweep_broker()
 
 
 def test_chords_of_batches_that_ended_are_dropped(house: PipelineHouse) -> None:
@@ -35,25 +41,31 @@ def test_chords_of_batches_that_ended_are_dropped(house: PipelineHouse) -> None:
 def test_messages_that_a_dead_worker_took_are_dropped(house: PipelineHouse) -> None:
     take(house, task_id("batch_running", 0))
 
-    house.upkeep.sweep_broker()
+    sweep_for(house, 60)
 
     assert left(house) == []
 
 
 def test_messages_that_a_live_worker_holds_are_kept(house: PipelineHouse) -> None:
     held = task_id("batch_running", 0)
-    house.add_worker(held_tasks=(held,))
     take(house, held)
 
-    house.upkeep.sweep_broker()
+    for _ in range(4):
+        house.add_worker(held_tasks=(held,))
+        house.upkeep.sweep_broker()
+        house.clock.advance(30)
 
     assert left(house) == [f"tag-{held}"]
 
 
-def test_messages_taken_just_now_are_kept(house: PipelineHouse) -> None:
-    take(house, "task-1", at=NOW - 59)
-
+@pytest.mark.parametrize("off_s", [0.0, 3_600.0, -3_600.0])
+def test_messages_taken_within_a_minute_are_kept_whatever_the_clocks_say(house: PipelineHouse, off_s: float) -> None:
     house.upkeep.sweep_broker()
+    house.clock.advance(3_600)
+    take(house, "task-1")
+    house.clock.step(off_s)
+
+    sweep_for(house, 30)
 
     assert left(house) == ["tag-task-1"]
 
@@ -62,7 +74,7 @@ def test_what_control_does_for_a_running_batch_is_kept_and_for_others_dropped(ho
     take(house, "finalizing", batch_id="batch_running")
     take(house, "late", batch_id="batch_over")
 
-    house.upkeep.sweep_broker()
+    sweep_for(house, 60)
 
     assert left(house) == ["tag-finalizing"]
 

@@ -73,7 +73,7 @@ def test_what_ends_its_workers_runs_alone_at_its_own_upstream(house: PipelineHou
         for number in (1, 2):
             task = task_id("batch_1", number)
             house.queue.waiting.discard(task)
-            house.queue.taken.append((house.clock.now(), Unacked(f"tag-{number}", task, is_lines=True, batch_id=None)))
+            house.queue.taken.append(Unacked(f"tag-{number}", task, is_lines=True, batch_id=None))
         house.look_twice()
 
     assert house.queue.alone == [("batch_1", 1), ("batch_1", 2)]
