@@ -1,21 +1,21 @@
 """The lease of this process: how long what it holds is its own to run."""
 
 import threading
-import time
 from collections.abc import Callable
 
+from app.adapters.clock import awake_or_asleep
 from app.services.ports import REPORT_LIFETIME_S
 
 
 class Lease:
     """Extended by each report that reached the roster; safe to use from any thread.
 
-    A process that was stopped for a while, or cut off from the broker, has been taken for dead: what it held may run
-    elsewhere. The lease ends here no later than it ends there, by a clock that nobody sets, and each one that follows
-    a lapse has a new term: what was taken up in an older term is let go.
+    A process that was stopped for a while, suspended with its machine, or cut off from the broker is taken for dead:
+    what it held may run elsewhere. The lease ends here no later than it ends there, by a clock that nobody sets, and
+    each one that follows a lapse has a new term: what was taken up in an older term is let go.
     """
 
-    def __init__(self, clock: Callable[[], float] = time.monotonic) -> None:
+    def __init__(self, clock: Callable[[], float] = awake_or_asleep) -> None:
         self._clock = clock
         self._lock = threading.Lock()
         self._until = float("-inf")

@@ -1,5 +1,6 @@
 """The time of day and the time since some instant, from the machine."""
 
+import sys
 import time
 
 
@@ -11,3 +12,9 @@ class SystemClock:
 
     def monotonic(self) -> float:
         return time.monotonic()
+
+
+def awake_or_asleep() -> float:
+    """Return seconds that only go on, also while the machine is suspended, where the system has a clock for that."""
+    # Linux' monotonic clock stands still meanwhile, and other machines do not.
+    return time.clock_gettime(time.CLOCK_BOOTTIME) if sys.platform == "linux" else time.monotonic()

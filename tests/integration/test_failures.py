@@ -5,7 +5,9 @@ import time
 import pytest
 from sqlalchemy import text
 
+from app.domain.errors import Unavailable
 from app.domain.lifecycle import Status
+from app.wiring.tick_watch import check_ticks
 from tests.integration.databases import on_each_database
 from tests.integration.pipeline import CONCURRENCY, TENANT, Pipeline, custom_ids, request_lines
 from tests.integration.processes import until
@@ -77,6 +79,22 @@ def test_control_may_die_while_a_batch_runs(pipeline: Pipeline) -> None:
     pipeline.ensure("control")
 
     assert_each_line_once(pipeline, batch_id, 150)
+
+
+def test_a_killed_beat_shows_in_a_short_look_at_the_ticks(pipeline: Pipeline) -> None:
+    def are_done() -> bool:
+        try:
+            check_ticks(pipeline.stores.ticks)
+        except Unavailable:
+            return False
+        return True
+
+    until(are_done, 60, "all ticks are done")
+
+    pipeline.processes["beat"].kill()
+
+    # A tick that waited may still be done.
+    until(lambda: not are_done(), 60, "the silence shows")
 
 
 def test_two_beats_do_no_harm(pipeline: Pipeline) -> None:

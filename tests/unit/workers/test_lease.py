@@ -1,3 +1,9 @@
+import shutil
+import subprocess
+import sys
+
+import pytest
+
 from app.services.ports import REPORT_LIFETIME_S
 from tests.fakes.outside import FakeClock
 from workers.lease import Lease
@@ -58,3 +64,20 @@ def test_a_report_that_took_long_to_arrive_counts_from_when_it_left() -> None:
     lease.extend(left_at)
 
     assert not lease.is_held()
+
+
+@pytest.mark.skipif(shutil.which("unshare") is None, reason="no program unshare to make a time namespace with")
+def test_a_lease_lapses_while_its_machine_is_suspended() -> None:
+    # In a time namespace, as if the machine had slept for an hour.
+    look = "import time; from workers.lease import Lease; print(Lease().now() - time.monotonic())"
+    slept = subprocess.run(
+        ["unshare", "--time", "--boottime", "3600", "--fork", sys.executable, "-c", look],
+        capture_output=True,
+        text=True,
+        timeout=60,
+    )
+    if slept.returncode and "unshare" in slept.stderr:
+        pytest.skip(f"No time namespace can be made here: {slept.stderr.strip()}")
+
+    assert slept.returncode == 0, slept.stderr
+    assert float(slept.stdout) >= 3_599
