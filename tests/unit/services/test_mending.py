@@ -4,7 +4,7 @@ from dataclasses import replace
 
 import pytest
 
-from app.domain.errors import Unavailable
+from app.domain.errors import StorageFull, Unavailable
 from app.domain.lifecycle import Event, Status
 from app.domain.limits import MIB
 from app.domain.plan import ENTRY_BYTES
@@ -242,4 +242,17 @@ def test_while_the_storage_is_away_no_batch_is_given_up() -> None:
     with pytest.raises(Unavailable):
         service.validate("batch_1")
 
+    assert house.batch.status is Status.IN_PROGRESS
+
+
+def test_a_plan_for_which_there_is_no_room_leaves_nothing_behind() -> None:
+    house = House()
+    accepted(house)
+    lose_plan(house)
+    house.blobs.capacity = sum(map(len, house.blobs.stored.values())) + 1
+
+    with pytest.raises(StorageFull):
+        house.service.validate("batch_1")
+
+    assert house.blobs.unfinished == set()
     assert house.batch.status is Status.IN_PROGRESS
