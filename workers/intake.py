@@ -18,6 +18,8 @@ from workers.line_process import LineProcess
 
 log = structlog.get_logger()
 
+_LOOK_EVERY_S = 1.0
+
 _process: LineProcess | None = None
 
 
@@ -58,6 +60,8 @@ class LineIntake(bootsteps.StartStopStep):
     """A step of the consumer, done at each connection to the broker."""
 
     requires = ("celery.worker.consumer.tasks:Tasks",)
+    # The looks of the connection before go on otherwise.
+    _looks: Any = None
 
     def start(self, c: Any) -> None:
         """Start the process's engine, and have the consumer ask for a message only while there is room for lines."""
@@ -76,6 +80,9 @@ class LineIntake(bootsteps.StartStopStep):
             channel.qos.call_later = c.hub.call_later
             # By itself the hub looks again only when a second is over or a message comes.
             process.on_room(partial(c.hub.call_soon, partial(_look_again, channel)))
+            if self._looks is not None:
+                self._looks.cancel()
+            self._looks = keep_looking(c.hub.timer, channel)
 
     def stop(self, c: Any) -> None:
         """While the worker ends, have each thread acknowledge or give back its message itself.
@@ -103,6 +110,15 @@ def _end_request(channel: Any) -> None:
     if channel._in_poll:
         with suppress(Empty):
             channel._brpop_read()
+
+
+def keep_looking(timer: Any, channel: Any) -> Any:
+    """Look again each second by this process's clock; return what can be cancelled.
+
+    The broker ends a request for messages by its own clock. Where that is set back an hour, a request that names some
+    queues only stays open for as long.
+    """
+    return timer.call_repeatedly(_LOOK_EVERY_S, _look_again, (channel,))
 
 
 def _look_again(channel: Any) -> None:

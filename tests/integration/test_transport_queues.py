@@ -1,11 +1,17 @@
 """Messages of several queues, each taken as far as there is room for it, over a real broker."""
 
 from collections.abc import Iterator
+from contextlib import suppress
+from pathlib import Path
 
 import pytest
 import redis
+from kombu.asynchronous.timer import Timer
 
+from tests.clocks import Clocks, need_library
+from tests.integration.processes import until
 from tests.integration.transport_house import House, open_broker
+from workers.intake import keep_looking
 
 GPU, CPU, PLAIN = "lines.gpu", "lines.cpu", "lines"
 
@@ -175,3 +181,33 @@ def test_what_is_given_back_goes_back_to_the_queue_it_came_from(house: House, wa
 
     assert (house.broker.llen(GPU), house.broker.llen(CPU)) == (2, 2)
     assert house.noted() == {}
+
+
+def test_a_message_is_taken_though_the_brokers_clock_was_set_back_while_a_request_for_others_was_open(
+    tmp_path: Path, wanted: dict[str, int | None]
+) -> None:
+    clocks, timer = Clocks(tmp_path, need_library()), Timer()
+    wanted[CPU] = 1
+    with open_broker(clocks.environ("broker")) as client:
+        house = House(client, GPU, CPU, PLAIN)
+        keep_looking(timer, house.channel)
+        with house.consuming(wanted.__getitem__):
+            house.open_request()
+            clocks.set(-3_600, "broker")
+            wanted[GPU] = 1
+            house.publish(1, GPU)
+
+            def look() -> list[str]:
+                _, entry = next(iter(timer))
+                if entry is not None:
+                    timer.apply_entry(entry)
+                with suppress(TimeoutError):
+                    house.connection.drain_events(timeout=0.1)
+                return queues_of(house)
+
+            try:
+                assert until(look, 10, "the message is taken") == [GPU]
+            finally:
+                # The open request ends by the broker's clock, and whoever stops to consume reads its answer.
+                clocks.set(60, "broker")
+        house.connection.release()

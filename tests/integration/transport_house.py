@@ -1,10 +1,11 @@
 """A consumer over a real broker, whose loop is a test's own."""
 
 import json
+import os
 import shutil
 import subprocess
 import tempfile
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Mapping
 from contextlib import contextmanager, suppress
 from pathlib import Path
 from typing import Any
@@ -20,11 +21,11 @@ QUEUE = "some"
 
 
 @contextmanager
-def open_broker() -> Iterator[redis.Redis]:
-    """Run a broker; yields a client of it."""
+def open_broker(environ: Mapping[str, str] | None = None) -> Iterator[redis.Redis]:
+    """Run a broker, with these variables beside the usual ones; yields a client of it."""
     folder = Path(tempfile.mkdtemp(prefix="wylon-"))
     embedded = embed_broker(folder)
-    process = subprocess.Popen(embedded.command(), stdout=subprocess.DEVNULL)
+    process = subprocess.Popen(embedded.command(), stdout=subprocess.DEVNULL, env={**os.environ, **(environ or {})})
     client = redis.Redis(unix_socket_path=str(embedded.socket))
 
     def answers() -> bool:
