@@ -40,8 +40,9 @@ def child_environ(environ: Mapping[str, str], settings: Settings) -> dict[str, s
 
 
 def shared_settings(settings: Settings) -> dict[str, str]:
-    """Return variables by which another command on this machine looks at the same model servers; none is secret."""
+    """Return variables by which another command on this machine looks at the same model servers, without their keys."""
     if settings.config is not None:
         return {f"{PREFIX}CONFIG": str(settings.config)}
     # The environment describes one upstream with one URL.
-    return {f"{PREFIX}CONFIG": "", f"{PREFIX}UPSTREAM_URL": settings.upstreams[0].urls[0]}
+    (spec,) = settings.upstreams
+    return {f"{PREFIX}CONFIG": "", f"{PREFIX}UPSTREAM_URL": "?".join(part for part in (*spec.urls, spec.query) if part)}

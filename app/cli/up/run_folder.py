@@ -59,7 +59,7 @@ class RunFolder:
             self._lock = None
 
     def write_settings(self, settings: Mapping[str, str]) -> None:
-        """Leave for commands that look at this deployment what it was started with; nothing of it is secret."""
+        """Leave for commands that look at this deployment what it was started with, readable for its owner alone."""
         (self.run / _SETTINGS).write_text(json.dumps(dict(settings)))
 
     def write_pid(self, name: str, pid: int) -> None:
