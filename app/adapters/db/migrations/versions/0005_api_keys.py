@@ -5,7 +5,7 @@ import secrets
 import sqlalchemy as sa
 from alembic import op
 
-revision = "0011"
+revision = "0005"
 down_revision = "0004"
 
 
