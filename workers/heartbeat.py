@@ -26,6 +26,8 @@ _BEAT_S = 1.0
 # Lines that are done so much faster than was reported are reported after this, so that the window grows with them.
 _HURRY_S, _HURRY_AT = 0.1, 1.5
 _STOP_WAIT_S = 5.0
+# Of a beat that is missed each second, with all that led to the fault.
+_TELL_EVERY_S = 30.0
 # A part that grows is used one of these later, when every worker has looked since.
 _SHARE_EVERY_S = 0.9 * _BEAT_S
 
@@ -65,6 +67,8 @@ class Heartbeat:
             vital_thread("follower", lambda: self._repeat(self.follow, self._stopping)),
         ]
         self._shared_at = float("-inf")
+        # When it was told last that a beat was missed, by the beat.
+        self._told_at: dict[str, float] = {}
         # The lines that dispatch keeps published for each upstream, for all workers together.
         self.windows: dict[str, int] = {}
         # How many workers there are.
@@ -141,4 +145,7 @@ class Heartbeat:
             act()
         except Exception:
             # Broker or database are away: calls in flight go on, and the next beat is in a second.
-            log.warning("worker.beat_missed", exc_info=True)
+            beat, now = act.__name__, self._lease.now()
+            if now - self._told_at.get(beat, float("-inf")) >= _TELL_EVERY_S:
+                self._told_at[beat] = now
+                log.warning("worker.beat_missed", beat=beat, exc_info=True)

@@ -2,6 +2,7 @@ import threading
 import time
 
 import pytest
+from structlog.testing import capture_logs
 
 from app.domain.lifecycle import Event
 from app.services.ports import REPORT_LIFETIME_S, WorkerState
@@ -124,6 +125,20 @@ def test_reports_that_do_not_arrive_let_the_lease_lapse(house: House) -> None:
         house.beat()
 
     assert not house.lease.is_held()
+
+
+def test_beats_that_are_missed_are_told_twice_a_minute(house: House) -> None:
+    def fail(state: WorkerState) -> None:
+        raise ConnectionError("The broker is away.")
+
+    house.roster.report = fail
+    with capture_logs() as logs:
+        for _ in range(60):
+            house.beat()
+            house.clock.advance(1)
+
+    missed = [entry for entry in logs if entry["event"] == "worker.beat_missed"]
+    assert [entry["beat"] for entry in missed] == ["report"] * 2
 
 
 def test_a_database_that_does_not_answer_keeps_no_report_from_going_out(house: House) -> None:
