@@ -27,6 +27,8 @@ _SUSPECTS_LATER_S = 3.0
 # A line is taken for the fault once so many answers to others stand against each failure of others. With a quarter of
 # all calls failing at random, five calls of one line in a row fail once in a thousand lines.
 _ANSWERS_A_FAILURE = 4
+# A server that answered another line this long before a call began was well at that time.
+_WELL_S = 30.0
 
 
 class Sign(Enum):
@@ -75,6 +77,7 @@ class Circuit:
     """
 
     __slots__ = (
+        "_answered_at",
         "_in_a_row",
         "_opened_at",
         "_pause_s",
@@ -87,7 +90,6 @@ class Circuit:
         "is_open",
         "last_error",
         "limited",
-        "row",
         "term",
     )
 
@@ -103,12 +105,11 @@ class Circuit:
         self.answered = 0
         self.failed = 0
         self.limited = 0
+        self._answered_at = float("-inf")
         # None while there is nothing to complain of.
         self.last_error: str | None = None
         # When the failures in a row began; None while the last call was answered.
         self.failing_since: float | None = None
-        # Which row of failures this is: another one begins once something was there. Each line counts once in a row.
-        self.row = 0
         self._in_a_row = 0
         self._probed_at: float | None = None
         self._pause_s = 0.0
@@ -144,12 +145,13 @@ class Circuit:
             self.due_at = now + LAST_PAUSE_S
         return self.is_open
 
-    def end_well(self, term: int) -> bool:
+    def end_well(self, term: int, now: float) -> bool:
         """Count a call that was answered, where it changes nothing else, as most do; return whether that is so."""
         if self.is_open or term != self.term or self.failing_since is not None:
             return False
         self.in_flight -= 1
         self.answered += 1
+        self._answered_at = now
         return True
 
     def end(
@@ -178,11 +180,12 @@ class Circuit:
             error: what the call met.
             is_suspect: whether others were answered as the line failed before, so that its failures open nothing.
             is_convicted: whether nearly all others were, so that its failures say nothing of the server.
-            is_repeat: whether the line has failed in this row of failures before.
+            is_repeat: whether the line has failed in this term before.
         """
         self.in_flight -= 1
         if sign is Sign.ANSWERED:
             self.answered += 1
+            self._answered_at = now
         elif sign in _FAILURES and not is_convicted:
             self.failed += 1
             self.limited += sign is Sign.LIMITED and not is_suspect
@@ -210,17 +213,16 @@ class Circuit:
         """Return how long ago the circuit opened."""
         return now - self._opened_at
 
-    def mark(self) -> "Mark":
-        """Return where the circuit stands, after the failure of a line is counted."""
-        return Mark(self, self.term, self.row, self.answered, self.failed, self.limited)
+    def mark(self, began_at: float) -> "Mark":
+        """Return where the circuit stands, after the failure of a line is counted whose call began then."""
+        was_well = self._answered_at >= began_at - _WELL_S
+        return Mark(self, self.term, self.answered, self.failed, self.limited, was_well)
 
     def has_counted(self, failed: "Mark | None") -> bool:
-        """Return whether the failure that was marked is one of the failures in a row by now."""
-        return failed is not None and failed.circuit is self and failed.row == self.row
+        """Return whether the failure that was marked was counted in this term: bad lines fail again and again."""
+        return failed is not None and failed.circuit is self and failed.term == self.term
 
     def _end_row(self) -> None:
-        if self._in_a_row:
-            self.row += 1
         self._in_a_row = 0
         self.failing_since = self.last_error = None
 
@@ -257,26 +259,36 @@ class Circuit:
 
 
 class Mark(NamedTuple):
-    """Where a circuit stood when a line failed; `judge` compares it with where the circuit stands later."""
+    """Where a circuit stood when a line failed; `compare` tells what changed since."""
 
     circuit: Circuit
     term: int
-    row: int
     answered: int
     failed: int
     limited: int
+    # Another line was answered shortly before the call that failed.
+    was_well: bool
 
 
-def judge(before: Mark) -> Verdict:
+class Seen(NamedTuple):
+    """Whose fault a failure was, and how many calls of other lines were answered and failed since."""
+
+    verdict: Verdict
+    answered: int = 0
+    failed: int = 0
+
+
+def compare(before: Mark) -> Seen:
     """Return whose fault the failure was that was marked, by what other lines met since."""
     circuit = before.circuit
     if circuit.is_open or circuit.term != before.term:
-        return Verdict.SERVER
+        return Seen(Verdict.SERVER)
     answered, failed = circuit.answered - before.answered, circuit.failed - before.failed
     if not answered:
         # Fewer lines than that may all be bad, as one may be; and so may be suspects, who may be all that is left.
         is_server = circuit.is_failing or circuit.limited > before.limited
-        return Verdict.SERVER if is_server else Verdict.UNKNOWN
+        return Seen(Verdict.SERVER if is_server else Verdict.UNKNOWN)
     if failed > answered:
-        return Verdict.SERVER
-    return Verdict.LINE if answered >= _ANSWERS_A_FAILURE * failed else Verdict.MIXED
+        return Seen(Verdict.SERVER, answered, failed)
+    is_line = answered >= _ANSWERS_A_FAILURE * failed
+    return Seen(Verdict.LINE if is_line else Verdict.MIXED, answered, failed)

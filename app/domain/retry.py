@@ -3,7 +3,7 @@
 from enum import Enum
 from typing import NamedTuple
 
-from app.domain.circuit import Mark, Verdict, judge
+from app.domain.circuit import Mark, Seen, Verdict, compare
 
 
 class Trouble(Enum):
@@ -38,6 +38,22 @@ class Tries(NamedTuple):
     # Others were answered as this line failed; and nearly all others were.
     is_suspect: bool = False
     is_convicted: bool = False
+    # The server answered another line shortly before this line's first failure that others can't explain.
+    was_well: bool = False
+    # Calls of other lines that were answered and that failed, over the spans in which some were answered.
+    others_answered: int = 0
+    others_failed: int = 0
+
+    @property
+    def others_are_served(self) -> bool:
+        """Whether the server is known to have answered other lines at the time of this line's failures."""
+        return self.is_suspect or self.was_well
+
+    @property
+    def by_chance(self) -> float:
+        """How likely a line is to fail so often by chance, where others fail as often as they do."""
+        others = self.others_answered + self.others_failed
+        return (self.others_failed / others) ** self.counted if others else 0.0
 
     def after(self, trouble: Trouble, failed: Mark | None, *, is_excused: bool = False) -> "Tries":
         """Return the count with one call more; `is_excused` is a failure that counts in no case."""
@@ -47,13 +63,21 @@ class Tries(NamedTuple):
         """Return the count with the last failure judged by what other lines met since; `now` is monotonic."""
         if self.failed is None or self.is_judged:
             return self
-        return self._replace(is_judged=True).with_verdict(judge(self.failed), now)
+        seen = compare(self.failed)
+        # Only a line that nothing is known of yet: one that waited for long must not recall an answer before that.
+        was_well = self.failed.was_well if not self.counted else self.was_well
+        return self._replace(is_judged=True, was_well=was_well)._with(seen, now)
 
     def with_verdict(self, verdict: Verdict, now: float) -> "Tries":
         """Return the count with this verdict on the last failure."""
+        return self._with(Seen(verdict), now)
+
+    def _with(self, seen: Seen, now: float) -> "Tries":
+        verdict = seen.verdict
+        answered, failed = self.others_answered + seen.answered, self.others_failed + seen.failed
         if verdict is Verdict.SERVER:
-            return self
-        if verdict is Verdict.UNKNOWN and self.last is not Trouble.FLAKY and not self.is_suspect:
+            return self._replace(others_answered=answered, others_failed=failed)
+        if verdict is Verdict.UNKNOWN and self.last is not Trouble.FLAKY and not self.others_are_served:
             # A server that is away may be so for hours, and a single line must not end for that.
             return self
         # With nobody else to compare with, a line that was convicted before is still the fault.
@@ -64,10 +88,15 @@ class Tries(NamedTuple):
             counted_since=self.counted_since if self.counted else now,
             is_suspect=self.is_suspect or verdict is not Verdict.UNKNOWN,
             is_convicted=self.is_convicted or is_convicted,
+            others_answered=answered,
+            others_failed=failed,
         )
 
 
 NO_TRIES = Tries()
+
+# Among a million lines of a server that fails at random some ten would be lost.
+_CHANCE = 1e-5
 
 # The caller, its key or its balance is refused, whatever the request is.
 _DENIED_STATUSES = frozenset({401, 402, 403, 407})
@@ -113,14 +142,26 @@ class RetryPolicy(NamedTuple):
     retry_after_cap_s: float = 600.0
     # A line whose next failure would be its last one learns soon whether it was.
     last_look_s: float = 1.0
+    # Where the server serves other lines, but many of them fail too or none is left to compare with, a line is called
+    # again within `doubt_look_s` and for `doubt_span_s` at least: longer than a key is rotated or a small server
+    # restarts.
+    doubt_span_s: float = 20.0
+    doubt_look_s: float = 2.0
 
     def is_used_up(self, tries: Tries, now: float) -> bool:
         """Return whether a line has had its tries, so that what it met last is its result."""
-        if tries.last is Trouble.FLAKY and tries.faults >= self.max_tries:
-            return True
-        if tries.last is Trouble.DENIED and tries.faults >= min(self.max_denied_tries, self.max_tries):
-            return True
-        return tries.counted >= self.max_away_tries and now - tries.counted_since >= self.away_span_s
+        span_s = now - tries.counted_since
+        if tries.last is not Trouble.AWAY:
+            if tries.faults >= self._most(tries):
+                return True
+            has_had_its_tries = tries.others_are_served and tries.counted >= self._most(tries)
+            if has_had_its_tries and span_s >= self.doubt_span_s and tries.by_chance <= _CHANCE:
+                return True
+        is_spent = tries.counted >= self.max_away_tries and span_s >= self.away_span_s
+        return is_spent and tries.by_chance <= _CHANCE
+
+    def _most(self, tries: Tries) -> int:
+        return min(self.max_denied_tries, self.max_tries) if tries.last is Trouble.DENIED else self.max_tries
 
     def delay_s(self, tries: int, retry_after_s: float | None, random: float) -> float:
         """Return the seconds to wait after `tries` calls; `random` is uniform in [0, 1).

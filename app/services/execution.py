@@ -99,6 +99,7 @@ class ExecutionService:
             return Retry(0.0, before, line.met)
         timeout_s = min(self._call_timeout_s, left_s)
         caller = line.caller._replace(before=before)
+        began_at = self._steady()
         answer = await self._upstream.call(line.endpoint, request.body, timeout_s, caller)
         if answer.error is not None:
             left_s = line.deadline - self._clock.now()
@@ -109,16 +110,16 @@ class ExecutionService:
             return _record(line, request.custom_id, answer)
         if answer.trouble is Trouble.WITHHELD:
             return self._wait(line, before, answer)
-        tries = self._after(before, answer)
+        tries = self._after(before, answer, began_at)
         if self._policy.is_used_up(tries, self._steady()):
             return _record(line, request.custom_id, answer)
         return self._again(line, request.custom_id, tries, answer)
 
-    def _after(self, before: Tries, answer: Answer) -> Tries:
+    def _after(self, before: Tries, answer: Answer, began_at: float) -> Tries:
         # A server that says when to come again limits its callers; and no line has a server that can't be reached.
         is_limited = answer.status == TOO_MANY_REQUESTS and answer.retry_after_s is not None
         is_excused = is_limited or (answer.trouble is Trouble.AWAY and answer.error is not None)
-        failed = answer.circuit.mark() if answer.circuit is not None else None
+        failed = answer.circuit.mark(began_at) if answer.circuit is not None else None
         tries = before.after(answer.trouble, failed, is_excused=is_excused)
         if answer.circuit is None and not is_excused:
             # Nobody looks what other lines meet there, so each failure counts at once.
@@ -135,6 +136,8 @@ class ExecutionService:
         would_be = tries.with_verdict(Verdict.LINE, self._steady())
         if is_news and answer.retry_after_s is None and self._policy.is_used_up(would_be, self._steady()):
             delay_s = min(delay_s, self._policy.last_look_s)
+        elif answer.retry_after_s is None and tries.last is not Trouble.AWAY and tries.others_are_served:
+            delay_s = min(delay_s, random.random() * self._policy.doubt_look_s)
         if self._told.may_tell(self._steady()):
             log.warning(
                 "line.retried",

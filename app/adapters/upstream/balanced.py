@@ -157,7 +157,7 @@ class BalancedUpstream:
                 self._aftermath.append((self._now() + _AFTERMATH_S, server))
             signs = signs_of(answer)
             for (circuit, term, is_probe), sign in zip(begun, signs, strict=True):
-                if sign is not Sign.ANSWERED or not circuit.end_well(term):
+                if sign is not Sign.ANSWERED or not circuit.end_well(term, self._now()):
                     self._learn(server, circuit, term, sign, answer, caller, is_probe=is_probe)
         if answer.trouble in (Trouble.NONE, Trouble.FINAL):
             return answer

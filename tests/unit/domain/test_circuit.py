@@ -2,7 +2,7 @@
 
 import pytest
 
-from app.domain.circuit import Circuit, Mark, Sign, Verdict, judge
+from app.domain.circuit import Circuit, Mark, Sign, Verdict, compare
 
 
 class Calls:
@@ -12,7 +12,7 @@ class Calls:
         self.circuit = Circuit()
         self.now = 0.0
 
-    def end(self, *signs: Sign, is_suspect: bool = False, is_convicted: bool = False) -> None:
+    def end(self, *signs: Sign, is_suspect: bool = False, is_convicted: bool = False, is_repeat: bool = False) -> None:
         for sign in signs:
             self.now += 1.0
             term, is_probe = self.circuit.term, self.circuit.begin(self.now)
@@ -25,12 +25,13 @@ class Calls:
                 error="503",
                 is_suspect=is_suspect,
                 is_convicted=is_convicted,
+                is_repeat=is_repeat,
             )
 
     def fail(self) -> Mark:
         """Have the line in question fail."""
         self.end(Sign.FAILING)
-        return self.circuit.mark()
+        return self.circuit.mark(self.now)
 
 
 GOOD, BAD = Sign.ANSWERED, Sign.FAILING
@@ -58,14 +59,14 @@ def test_a_failure_is_judged_by_what_others_met_since(others: list[Sign], verdic
 
     calls.end(*others)
 
-    assert judge(failed) is verdict
+    assert compare(failed).verdict is verdict
 
 
 def test_what_others_met_before_says_nothing() -> None:
     calls = Calls()
     calls.end(*[GOOD] * 100)
 
-    assert judge(calls.fail()) is Verdict.UNKNOWN
+    assert compare(calls.fail()).verdict is Verdict.UNKNOWN
 
 
 def test_a_failure_of_an_outage_is_the_servers_also_once_the_outage_is_over() -> None:
@@ -73,12 +74,12 @@ def test_a_failure_of_an_outage_is_the_servers_also_once_the_outage_is_over() ->
     failed = calls.fail()
     calls.end(BAD, BAD)
     assert calls.circuit.is_open
-    while_away = judge(failed)
+    while_away = compare(failed).verdict
 
     calls.end(*[GOOD] * 100)
 
     assert not calls.circuit.is_open
-    assert (while_away, judge(failed)) == (Verdict.SERVER, Verdict.SERVER)
+    assert (while_away, compare(failed).verdict) == (Verdict.SERVER, Verdict.SERVER)
 
 
 def test_failures_of_suspects_say_nothing_where_nobody_is_answered() -> None:
@@ -87,7 +88,7 @@ def test_failures_of_suspects_say_nothing_where_nobody_is_answered() -> None:
 
     calls.end(*[BAD] * 10, is_suspect=True)
 
-    assert judge(failed) is Verdict.UNKNOWN
+    assert compare(failed).verdict is Verdict.UNKNOWN
 
 
 def test_failures_of_the_convicted_speak_for_no_line() -> None:
@@ -97,4 +98,22 @@ def test_failures_of_the_convicted_speak_for_no_line() -> None:
     calls.end(GOOD)
     calls.end(*[BAD] * 10, is_suspect=True, is_convicted=True)
 
-    assert judge(failed) is Verdict.LINE
+    assert compare(failed).verdict is Verdict.LINE
+
+
+def test_lines_that_fail_again_do_not_excuse_each_other() -> None:
+    calls = Calls()
+    failed = calls.fail()
+
+    calls.end(*[BAD] * 2, is_repeat=True)
+
+    assert compare(failed).verdict is Verdict.UNKNOWN
+
+
+@pytest.mark.parametrize(("after_s", "was_well"), [(1.0, True), (29.0, True), (60.0, False)])
+def test_an_answer_shortly_before_a_call_shows_that_the_server_was_well(after_s: float, was_well: bool) -> None:
+    calls = Calls()
+    calls.end(GOOD)
+    calls.now += after_s
+
+    assert calls.fail().was_well is was_well
