@@ -18,12 +18,12 @@ def part_checks(settings: Settings, stores: Stores, client: redis.Redis) -> dict
     """Return checks by the names of the parts; a check raises while its part can't be used."""
     return {
         "database": partial(check_writes, stores.engine),
-        "broker": partial(_check_broker, settings.broker, client),
+        "broker": partial(check_broker, settings.broker, client),
         "storage": stores.blobs.check,
     }
 
 
-def _check_broker(address: BrokerAddress, client: redis.Redis) -> None:
+def check_broker(address: BrokerAddress, client: redis.Redis) -> None:
     """Raise where the broker takes no write; SettingInvalid where waiting mends nothing."""
     try:
         check_broker_writes(client)

@@ -11,7 +11,7 @@ from app.adapters.db.engine import open_engine
 from app.adapters.db.schema import check_schema
 from app.config import Settings
 from app.domain.errors import SettingInvalid, WylonError
-from app.wiring.parts import part_checks
+from app.wiring.parts import check_broker, part_checks
 from app.wiring.readiness import told
 from app.wiring.stores import open_bare_redis, open_stores
 
@@ -99,6 +99,22 @@ def await_database(
         )
     finally:
         engine.dispose()
+
+
+def await_broker(
+    settings: Settings, tell: Callable[[str], None], *, should_stop: Callable[[], bool] = lambda: False
+) -> None:
+    """Wait for a broker that others run; SettingInvalid where waiting can't help, PartsMissing where it is too late."""
+    client = open_bare_redis(settings)
+    try:
+        await_parts(
+            {"broker": lambda: check_broker(settings.broker, client)},
+            tell,
+            within_s=settings.start_wait_s,
+            should_stop=should_stop,
+        )
+    finally:
+        client.close()
 
 
 def _fault_of(check: Callable[[], None]) -> str | None:

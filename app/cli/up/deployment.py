@@ -17,7 +17,7 @@ from app.cli.up.signals import SignalWatch
 from app.cli.up.supervisor import Supervisor
 from app.config import Settings
 from app.wiring.setup import ensure_key, make_data_folder, prepare
-from app.wiring.start import await_database
+from app.wiring.start import await_broker, await_database
 from app.wiring.stores import open_stores
 from app.wiring.tick_watch import TickWatcher
 from app.wiring.upstream_watch import UpstreamWatch
@@ -65,6 +65,8 @@ class Deployment:
             listener = stack.enter_context(_listen(self._settings.host, self._settings.port))
             self._settings = replace(self._settings, port=listener.getsockname()[1])
             broker = self._embed_broker(stack)
+            if self._is_broker_given:
+                await_broker(self._settings, say, should_stop=should_stop)
             await_database(self._settings, say, should_stop=should_stop)
             if should_stop():
                 return
