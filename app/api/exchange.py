@@ -121,10 +121,11 @@ class Exchanges:
         start = parser.unreader.buf.getvalue() + source.unread()
         framing = _framing_of(request)
         taken = framing.feed(start)
+        # Told by this class: gunicorn would tell a caller whose body is here already, too.
+        expects_continue, request._expected_100_continue = request._expected_100_continue, False
         if framing.is_done:
             return self._answer(conn, parser, request, rest=start[taken:], unread=source.unread)
         source.is_pending = True
-        expects_continue, request._expected_100_continue = request._expected_100_continue, False
         try:
             # The rest of this body is read past before the connection closes.
             return self._answer(conn, parser, request, is_last=True)

@@ -75,6 +75,28 @@ def test_a_caller_who_expects_to_be_told_to_continue_is_told() -> None:
         assert read_until(connection, HELLO).startswith(b"HTTP/1.1 200 OK\r\n")
 
 
+@pytest.mark.parametrize(
+    ("rest", "answer"),
+    [
+        (b"content-length: 5\r\n\r\nhello", b"hello"),
+        (b"transfer-encoding: chunked\r\n\r\n5\r\nhello\r\n0\r\n\r\n", b"hello"),
+        (b"content-length: 0\r\n\r\n", b""),
+        (b"\r\n", b""),
+    ],
+    ids=["a length", "chunks", "a length of 0", "no body"],
+)
+def test_a_caller_who_does_not_wait_to_be_told_to_continue_is_answered(rest: bytes, answer: bytes) -> None:
+    def repeat(environ: dict[str, Any], start_response: Any) -> Iterable[bytes]:
+        body = environ["wsgi.input"].read()
+        start_response("200 OK", [("content-length", str(len(body) + 1))])
+        return [body + b"."]
+
+    with running(repeat) as (worker, _), connect(worker) as connection:
+        connection.sendall(b"POST / HTTP/1.1\r\nhost: test\r\nexpect: 100-continue\r\n" + rest)
+
+        assert read_until(connection, answer + b".").startswith(b"HTTP/1.1 200 OK\r\n")
+
+
 def test_a_file_that_the_kernel_sends_arrives(tmp_path: Path) -> None:
     path = tmp_path / "hello"
     path.write_bytes(HELLO)
