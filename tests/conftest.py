@@ -1,10 +1,19 @@
-"""Fixtures that need a process of their own: a real PostgreSQL."""
+"""Fixtures for all tests: a real PostgreSQL, and a umask that a command run within this process does not keep."""
 
+import os
 from collections.abc import Iterator
 
 import pytest
 
 from tests.postgres import PostgresServer
+
+
+@pytest.fixture(autouse=True)
+def _umask() -> Iterator[None]:
+    """Undo what commands do that make every file their owner's alone: other users run servers of tests."""
+    before = os.umask(0o022)
+    yield
+    os.umask(before)
 
 
 @pytest.fixture(scope="session")

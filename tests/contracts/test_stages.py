@@ -53,7 +53,13 @@ def fresh(request: pytest.FixtureRequest, tmp_path: Path) -> Iterator[Engine]:
 def stores_over(engine: Engine) -> Stores:
     no_keys: Any = None
     return Stores(
-        SqlFileStore(engine), SqlBatchStore(engine), SqlResultStore(engine), SqlTrialStore(engine), no_keys, no_keys
+        SqlFileStore(engine),
+        SqlBatchStore(engine),
+        SqlResultStore(engine),
+        SqlTrialStore(engine),
+        no_keys,
+        no_keys,
+        no_keys,
     )
 
 

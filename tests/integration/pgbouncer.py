@@ -46,7 +46,9 @@ def pooled(url: str, *, connections: int = 4) -> Iterator[str]:
     # It refuses to run as root.
     user = "nobody" if os.geteuid() == 0 else None
     if user is not None:
-        os.chown(folder, pwd.getpwnam(user).pw_uid, -1)
+        # Whatever the umask is: a command run within this process makes every file its owner's alone.
+        for path in (folder, *folder.iterdir()):
+            os.chown(path, pwd.getpwnam(user).pw_uid, -1)
     process = subprocess.Popen(
         [str(shutil.which("pgbouncer")), "-q", str(folder / "pgbouncer.ini")],
         stdout=subprocess.DEVNULL,

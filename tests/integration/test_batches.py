@@ -33,6 +33,8 @@ FAULTS = {
 
 def test_every_line_of_a_mixed_batch_is_in_one_of_the_files(pipeline: Pipeline) -> None:
     kinds = [list(FAULTS)[number % len(FAULTS)] for number in range(200)]
+    # Five garbled lines: the more of them there are, the longer it takes to tell them from a server that fails.
+    kinds = ["fine" if kind == "[[fail:html]]" and at % 40 != 7 else kind for at, kind in enumerate(kinds)]
     lines = [request_line(f"id-{number}", f"{kind} é {number}") for number, kind in enumerate(kinds)]
 
     batch = pipeline.await_end(pipeline.submit(lines))

@@ -13,7 +13,7 @@ from app.domain.result import WORKER_LOST
 from tests.integration.databases import on_sqlite
 from tests.integration.pipeline import CONCURRENCY, TENANT, Pipeline, custom_ids, request_line, request_lines
 from tests.integration.processes import until
-from tests.integration.test_failures import assert_each_line_once, await_in_flight
+from tests.integration.test_failures import BOTH_WORKERS, assert_each_line_once, await_in_flight
 
 pytestmark = [pytest.mark.integration, on_sqlite]
 
@@ -60,7 +60,7 @@ def test_a_worker_that_stood_still_starts_nothing_that_others_have_run(pipeline:
     pipeline.ensure("worker-1", "worker-2")
     batch_id = pipeline.submit(request_lines(120, "[[sleep:200]]"))
     pipeline.await_recorded(batch_id, 20)
-    await_in_flight(pipeline, 2 * CONCURRENCY)
+    await_in_flight(pipeline, BOTH_WORKERS)
 
     stop_between_commits(pipeline, "worker-1")
     try:
@@ -95,7 +95,7 @@ def test_connections_to_the_broker_that_break_repeat_no_call(pipeline: Pipeline)
     pipeline.await_recorded(batch_id, 10)
 
     for recorded in (20, 60, 100, 140):
-        await_in_flight(pipeline, CONCURRENCY)
+        await_in_flight(pipeline, BOTH_WORKERS // 2)
         pipeline.redis.execute_command("CLIENT", "KILL", "TYPE", "normal", "SKIPME", "yes")
         pipeline.await_recorded(batch_id, recorded)
 
@@ -110,7 +110,7 @@ def test_lines_given_back_are_with_another_worker_within_seconds(pipeline: Pipel
     pipeline.start("worker-1")
     lines = CONCURRENCY + CONCURRENCY // 2
     batch_id = pipeline.submit(request_lines(lines, "[[sleep:40000]]"))
-    await_in_flight(pipeline, CONCURRENCY)
+    await_in_flight(pipeline, BOTH_WORKERS // 2)
     held = lambda: sum(len(w.held_tasks) for w in RedisRoster(pipeline.redis).workers())  # noqa: E731
     until(lambda: held() == lines, 30, "the worker has taken more than it can run")
     pipeline.start("worker-2")
