@@ -2,13 +2,16 @@
 
 import enum
 import socket
-from contextlib import suppress
 from selectors import BaseSelector
 from typing import Any
+
+import structlog
 
 from app.api.answer import Answer
 from app.api.body_gathering import BodyGathering
 from app.api.pace import PATIENCE_S, Pace
+
+log = structlog.get_logger()
 
 # What a caller may send piece by piece before it is looked at only now and then, and how large a piece is no drip.
 _FREE_PIECES = 16
@@ -110,6 +113,9 @@ class Connection:
         if self.body is not None:
             self.body.close()
         if self.answer is not None:
-            with suppress(Exception):
+            try:
                 self.answer.close()
+            except Exception:
+                # Closing an answer runs code of the view; the socket goes all the same.
+                log.warning("answer.not_closed", exc_info=True)
         self.sock.close()

@@ -64,7 +64,8 @@ class _KeySpace(GlobalKeyPrefixMixin):
                 return [command, *rest, "MATCH", self._own("*")]
             at = rest.index(word) + 1
             return [command, *rest[:at], self._own(rest[at]), *rest[at + 1 :]]
-        raise NotImplementedError(f"Which arguments of {command} are keys is not known here.")
+        # Sent as it is, it might touch another deployment's keys.
+        raise ValueError(f"{command} is not sent: add it to this module, with the places of its keys.")
 
     def execute_command(self, *args: Any, **options: Any) -> Any:
         try:
