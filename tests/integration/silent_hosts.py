@@ -22,6 +22,7 @@ CHAT = "/v1/chat/completions"
 GOOD = b"HTTP/1.1 200 OK\r\ncontent-length: 10\r\n\r\n" + b'{"id":"c"}'
 # Longer than it may take to notice that a host is gone.
 THINKS_S = 45.0
+ASKED_WITHIN_S = 30.0
 LARGE = b'"' + b"x" * 8_000_000 + b'"'
 
 
@@ -41,15 +42,22 @@ def be_the_host() -> None:
     run_ip("addr", "add", f"{THEIRS}/24", "dev", "theirs")
     run_ip("link", "set", "theirs", "up")
 
+    unanswered = asyncio.Semaphore(0)
+
     async def serve(reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
         await reader.readuntil(b"{}")
         writer.write(GOOD)
+        await reader.readuntil(b"{}")
+        unanswered.release()
         await reader.read()
 
     async def main() -> None:
         await asyncio.start_server(serve, THEIRS, PORT)
         say("serving")
         await asyncio.to_thread(sys.stdin.readline)
+        # The calls that are to wait for their answers have all come.
+        for _ in range(CALLS):
+            await asyncio.wait_for(unanswered.acquire(), ASKED_WITHIN_S)
         # From now on nothing goes back, not even that the host can't be reached.
         run_ip("route", "add", "blackhole", f"{OURS}/32")
         say("gone")
@@ -105,7 +113,6 @@ async def call_the_host(host: OtherHost) -> dict[str, list[dict[str, object]]]:
     for each in (upstream, cut):
         await asyncio.gather(*(each.call(CHAT, b"{}", 600.0) for _ in range(CALLS)))
     waiting = [asyncio.ensure_future(upstream.call(CHAT, b"{}", 600.0)) for _ in range(CALLS)]
-    await asyncio.sleep(0.5)
     await asyncio.to_thread(host.vanish)
     sent = [asyncio.ensure_future(cut.call(CHAT, b"{}", 600.0)) for _ in range(CALLS)]
     new = [asyncio.ensure_future(upstream.call(CHAT, b"{}", 600.0))]
