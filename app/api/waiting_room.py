@@ -7,23 +7,23 @@ from selectors import EVENT_READ, EVENT_WRITE, BaseSelector
 
 from app.api.connection import Connection, Phase
 
-# Who drips is looked at so seldom: what drips in meanwhile is read together.
+# A dripping connection is read once in this time: the bytes of the pause are read together.
 _REST_S = 0.25
 
 
 class WaitingRoom:
-    """Has each connection that no thread has, and calls back when one can go on."""
+    """Holds the connections that have no thread, and calls back when a connection can go on."""
 
     def __init__(self, look: Callable[[Connection], None]) -> None:
         """Begin empty.
 
         Args:
-            look: is called in the loop with a connection whose caller has sent something, or takes something again.
+            look: called in the loop with a connection whose caller has sent bytes, or reads bytes again.
         """
         self._look = look
-        # The one that has waited longest first.
+        # In the order of waiting, the longest wait first.
         self._waiting: dict[Connection, None] = {}
-        # Those that drip, by the instant at which they are looked at again.
+        # Dripping connections, each with the instant of the next look.
         self._resting: deque[tuple[float, Connection]] = deque()
 
     def __contains__(self, conn: object) -> bool:
@@ -33,15 +33,15 @@ class WaitingRoom:
         return len(self._waiting)
 
     def all(self) -> list[Connection]:
-        """Return all that wait, the one that has waited longest first."""
+        """Return all connections, the longest wait first."""
         return [*self._waiting]
 
     def oldest(self) -> Connection | None:
-        """Return the one that has waited longest; None where none waits."""
+        """Return the connection with the longest wait; None where no connection waits."""
         return next(iter(self._waiting), None)
 
     def enter(self, poller: BaseSelector, conn: Connection, phase: Phase, ends_at: float) -> None:
-        """Let a connection wait; where its caller drips, it is looked at later."""
+        """Let a connection wait; a dripping connection is looked at later."""
         conn.phase, conn.ends_at, conn.waits_since = phase, ends_at, time.monotonic()
         self._waiting[conn] = None
         if conn.is_dripping and phase is not Phase.ANSWER:
@@ -50,13 +50,13 @@ class WaitingRoom:
             self._watch(poller, conn)
 
     def rest(self, conn: Connection) -> None:
-        """Look at a connection later if its caller drips; it waits on."""
+        """Look at a connection later if its caller drips; the connection waits on."""
         if conn.is_dripping and conn in self._waiting and conn.watched_by is not None:
             self._unwatch(conn)
             self._resting.append((time.monotonic() + _REST_S, conn))
 
     def leave(self, conn: Connection) -> None:
-        """Let a connection go on; one that is not here stays as it is."""
+        """Let a connection go on; a connection that is not here is left alone."""
         if conn in self._waiting:
             del self._waiting[conn]
             self._unwatch(conn)
@@ -68,7 +68,7 @@ class WaitingRoom:
         return max(0.0, min(timeout_s, self._resting[0][0] - time.monotonic()))
 
     def wake(self, poller: BaseSelector) -> None:
-        """Look again at those that have rested."""
+        """Look again at the dripping connections whose pause is over."""
         now = time.monotonic()
         while self._resting and self._resting[0][0] <= now:
             conn = self._resting.popleft()[1]
@@ -86,6 +86,6 @@ class WaitingRoom:
             conn.watched_by = None
 
     def _notice(self, conn: Connection) -> None:
-        # An event of the same turn may have closed it after this one was noticed.
+        # Another event of the same turn may have closed the connection.
         if conn in self._waiting:
             self._look(conn)

@@ -1,4 +1,4 @@
-"""Which of many batches that wait are looked at, where there are more of them than one look takes."""
+"""The choice of waiting batches for one look of dispatch, where more batches wait than one look reads."""
 
 from collections import Counter
 from collections.abc import Hashable, Iterable, Sequence
@@ -6,22 +6,22 @@ from typing import NamedTuple
 
 
 class Waiting(NamedTuple):
-    """What is known of a batch with lines that were never handed out, before its row is read."""
+    """A batch with lines to hand out, as an index knows the batch before the row is read."""
 
     seq: int
     tenant_id: str
-    # The upstreams for which it has such lines.
+    # The upstreams of the lines to hand out.
     waiting_for: str
     expires_at: float
-    # Whether lines were handed out that have no result yet.
+    # Whether lines are in flight: handed out and without a result.
     has_outstanding: bool
 
 
 def choose(waiting: Iterable[Waiting], limit: int) -> set[int]:
-    """Return which batches to look at, by `seq`.
+    """Return the `seq` of each batch to look at.
 
-    Half of the places are for batches with nothing outstanding: others, whose lines may all hang, must not take every
-    place. What one half does not need the other has.
+    Half of the places are for batches without a line in flight: batches whose lines all hang must not take every
+    place. Places that one half leaves free go to the other half.
     """
     found = list(waiting)
     resting = _in_turn([each for each in found if not each.has_outstanding])
@@ -32,15 +32,15 @@ def choose(waiting: Iterable[Waiting], limit: int) -> set[int]:
 
 
 def choose_newest(waiting: Sequence[Waiting], limit: int) -> set[int]:
-    """Return the newest batches, by `seq`: as for the other places the tenants take turns."""
+    """Return the `seq` of the newest batches; tenants take turns."""
     return {each.seq for each in _in_turn([each._replace(expires_at=-each.seq) for each in waiting])[:limit]}
 
 
 def _in_turn(waiting: Sequence[Waiting]) -> list[Waiting]:
     """Return the nearest deadline of each tenant first, then the next nearest of each, and so on.
 
-    So it is within a tenant with those that wait for the same upstreams: if one of these is slow or away, the batches
-    that wait for it must not keep the tenant's others from being looked at.
+    Within a tenant, groups of batches for the same upstreams take turns in the same way: batches for a slow upstream
+    must not hide the tenant's batches for another upstream.
     """
     by_deadline = sorted(waiting, key=lambda each: (each.expires_at, each.seq))
     of_way = _places((each.tenant_id, each.waiting_for) for each in by_deadline)
@@ -50,7 +50,7 @@ def _in_turn(waiting: Sequence[Waiting]) -> list[Waiting]:
 
 
 def _places(groups: Iterable[Hashable]) -> list[int]:
-    """Return of each item how many of its group there are before it."""
+    """Return, for each item, the number of earlier items in the same group."""
     seen: Counter[Hashable] = Counter()
     places = []
     for group in groups:

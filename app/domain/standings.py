@@ -1,4 +1,4 @@
-"""Where running batches and their tenants stand: what they have of a window, and what their share of it is."""
+"""Standings of running batches and of tenants: lines outstanding, compared with a share of the dispatch window."""
 
 from dataclasses import dataclass, field
 from typing import NamedTuple
@@ -7,7 +7,7 @@ from app.domain.batch import RunningTotal
 
 
 class RunningBatch(NamedTuple):
-    """What counts of a batch: lines with the workers or before them, lines that wait, instants in seconds."""
+    """A running batch as dispatch sees it: counts of lines, and instants in seconds since 1970."""
 
     id: str
     tenant_id: str
@@ -16,15 +16,18 @@ class RunningBatch(NamedTuple):
     lines_per_task: int
     created_at: float
     expires_at: float
-    # It came a moment ago and has had next to nothing.
+    # The batch began a moment ago and has had hardly any line handed out.
     is_young: bool = False
-    # It is young, or the newest of its tenant's that have had nothing.
+    # The batch is young, or the newest of its tenant's batches without a line handed out.
     is_new: bool = False
 
 
 @dataclass(eq=False)
 class BatchStanding:
-    """A batch among its tenant's: its weight, and its share of the window in lines. Giving it a task changes it."""
+    """A batch beside the other batches of its tenant; a task for the batch changes the standing.
+
+    `share` is the batch's share of the dispatch window, in lines.
+    """
 
     batch: RunningBatch
     weight: float
@@ -35,62 +38,62 @@ class BatchStanding:
 
     @property
     def turn_lines(self) -> int:
-        """Lines of its next turn."""
+        """Lines that the next turn hands out."""
         return min(self.batch.lines_per_task * self.tasks_a_turn, self.waiting)
 
     @property
     def level(self) -> float:
-        """What it has for its weight, the middle of its next turn counted in: large tasks gain and lose nothing."""
+        """Outstanding lines divided by the weight. Half of the next turn counts, so that large tasks gain nothing."""
         return (self.outstanding + self.turn_lines / 2) / self.weight
 
     @property
     def is_short(self) -> bool:
-        """Whether it waits with less than half of its share."""
+        """Whether lines wait while the batch has less than half of its share."""
         return self.waiting > 0 and self.outstanding * 2 < self.share
 
     @property
     def is_over(self) -> bool:
-        """Whether it has more than its share, and not only as a turn is more."""
+        """Whether the batch is over its share by more than one turn."""
         return self.outstanding > self.share + self.batch.lines_per_task * self.tasks_a_turn
 
 
 @dataclass(eq=False)
 class TenantStanding:
-    """A tenant among the others: its weight, its share of the window in lines, and its batches."""
+    """A tenant beside the other tenants; `share` is the tenant's share of the dispatch window, in lines."""
 
     id: str
     weight: float
     batches: list[BatchStanding]
-    # Its running batches that no turn is for. What they have is counted, but they get nothing.
+    # Running batches outside this look: their outstanding lines count, and no turn is for them.
     others: RunningTotal
     share: float = 0.0
-    # The part of its share that is for the others.
+    # The part of the share that belongs to the batches in `others`.
     share_of_others: float = 0.0
     outstanding: int = 0
-    # Batches with lines that wait, the next one first; of equals the nearest deadline.
+    # A heap of (level, index in `batches`) for batches with waiting lines: the next batch is first.
     turns: list[tuple[float, int]] = field(default_factory=list)
 
     @property
     def waiting(self) -> int:
-        """Lines of all its batches that wait."""
+        """Waiting lines of all batches of the tenant."""
         return sum(standing.waiting for standing in self.batches)
 
     @property
     def is_short(self) -> bool:
-        """Whether it waits with less than half of its share, or with nothing outstanding."""
+        """Whether lines wait while the tenant has nothing outstanding, or less than half of its share."""
         return bool(self.turns) and (self.outstanding == 0 or self.outstanding * 2 < self.share)
 
     @property
     def is_crowded(self) -> bool:
-        """Whether some of its batches have more than their share."""
+        """Whether a batch of the tenant has more than the batch's share."""
         return self.others.lines_outstanding > self.share_of_others or any(each.is_over for each in self.batches)
 
     @property
     def next_batch(self) -> BatchStanding:
-        """The batch that gets the tenant's next task; there has to be one that waits."""
+        """The batch that gets the tenant's next task; `turns` must not be empty."""
         return self.batches[self.turns[0][1]]
 
     @property
     def level(self) -> float:
-        """What it has for its weight, as of a batch; with nothing outstanding it is first, however small its weight."""
+        """Outstanding lines divided by the weight; 0 with nothing outstanding: a small weight gets a turn, too."""
         return (self.outstanding + self.next_batch.turn_lines / 2) / self.weight if self.outstanding else 0.0

@@ -1,4 +1,4 @@
-"""What wylon writes is for its own user alone: prompts, answers and keys are in it."""
+"""Files of wylon are private to its user, since they hold prompts, answers and keys."""
 
 import os
 import stat
@@ -8,19 +8,19 @@ from pathlib import Path
 from app.config import Settings, database_path
 
 _UMASK = 0o077
-# Of the data folder; the names of the database's files begin with the first.
+# Names in the data folder. The files of the database begin with the first name.
 _OWN = ("wylon.db", "api-key", "secret", "log", "run", "blobs")
 
 
 def keep_private() -> None:
-    """Have this process, and those that it starts, make files and folders for their own user alone."""
+    """Make all new files and folders of this process and of its children private to their user."""
     os.umask(_UMASK)
 
 
 def correct_modes(settings: Settings) -> list[str]:
-    """Take from other users what they may do with what wylon has written; return what was found, ready to be told.
+    """Take access to existing files of wylon away from other users; return messages for the terminal.
 
-    A data folder that holds other things, too, keeps its own mode: those who use them may need it.
+    A data folder that also holds files of other programs keeps its own mode, which these programs may need.
     """
     entries = list(_entries(settings.data))
     own = [path for path in entries if path.name.startswith(_OWN)]
