@@ -140,7 +140,7 @@ class LineEngine:
             if data is None:
                 data = await self._loop.run_in_executor(None, self._read_line, line)
             # Asked again by whoever sends, after the last wait: reading a line, noting it and connecting take time.
-            caller = Caller(line.tries, partial(self._may_send, line))
+            caller = Caller(line.tries, partial(self._may_send, line), batch.id)
             again = LineAttempt(batch.id, batch.endpoint, batch.deadline, line.position, data, caller, line.met)
             attempt = partial(line.lane.execution.attempt, again)
             outcome = await (self._quarantine.watch(line, data, attempt) if line.run.is_alone else attempt())

@@ -13,6 +13,8 @@ that has just begun can't be told from a fault of the line any sooner.
 from enum import Enum
 from typing import NamedTuple
 
+from app.domain.sign import FAILURES, THERE, Change, Sign
+
 # A server that is overloaded or restarts behind its proxy refuses a call now and then. Failures of fewer lines than
 # this, in a row and with no answer among them, may be chance.
 FAILURES_IN_A_ROW = 3
@@ -22,41 +24,16 @@ FIRST_PAUSE_S = 1.0
 LAST_PAUSE_S = 30.0
 # Up to this part of a pause is left out, at random: workers that saw the same outage must not come back as one.
 _JITTER = 0.25
-# A line that failed while others were answered leaves the probe to other lines for this long.
-_SUSPECTS_LATER_S = 3.0
+# A line that may be at fault leaves the probe to other lines for this long.
+_LATER_S = 3.0
+# After two probes in a row that failed, the lines of the batch of the last probe may all be at fault: the next probe is
+# left to another batch. One probe may fail by chance, and a batch alone should not wait longer for that.
+_PROBES_FOR_A_BATCH = 2
 # A line is taken for the fault once so many answers to others stand against each failure of others. With a quarter of
 # all calls failing at random, five calls of one line in a row fail once in a thousand lines.
 _ANSWERS_A_FAILURE = 4
 # A server that answered another line this long before a call began was well at that time.
 _WELL_S = 30.0
-
-
-class Sign(Enum):
-    """What the end of a call says of its circuit."""
-
-    ANSWERED = "answered"
-    # Something is there and refused this one request, which does not show that others are served.
-    REFUSING = "refusing"
-    # Something is there, and had no room for this call: a failure to compare with, which opens nothing.
-    LIMITED = "limited"
-    FAILING = "failing"
-    # Nobody is there, which can't be the doing of any line.
-    GONE = "gone"
-    # It was this call alone, as far as one can tell.
-    NOTHING = "nothing"
-    # It was broken off, or never made.
-    BROKEN_OFF = "broken off"
-
-
-_FAILURES = (Sign.LIMITED, Sign.FAILING, Sign.GONE)
-_THERE = (Sign.ANSWERED, Sign.REFUSING, Sign.LIMITED)
-
-
-class Change(Enum):
-    """What the end of a call changed."""
-
-    OPENED = "opened"
-    CLOSED = "closed"
 
 
 class Verdict(Enum):
@@ -78,10 +55,12 @@ class Circuit:
 
     __slots__ = (
         "_answered_at",
+        "_failed_probes",
         "_in_a_row",
         "_opened_at",
         "_pause_s",
         "_probed_at",
+        "_probed_for",
         "answered",
         "due_at",
         "failed",
@@ -112,6 +91,9 @@ class Circuit:
         self.failing_since: float | None = None
         self._in_a_row = 0
         self._probed_at: float | None = None
+        # The batch of the last probe, and the probes that failed since the circuit opened.
+        self._probed_for = ""
+        self._failed_probes = 0
         self._pause_s = 0.0
         self._opened_at = 0.0
 
@@ -125,22 +107,25 @@ class Circuit:
         """Whether a probe is out."""
         return self._probed_at is not None
 
-    def may_begin(self, now: float, *, is_suspect: bool = False) -> bool:
-        """Return whether a call may begin, be it as a probe; a suspect line probes where no other line does."""
-        return not self.is_open or now >= self.due_at + (_SUSPECTS_LATER_S if is_suspect else 0.0)
+    def may_begin(self, now: float, *, batch_id: str = "", is_suspect: bool = False) -> bool:
+        """Return whether a call may begin, be it as a probe.
 
-    def wait_s(self, now: float) -> float:
+        A suspect line probes where no other line does, and so does a line of a batch whose probes failed.
+        """
+        return not self.is_open or now >= self.due_at + self._later_s(batch_id, is_suspect)
+
+    def wait_s(self, now: float, *, batch_id: str = "", is_suspect: bool = False) -> float:
         """Return after how long a line that waits for an open circuit is to look again."""
         if self._probed_at is not None:
             # The probe may end at any moment; the longer it takes, the longer it is likely to take.
             return min(max(now - self._probed_at, FIRST_PAUSE_S), LAST_PAUSE_S)
-        return max(self.due_at - now, 0.0)
+        return max(self.due_at + self._later_s(batch_id, is_suspect) - now, 0.0)
 
-    def begin(self, now: float) -> bool:
-        """Count a call that begins; return whether it is a probe."""
+    def begin(self, now: float, batch_id: str = "") -> bool:
+        """Count a call of this batch that begins; return whether it is a probe."""
         self.in_flight += 1
         if self.is_open:
-            self._probed_at = now
+            self._probed_at, self._probed_for = now, batch_id
             # One that hangs is followed by another, so that a hanging line keeps no server away from the others.
             self.due_at = now + LAST_PAUSE_S
         return self.is_open
@@ -186,7 +171,7 @@ class Circuit:
         if sign is Sign.ANSWERED:
             self.answered += 1
             self._answered_at = now
-        elif sign in _FAILURES and not is_convicted:
+        elif sign in FAILURES and not is_convicted:
             self.failed += 1
             self.limited += sign is Sign.LIMITED and not is_suspect
         if term != self.term:
@@ -196,7 +181,7 @@ class Circuit:
             return None
         if self.is_open:
             return self._probed(sign, now, random, asked_s, error, is_suspect=is_suspect) if is_probe else None
-        if sign in _THERE:
+        if sign in THERE:
             self._end_row()
         elif sign in (Sign.FAILING, Sign.GONE) and not is_suspect:
             self._in_a_row += not is_repeat
@@ -222,6 +207,10 @@ class Circuit:
         """Return whether the failure that was marked was counted in this term: bad lines fail again and again."""
         return failed is not None and failed.circuit is self and failed.term == self.term
 
+    def _later_s(self, batch_id: str, is_suspect: bool) -> float:
+        is_of_failed = self._failed_probes >= _PROBES_FOR_A_BATCH and batch_id == self._probed_for
+        return _LATER_S if is_suspect or (is_of_failed and batch_id) else 0.0
+
     def _end_row(self) -> None:
         self._in_a_row = 0
         self.failing_since = self.last_error = None
@@ -230,6 +219,7 @@ class Circuit:
         self.is_open = True
         self.term += 1
         self._opened_at = now
+        self._failed_probes = 0
         self._pause_s = FIRST_PAUSE_S
         self._pause(now, random, asked_s)
 
@@ -240,7 +230,7 @@ class Circuit:
         self, sign: Sign, now: float, random: float, asked_s: float, error: str | None, *, is_suspect: bool
     ) -> Change | None:
         self._probed_at = None
-        if sign in _THERE:
+        if sign in THERE:
             self.is_open = False
             self.term += 1
             self._end_row()
@@ -253,6 +243,7 @@ class Circuit:
             self.due_at = now + FIRST_PAUSE_S
             return None
         self.last_error = error
+        self._failed_probes += 1
         self._pause_s = min(2 * self._pause_s, LAST_PAUSE_S)
         self._pause(now, random, asked_s)
         return None

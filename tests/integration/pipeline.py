@@ -34,7 +34,7 @@ CONCURRENCY = 8
 CANCEL_GRACE_S = 1.0
 # Long enough for some lines to be done on a busy machine.
 SHORT_WINDOW = "8s"
-END_WITHIN_S = 100.0
+END_WITHIN_S = 60.0
 # Of each log, where a batch stands still.
 _SHOWN_CHARS = 3_000
 # Whatever proxy the machine has is not for its own addresses.

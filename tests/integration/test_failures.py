@@ -9,7 +9,7 @@ from app.domain.errors import Unavailable
 from app.domain.lifecycle import Status
 from app.wiring.tick_watch import check_ticks
 from tests.integration.databases import on_each_database
-from tests.integration.pipeline import CONCURRENCY, TENANT, Pipeline, custom_ids, request_line, request_lines
+from tests.integration.pipeline import CONCURRENCY, TENANT, Pipeline, custom_ids, request_lines
 from tests.integration.processes import until
 
 pytestmark = [pytest.mark.integration, on_each_database]
@@ -146,8 +146,7 @@ def _kill_while_finalizing(pipeline: Pipeline, lines: list[bytes]) -> str:
 
 
 def test_a_batch_whose_model_is_away_does_not_hold_up_another(pipeline: Pipeline) -> None:
-    # A model of its own: each model of a server has its circuit.
-    stuck = pipeline.submit(request_line(f"id-{number}", "[[fail:503]]", model="away") for number in range(600))
+    stuck = pipeline.submit(request_lines(600, "[[fail:503]]"))
     # Dispatch stops between 7.5 and 10.5 for each call, and as a rule some are amid one.
     until(lambda: pipeline.lines_paused() >= 7 * BOTH_WORKERS, 30, "the workers' hands are full of refused lines")
 

@@ -5,6 +5,7 @@ import random
 import time
 from collections import deque
 from collections.abc import Callable, Mapping, Sequence
+from functools import partial
 from operator import attrgetter
 from typing import NamedTuple, Protocol, Unpack
 
@@ -15,9 +16,10 @@ from msgspec import Struct
 from app.adapters.upstream.calling import Calling
 from app.adapters.upstream.client import HttpUpstream
 from app.adapters.upstream.signs import error_of, signs_of
-from app.domain.circuit import Change, Circuit, Sign
+from app.domain.circuit import Circuit
 from app.domain.result import CONNECTION_FAILED
 from app.domain.retry import Trouble
+from app.domain.sign import Change, Sign
 from app.services.ports import ANYBODY, Answer, Caller, Upstream
 
 log = structlog.get_logger()
@@ -135,15 +137,15 @@ class BalancedUpstream:
     async def call(self, endpoint: str, body: bytes, timeout_s: float, caller: Caller = ANYBODY) -> Answer:
         model = _model_of(body)
         now = self._now()
-        server = self._choose(model, now, is_suspect=caller.before.is_suspect)
+        server = self._choose(model, now, caller)
         if server is None:
             # Of this moment: once others have gone on, a circuit may be closed.
-            withheld = self._withheld(model)
+            withheld = self._withheld(model, caller)
             # Callers that go from one call to the next would hold up the loop if none of them ever waited.
             await asyncio.sleep(0)
             return withheld
         circuits = server.circuit, server.of_model(model)
-        begun = [(circuit, circuit.term, circuit.begin(now)) for circuit in circuits]
+        begun = [(circuit, circuit.term, circuit.begin(now, caller.batch_id)) for circuit in circuits]
         server.in_flight += 1
         server.load += 1
         answer: Answer | None = None
@@ -184,17 +186,18 @@ class BalancedUpstream:
         ]
         return sorted(found, key=lambda each: -each.since_s)
 
-    def _choose(self, model: str, now: float, *, is_suspect: bool) -> _Server | None:
+    def _choose(self, model: str, now: float, caller: Caller) -> _Server | None:
         """Return the server for a call that begins now; None where none is to be asked."""
         while self._aftermath and self._aftermath[0][0] <= now:
             self._aftermath.popleft()[1].load -= 1
         healthy, due = [], []
+        batch_id, is_suspect = caller.batch_id, caller.before.is_suspect
         for server in self._servers:
             own = server.models.get(model)
             if not server.circuit.is_open and (own is None or not own.is_open):
                 healthy.append(server)
-            elif server.circuit.may_begin(now, is_suspect=is_suspect) and (
-                own is None or own.may_begin(now, is_suspect=is_suspect)
+            elif server.circuit.may_begin(now, batch_id=batch_id, is_suspect=is_suspect) and (
+                own is None or own.may_begin(now, batch_id=batch_id, is_suspect=is_suspect)
             ):
                 due.append(server)
         if due:
@@ -239,13 +242,14 @@ class BalancedUpstream:
             away_s = round(circuit.open_for_s(now), 3)
             log.info("upstream.back", url=server.url, model=_shown(model), away_s=away_s)
 
-    def _withheld(self, model: str) -> Answer:
+    def _withheld(self, model: str, caller: Caller) -> Answer:
         now = self._now()
+        wait_of = partial(Circuit.wait_s, now=now, batch_id=caller.batch_id, is_suspect=caller.before.is_suspect)
         waits = []
         for server in self._servers:
             own = server.models.get(model, server.circuit)
-            worst = max((each for each in (server.circuit, own) if each.is_open), key=lambda each: each.wait_s(now))
-            waits.append((worst.wait_s(now), server, worst))
+            worst = max((each for each in (server.circuit, own) if each.is_open), key=wait_of)
+            waits.append((wait_of(worst), server, worst))
         wait_s, server, circuit = min(waits, key=lambda each: each[0])
         message = f"No call was made: {server.url} is left alone, as it failed last: {circuit.last_error}"
         return Answer(Trouble.WITHHELD, retry_after_s=wait_s, error=(CONNECTION_FAILED, message), circuit=circuit)

@@ -1,8 +1,8 @@
 """What the end of a call says of the server that was called, and of the model there."""
 
-from app.domain.circuit import Sign
 from app.domain.result import CONNECT_TIMED_OUT, CONNECTION_FAILED, REQUEST_TIMEOUT
 from app.domain.retry import TOO_MANY_REQUESTS, Trouble
+from app.domain.sign import Sign
 from app.services.ports import Answer
 
 

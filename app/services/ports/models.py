@@ -35,10 +35,12 @@ class Caller(NamedTuple):
     Args:
         before: its calls so far.
         may_send: asked once more right before the request goes out, after the last wait for anything else.
+        batch_id: the batch of the line.
     """
 
     before: Tries = NO_TRIES
     may_send: Callable[[], bool] = _always
+    batch_id: str = ""
 
 
 ANYBODY = Caller()

@@ -2,7 +2,8 @@
 
 import pytest
 
-from app.domain.circuit import Circuit, Mark, Sign, Verdict, compare
+from app.domain.circuit import Circuit, Mark, Verdict, compare
+from app.domain.sign import Sign
 
 
 class Calls:
@@ -117,3 +118,22 @@ def test_an_answer_shortly_before_a_call_shows_that_the_server_was_well(after_s:
     calls.now += after_s
 
     assert calls.fail().was_well is was_well
+
+
+def test_after_two_failed_probes_the_next_probe_is_left_to_another_batch_for_a_moment() -> None:
+    circuit = Circuit()
+    circuit.begin(0.0, "bad")
+    circuit.end(Sign.GONE, 0.0, term=0, is_probe=False, random=0.0, error="503")
+    for _ in range(2):
+        assert circuit.may_begin(circuit.due_at, batch_id="bad")
+        now, is_probe = circuit.due_at, circuit.begin(circuit.due_at, "bad")
+        circuit.end(BAD, now, term=circuit.term, is_probe=is_probe, random=0.0, error="503")
+
+    now = circuit.due_at
+
+    assert not circuit.may_begin(now, batch_id="bad")
+    assert circuit.may_begin(now, batch_id="good")
+    assert circuit.wait_s(now, batch_id="good") == 0.0
+    # A batch that is alone waits a moment longer, and no more.
+    assert circuit.may_begin(now + circuit.wait_s(now, batch_id="bad"), batch_id="bad")
+    assert circuit.wait_s(now, batch_id="bad") <= 3.0

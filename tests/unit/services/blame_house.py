@@ -53,6 +53,14 @@ NOT_FOUND_PAGE = http(404, names_fault=False)
 GOOD = good_answer()
 
 
+def said(answer: Answer) -> str:
+    return str(answer.status or answer.error[0] if answer.error else answer.status)
+
+
+def poison(answer: Answer, *lines: str) -> Behaviour:
+    return lambda name, now: answer if name in lines else GOOD
+
+
 class SimulatedServer:
     """Answers after a latency; `calls` counts those of each line."""
 
@@ -149,3 +157,7 @@ async def _together(*lines: Coroutine[object, object, object]) -> None:
 
 def names(count: int, mark: str = "line") -> list[str]:
     return [f"{mark}-{number}" for number in range(count)]
+
+
+# Builds a house for a behaviour; its settings are those of the house.
+Open = Callable[..., BlameHouse]

@@ -1,7 +1,6 @@
 """Whose fault the failures of a batch's last lines are, with no other line left to compare with."""
 
 from collections import Counter
-from collections.abc import Callable, Iterator
 
 import pytest
 
@@ -13,37 +12,16 @@ from tests.unit.services.blame_house import (
     NOT_FOUND_PAGE,
     REFUSED,
     RESET,
-    Behaviour,
-    BlameHouse,
+    Open,
     http,
     names,
+    poison,
+    said,
 )
 
 OUTAGE_S = 12.0
 OUTAGE_ANSWERS = [*(http(status) for status in (401, 403, 429, 500, 503, 530)), NOT_FOUND_PAGE, HTML, REFUSED, RESET]
 SPENT_S = 15 * MINUTE_S
-Open = Callable[..., BlameHouse]
-
-
-def said(answer: Answer) -> str:
-    return str(answer.status or answer.error[0] if answer.error else answer.status)
-
-
-@pytest.fixture
-def open_house() -> Iterator[Open]:
-    houses: list[BlameHouse] = []
-
-    def build(behaviour: Behaviour, **settings: float) -> BlameHouse:
-        houses.append(BlameHouse(behaviour, **settings))
-        return houses[-1]
-
-    yield build
-    for house in houses:
-        house.end()
-
-
-def poison(answer: Answer, *lines: str) -> Behaviour:
-    return lambda name, now: answer if name in lines else GOOD
 
 
 @pytest.mark.parametrize("answer", [http(401), http(500), HTML, RESET, NOT_FOUND_PAGE], ids=said)

@@ -1,7 +1,6 @@
 """Whose fault an answer is, judged by what the same server answers other lines at that time."""
 
 import random
-from collections.abc import Callable, Iterator
 
 import pytest
 
@@ -14,10 +13,11 @@ from tests.unit.services.blame_house import (
     REFUSED,
     RESET,
     UNREACHED,
-    Behaviour,
-    BlameHouse,
+    Open,
     http,
     names,
+    poison,
+    said,
 )
 
 OUTAGE_S = 12.0
@@ -29,28 +29,6 @@ OUTAGE_ANSWERS = [
     RESET,
 ]
 SPENT_S = 15 * MINUTE_S
-Open = Callable[..., BlameHouse]
-
-
-def said(answer: Answer) -> str:
-    return str(answer.status or answer.error[0] if answer.error else answer.status)
-
-
-@pytest.fixture
-def open_house() -> Iterator[Open]:
-    houses: list[BlameHouse] = []
-
-    def build(behaviour: Behaviour, **settings: float) -> BlameHouse:
-        houses.append(BlameHouse(behaviour, **settings))
-        return houses[-1]
-
-    yield build
-    for house in houses:
-        house.end()
-
-
-def poison(answer: Answer, *lines: str) -> Behaviour:
-    return lambda name, now: answer if name in lines else GOOD
 
 
 @pytest.mark.parametrize("answer", OUTAGE_ANSWERS, ids=said)
