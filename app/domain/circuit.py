@@ -55,6 +55,7 @@ class Circuit:
 
     __slots__ = (
         "_answered_at",
+        "_answered_from",
         "_failed_probes",
         "_in_a_row",
         "_opened_at",
@@ -85,6 +86,8 @@ class Circuit:
         self.failed = 0
         self.limited = 0
         self._answered_at = float("-inf")
+        # When the latest call began that was answered.
+        self._answered_from = float("-inf")
         # None while there is nothing to complain of.
         self.last_error: str | None = None
         # When the failures in a row began; None while the last call was answered.
@@ -130,13 +133,12 @@ class Circuit:
             self.due_at = now + LAST_PAUSE_S
         return self.is_open
 
-    def end_well(self, term: int, now: float) -> bool:
+    def end_well(self, term: int, now: float, began_at: float) -> bool:
         """Count a call that was answered, where it changes nothing else, as most do; return whether that is so."""
         if self.is_open or term != self.term or self.failing_since is not None:
             return False
         self.in_flight -= 1
-        self.answered += 1
-        self._answered_at = now
+        self._count_answer(now, began_at)
         return True
 
     def end(
@@ -144,6 +146,7 @@ class Circuit:
         sign: Sign,
         now: float,
         *,
+        began_at: float,
         term: int,
         is_probe: bool,
         random: float,
@@ -158,6 +161,7 @@ class Circuit:
         Args:
             sign: what the call says.
             now: the present.
+            began_at: the instant at which the call began.
             term: the circuit's as the call began.
             is_probe: what `begin` returned.
             random: uniform in [0, 1).
@@ -169,8 +173,7 @@ class Circuit:
         """
         self.in_flight -= 1
         if sign is Sign.ANSWERED:
-            self.answered += 1
-            self._answered_at = now
+            self._count_answer(now, began_at)
         elif sign in FAILURES and not is_convicted:
             self.failed += 1
             self.limited += sign is Sign.LIMITED and not is_suspect
@@ -198,14 +201,26 @@ class Circuit:
         """Return how long ago the circuit opened."""
         return now - self._opened_at
 
-    def mark(self, began_at: float) -> "Mark":
-        """Return where the circuit stands, after the failure of a line is counted whose call began then."""
+    def mark(self, began_at: float, failed_at: float) -> "Mark":
+        """Return where the circuit stands, after the failure of a line is counted whose call began and failed then."""
         was_well = self._answered_at >= began_at - _WELL_S
-        return Mark(self, self.term, self.answered, self.failed, self.limited, was_well)
+        return Mark(self, self.term, self.answered, self.failed, self.limited, was_well, failed_at)
+
+    def has_answered_since(self, failed_at: float) -> bool:
+        """Return whether a call was answered that began since then.
+
+        The answer to a call that began earlier does not show that the server is still there.
+        """
+        return self._answered_from >= failed_at
 
     def has_counted(self, failed: "Mark | None") -> bool:
         """Return whether the failure that was marked was counted in this term: bad lines fail again and again."""
         return failed is not None and failed.circuit is self and failed.term == self.term
+
+    def _count_answer(self, now: float, began_at: float) -> None:
+        self.answered += 1
+        self._answered_at = now
+        self._answered_from = max(self._answered_from, began_at)
 
     def _later_s(self, batch_id: str, is_suspect: bool) -> float:
         is_of_failed = self._failed_probes >= _PROBES_FOR_A_BATCH and batch_id == self._probed_for
@@ -259,6 +274,7 @@ class Mark(NamedTuple):
     limited: int
     # Another line was answered shortly before the call that failed.
     was_well: bool
+    failed_at: float
 
 
 class Seen(NamedTuple):
@@ -275,11 +291,11 @@ def compare(before: Mark) -> Seen:
     if circuit.is_open or circuit.term != before.term:
         return Seen(Verdict.SERVER)
     answered, failed = circuit.answered - before.answered, circuit.failed - before.failed
-    if not answered:
+    if answered and failed > answered:
+        return Seen(Verdict.SERVER, answered, failed)
+    if not circuit.has_answered_since(before.failed_at):
         # Fewer lines than that may all be bad, as one may be; and so may be suspects, who may be all that is left.
         is_server = circuit.is_failing or circuit.limited > before.limited
         return Seen(Verdict.SERVER if is_server else Verdict.UNKNOWN)
-    if failed > answered:
-        return Seen(Verdict.SERVER, answered, failed)
     is_line = answered >= _ANSWERS_A_FAILURE * failed
     return Seen(Verdict.LINE if is_line else Verdict.MIXED, answered, failed)

@@ -119,7 +119,7 @@ class ExecutionService:
         # A server that says when to come again limits its callers; and no line has a server that can't be reached.
         is_limited = answer.status == TOO_MANY_REQUESTS and answer.retry_after_s is not None
         is_excused = is_limited or (answer.trouble is Trouble.AWAY and answer.error is not None)
-        failed = answer.circuit.mark(began_at) if answer.circuit is not None else None
+        failed = answer.circuit.mark(began_at, self._steady()) if answer.circuit is not None else None
         tries = before.after(answer.trouble, failed, is_excused=is_excused)
         if answer.circuit is None and not is_excused:
             # Nobody looks what other lines meet there, so each failure counts at once.

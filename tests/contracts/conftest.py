@@ -6,6 +6,7 @@ from pathlib import Path
 from typing import Any
 
 import pytest
+from sqlalchemy import Engine
 
 from app.adapters.db.api_key_store import SqlKeyStore
 from app.adapters.db.batch_store import SqlBatchStore
@@ -131,6 +132,19 @@ def result(position: int, *, batch_id: str = "batch_1", ok: bool = True, payload
     return Result(batch_id, position, ok, payload, NO_USAGE)
 
 
+def stores_over(engine: Engine) -> Stores:
+    """Return all stores over this database."""
+    return Stores(
+        SqlFileStore(engine),
+        SqlBatchStore(engine),
+        SqlResultStore(engine),
+        SqlTrialStore(engine),
+        SqlTickStore(engine),
+        SqlKeyStore(engine),
+        SqlIdempotencyStore(engine),
+    )
+
+
 @pytest.fixture(params=["memory", "sqlite", "postgresql"])
 def open_stores(request: pytest.FixtureRequest, tmp_path: Path) -> Iterator[Callable[[], Stores]]:
     """Opens the stores, each time by connections of their own, over one database."""
@@ -158,15 +172,7 @@ def open_stores(request: pytest.FixtureRequest, tmp_path: Path) -> Iterator[Call
         engines.append(engine)
         if len(engines) == 1:
             migrate(engine)
-        return Stores(
-            SqlFileStore(engine),
-            SqlBatchStore(engine),
-            SqlResultStore(engine),
-            SqlTrialStore(engine),
-            SqlTickStore(engine),
-            SqlKeyStore(engine),
-            SqlIdempotencyStore(engine),
-        )
+        return stores_over(engine)
 
     yield open_more
     for engine in engines:

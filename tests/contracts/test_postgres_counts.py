@@ -6,13 +6,9 @@ from collections.abc import Iterator
 import pytest
 from sqlalchemy import Engine, text
 
-from app.adapters.db.batch_store import SqlBatchStore
 from app.adapters.db.engine import open_engine
-from app.adapters.db.file_store import SqlFileStore
 from app.adapters.db.migrate import migrate
-from app.adapters.db.result_store import SqlResultStore
-from app.adapters.db.trial_store import SqlTrialStore
-from tests.contracts.conftest import Stores, result
+from tests.contracts.conftest import result, stores_over
 
 RESULTS = 300
 UPDATES = text("SELECT n_tup_upd, n_tup_hot_upd FROM pg_stat_user_tables WHERE relname = 'batches'")
@@ -41,15 +37,7 @@ def updates_of_batches(engine: Engine, at_least: int) -> tuple[int, int]:
 
 
 def test_commits_of_results_leave_the_indexes_of_batches_alone(engine: Engine) -> None:
-    no_keys: object = None
-    stores = Stores(
-        SqlFileStore(engine),
-        SqlBatchStore(engine),
-        SqlResultStore(engine),
-        SqlTrialStore(engine),
-        no_keys,  # type: ignore[arg-type]
-        no_keys,  # type: ignore[arg-type]
-    )
+    stores = stores_over(engine)
     stores.add_running(total=RESULTS)
     assert stores.batches.move_cursor("batch_1", 0, RESULTS // 2)
 

@@ -16,7 +16,7 @@ from app.adapters.db.trial_store import SqlTrialStore
 from app.domain.lifecycle import Event, Status
 from app.services.ports import Planned
 from bench.old_batches import add_ended
-from tests.contracts.conftest import NOW, Stores, result
+from tests.contracts.conftest import NOW, result, stores_over
 
 # So many that no database takes a scan of the table for the shorter way.
 ENDED = 5_000
@@ -48,19 +48,6 @@ def fresh(request: pytest.FixtureRequest, tmp_path: Path) -> Iterator[Engine]:
     migrate(engine)
     yield engine
     engine.dispose()
-
-
-def stores_over(engine: Engine) -> Stores:
-    no_keys: Any = None
-    return Stores(
-        SqlFileStore(engine),
-        SqlBatchStore(engine),
-        SqlResultStore(engine),
-        SqlTrialStore(engine),
-        no_keys,
-        no_keys,
-        no_keys,
-    )
 
 
 def arrange_each_status(engine: Engine) -> None:

@@ -159,8 +159,8 @@ class BalancedUpstream:
                 self._aftermath.append((self._now() + _AFTERMATH_S, server))
             signs = signs_of(answer)
             for (circuit, term, is_probe), sign in zip(begun, signs, strict=True):
-                if sign is not Sign.ANSWERED or not circuit.end_well(term, self._now()):
-                    self._learn(server, circuit, term, sign, answer, caller, is_probe=is_probe)
+                if sign is not Sign.ANSWERED or not circuit.end_well(term, self._now(), now):
+                    self._learn(server, circuit, term, sign, answer, caller, began_at=now, is_probe=is_probe)
         if answer.trouble in (Trouble.NONE, Trouble.FINAL):
             return answer
         # Whoever was not reached stands for all of its models.
@@ -219,6 +219,7 @@ class BalancedUpstream:
         answer: Answer | None,
         caller: Caller,
         *,
+        began_at: float,
         is_probe: bool,
     ) -> None:
         before, now = caller.before, self._now()
@@ -228,6 +229,7 @@ class BalancedUpstream:
         change = circuit.end(
             sign,
             now,
+            began_at=began_at,
             term=term,
             is_probe=is_probe,
             random=self._draw() if error is not None else 0.0,

@@ -111,7 +111,7 @@ def test_a_line_that_fails_again_and_again_counts_once() -> None:
         for _ in range(10):
             answer = await house.call("m", before)
             assert answer.circuit is not None
-            before = before.after(answer.trouble, answer.circuit.mark(house.clock.now()))
+            before = before.after(answer.trouble, answer.circuit.mark(house.clock.now(), house.clock.now()))
 
         assert house.left_alone == []
 

@@ -20,6 +20,7 @@ class Calls:
             self.circuit.end(
                 sign,
                 self.now,
+                began_at=self.now,
                 term=term,
                 is_probe=is_probe,
                 random=0.0,
@@ -32,7 +33,7 @@ class Calls:
     def fail(self) -> Mark:
         """Have the line in question fail."""
         self.end(Sign.FAILING)
-        return self.circuit.mark(self.now)
+        return self.circuit.mark(self.now, self.now)
 
 
 GOOD, BAD = Sign.ANSWERED, Sign.FAILING
@@ -123,11 +124,11 @@ def test_an_answer_shortly_before_a_call_shows_that_the_server_was_well(after_s:
 def test_after_two_failed_probes_the_next_probe_is_left_to_another_batch_for_a_moment() -> None:
     circuit = Circuit()
     circuit.begin(0.0, "bad")
-    circuit.end(Sign.GONE, 0.0, term=0, is_probe=False, random=0.0, error="503")
+    circuit.end(Sign.GONE, 0.0, began_at=0.0, term=0, is_probe=False, random=0.0, error="503")
     for _ in range(2):
         assert circuit.may_begin(circuit.due_at, batch_id="bad")
         now, is_probe = circuit.due_at, circuit.begin(circuit.due_at, "bad")
-        circuit.end(BAD, now, term=circuit.term, is_probe=is_probe, random=0.0, error="503")
+        circuit.end(BAD, now, began_at=now, term=circuit.term, is_probe=is_probe, random=0.0, error="503")
 
     now = circuit.due_at
 
