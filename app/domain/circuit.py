@@ -43,7 +43,7 @@ class Verdict(Enum):
     LINE = "line"
     # Some other lines were answered, and too many failed for the line to be convicted soon.
     MIXED = "mixed"
-    # No other line was called, or one or two lines were that failed as well.
+    # No other line was called since, or one or two lines were that failed as well.
     UNKNOWN = "unknown"
 
 
@@ -207,10 +207,7 @@ class Circuit:
         return Mark(self, self.term, self.answered, self.failed, self.limited, was_well, failed_at)
 
     def has_answered_since(self, failed_at: float) -> bool:
-        """Return whether a call was answered that began since then.
-
-        The answer to a call that began earlier does not show that the server is still there.
-        """
+        """Return whether a call was answered that began since then."""
         return self._answered_from >= failed_at
 
     def has_counted(self, failed: "Mark | None") -> bool:
@@ -291,11 +288,14 @@ def compare(before: Mark) -> Seen:
     if circuit.is_open or circuit.term != before.term:
         return Seen(Verdict.SERVER)
     answered, failed = circuit.answered - before.answered, circuit.failed - before.failed
-    if answered and failed > answered:
-        return Seen(Verdict.SERVER, answered, failed)
-    if not circuit.has_answered_since(before.failed_at):
+    if not answered:
         # Fewer lines than that may all be bad, as one may be; and so may be suspects, who may be all that is left.
         is_server = circuit.is_failing or circuit.limited > before.limited
         return Seen(Verdict.SERVER if is_server else Verdict.UNKNOWN)
-    is_line = answered >= _ANSWERS_A_FAILURE * failed
-    return Seen(Verdict.LINE if is_line else Verdict.MIXED, answered, failed)
+    if failed > answered:
+        return Seen(Verdict.SERVER, answered, failed)
+    if answered < _ANSWERS_A_FAILURE * failed:
+        return Seen(Verdict.MIXED, answered, failed)
+    # Calls that began earlier may have been answered by a server that takes no call any more.
+    is_line = circuit.has_answered_since(before.failed_at)
+    return Seen(Verdict.LINE if is_line else Verdict.UNKNOWN, answered, failed)

@@ -77,7 +77,8 @@ class Tries(NamedTuple):
         answered, failed = self.others_answered + seen.answered, self.others_failed + seen.failed
         if verdict is Verdict.SERVER:
             return self._replace(others_answered=answered, others_failed=failed)
-        if verdict is Verdict.UNKNOWN and self.last is not Trouble.FLAKY and not self.others_are_served:
+        is_suspect = self.is_suspect or verdict is not Verdict.UNKNOWN or seen.answered > 0
+        if verdict is Verdict.UNKNOWN and self.last is not Trouble.FLAKY and not (is_suspect or self.was_well):
             # A server that is away may be so for hours, and a single line must not end for that.
             return self
         # With nobody else to compare with, a line that was convicted before is still the fault.
@@ -86,7 +87,7 @@ class Tries(NamedTuple):
             faults=self.faults + (is_convicted and self.last is not Trouble.AWAY),
             counted=self.counted + 1,
             counted_since=self.counted_since if self.counted else now,
-            is_suspect=self.is_suspect or verdict is not Verdict.UNKNOWN,
+            is_suspect=is_suspect,
             is_convicted=self.is_convicted or is_convicted,
             others_answered=answered,
             others_failed=failed,

@@ -98,14 +98,15 @@ def check_calls(scene: Scene) -> CallCheck:
     """Compare calls that were made again with those that may be.
 
     A line may be called once more for each of its calls that was in flight, or answered within the commit cycle, when
-    its process was hit. Processes that ended by themselves count as hit.
+    its process was hit. Processes that ended by themselves count as hit. Lines with garbled answers are left out: how
+    often they are called depends on the answers that other lines get meanwhile.
     """
     hits = [*scene.hits, *scene.house.deaths, *scene.house.model.poisoned]
     by_marker = scene.house.model.ledger.by_marker()
     check = CallCheck()
     told: list[str] = []
     for batch in scene.batches:
-        for line in batch.lines:
+        for line in (each for each in batch.lines if each.kind != GARBLED):
             calls = by_marker.get(line.marker, [])
             repeated = max(len(calls) - 1, 0)
             excused = sum(any(hit.excuses(call) for hit in hits) for call in calls)

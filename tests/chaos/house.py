@@ -203,7 +203,7 @@ class House:
             "WORKERS": 2,
             "COMPLETION_WINDOWS": f"24h,{SHORT_WINDOW}",
             "CANCEL_GRACE_S": 1,
-            # The model server errs by plan alone: each such line is called once.
+            # The model server errs by plan alone: one such answer is enough, once it is known to be the line's fault.
             "MAX_TRIES": 1,
         }
 

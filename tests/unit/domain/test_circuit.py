@@ -2,7 +2,7 @@
 
 import pytest
 
-from app.domain.circuit import Circuit, Mark, Verdict, compare
+from app.domain.circuit import Circuit, Mark, Seen, Verdict, compare
 from app.domain.sign import Sign
 
 
@@ -110,6 +110,17 @@ def test_lines_that_fail_again_do_not_excuse_each_other() -> None:
     calls.end(*[BAD] * 2, is_repeat=True)
 
     assert compare(failed).verdict is Verdict.UNKNOWN
+
+
+def test_answers_to_calls_that_began_before_a_failure_do_not_convict_its_line() -> None:
+    calls = Calls()
+    calls.end(GOOD)
+    term, is_probe = calls.circuit.term, calls.circuit.begin(calls.now)
+    failed = calls.fail()
+
+    calls.circuit.end(GOOD, calls.now + 1, began_at=calls.now - 1, term=term, is_probe=is_probe, random=0.0)
+
+    assert compare(failed) == Seen(Verdict.UNKNOWN, answered=1)
 
 
 @pytest.mark.parametrize(("after_s", "was_well"), [(1.0, True), (29.0, True), (60.0, False)])

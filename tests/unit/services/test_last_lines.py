@@ -60,6 +60,31 @@ def test_an_outage_as_the_last_lines_are_called_loses_none(open_house: Open, ans
     assert len(house.results) == 20 + left
 
 
+@pytest.mark.parametrize("answer", OUTAGE_ANSWERS, ids=said)
+@pytest.mark.parametrize("start_s", [0.1, 0.3, 0.49, 0.51, 0.7])
+def test_an_outage_that_begins_amid_the_last_lines_loses_none(open_house: Open, answer: Answer, start_s: float) -> None:
+    house = open_house(lambda _, now: answer if start_s <= now < start_s + OUTAGE_S else GOOD)
+
+    house.run(*names(40))
+
+    assert house.failed() == {}
+    assert len(house.results) == 40
+
+
+@pytest.mark.parametrize("answer", [http(401), http(500), HTML, RESET, NOT_FOUND_PAGE], ids=said)
+@pytest.mark.parametrize("bad", [1, 3, 4])
+def test_fewer_than_half_of_lines_that_are_all_called_at_once_end_soon_if_they_are_bad(
+    open_house: Open, answer: Answer, bad: int
+) -> None:
+    poisoned = names(bad, "poison")
+    house = open_house(poison(answer, *poisoned))
+
+    house.run(*poisoned, *names(10 - bad))
+
+    assert house.failed() == dict.fromkeys(poisoned, answer.status)
+    assert max(house.ended_at.values()) < MINUTE_S
+
+
 @pytest.mark.parametrize("answer", [http(401), http(403), http(503)], ids=said)
 def test_an_answer_of_long_ago_says_nothing_of_an_outage(open_house: Open, answer: Answer) -> None:
     house = open_house(lambda _, now: answer if 120 <= now < 3_600 else GOOD)
