@@ -1,17 +1,12 @@
-"""Whose fault a failure is: a circuit breaker for each server and each of its models, and what it says of one line.
+"""The circuit breaker of one server, or of one model of a server, as one process sees it.
 
           nobody is there, or the calls of several lines fail in a row
 closed ───────────────────────────────────────────────────────────────► open ──┐ the probe fails:
    ▲                                                                    │  ▲   │ the pause doubles
    └────────────────────── the probe is answered ───────────────────────┘  └───┘
 
-While a circuit is open, lines wait for it and use no try. A probe is the call of one line (half-open). A line that
-fails is judged by what the same circuit answers other lines between this failure and the line's next call: an outage
-that has just begun can't be told from a fault of the line any sooner.
+While a circuit is open, lines wait for it and use no try. A probe is the call of one line (half-open).
 """
-
-from enum import Enum
-from typing import NamedTuple
 
 from app.domain.sign import FAILURES, THERE, Change, Sign
 
@@ -29,26 +24,12 @@ _LATER_S = 3.0
 # After two probes in a row that failed, the lines of the batch of the last probe may all be at fault: the next probe is
 # left to another batch. One probe may fail by chance, and a batch alone should not wait longer for that.
 _PROBES_FOR_A_BATCH = 2
-# A line is taken for the fault once so many answers to others stand against each failure of others. With a quarter of
-# all calls failing at random, five calls of one line in a row fail once in a thousand lines.
-_ANSWERS_A_FAILURE = 4
 # A server that answered another line this long before a call began was well at that time.
 _WELL_S = 30.0
 
 
-class Verdict(Enum):
-    """Whose fault a failure was."""
-
-    SERVER = "server"
-    LINE = "line"
-    # Some other lines were answered, and too many failed for the line to be convicted soon.
-    MIXED = "mixed"
-    # No other line was called since, or one or two lines were that failed as well.
-    UNKNOWN = "unknown"
-
-
 class Circuit:
-    """The circuit of one server, or of one model of a server, as one process sees it.
+    """Counts calls, and opens when they fail in a row.
 
     Instants are seconds of any one clock that never steps back.
     """
@@ -201,18 +182,13 @@ class Circuit:
         """Return how long ago the circuit opened."""
         return now - self._opened_at
 
-    def mark(self, began_at: float, failed_at: float) -> "Mark":
-        """Return where the circuit stands, after the failure of a line is counted whose call began and failed then."""
-        was_well = self._answered_at >= began_at - _WELL_S
-        return Mark(self, self.term, self.answered, self.failed, self.limited, was_well, failed_at)
+    def was_well(self, began_at: float) -> bool:
+        """Return whether another line was answered shortly before a call that began then."""
+        return self._answered_at >= began_at - _WELL_S
 
     def has_answered_since(self, failed_at: float) -> bool:
         """Return whether a call was answered that began since then."""
         return self._answered_from >= failed_at
-
-    def has_counted(self, failed: "Mark | None") -> bool:
-        """Return whether the failure that was marked was counted in this term: bad lines fail again and again."""
-        return failed is not None and failed.circuit is self and failed.term == self.term
 
     def _count_answer(self, now: float, began_at: float) -> None:
         self.answered += 1
@@ -259,43 +235,3 @@ class Circuit:
         self._pause_s = min(2 * self._pause_s, LAST_PAUSE_S)
         self._pause(now, random, asked_s)
         return None
-
-
-class Mark(NamedTuple):
-    """Where a circuit stood when a line failed; `compare` tells what changed since."""
-
-    circuit: Circuit
-    term: int
-    answered: int
-    failed: int
-    limited: int
-    # Another line was answered shortly before the call that failed.
-    was_well: bool
-    failed_at: float
-
-
-class Seen(NamedTuple):
-    """Whose fault a failure was, and how many calls of other lines were answered and failed since."""
-
-    verdict: Verdict
-    answered: int = 0
-    failed: int = 0
-
-
-def compare(before: Mark) -> Seen:
-    """Return whose fault the failure was that was marked, by what other lines met since."""
-    circuit = before.circuit
-    if circuit.is_open or circuit.term != before.term:
-        return Seen(Verdict.SERVER)
-    answered, failed = circuit.answered - before.answered, circuit.failed - before.failed
-    if not answered:
-        # Fewer lines than that may all be bad, as one may be; and so may be suspects, who may be all that is left.
-        is_server = circuit.is_failing or circuit.limited > before.limited
-        return Seen(Verdict.SERVER if is_server else Verdict.UNKNOWN)
-    if failed > answered:
-        return Seen(Verdict.SERVER, answered, failed)
-    if answered < _ANSWERS_A_FAILURE * failed:
-        return Seen(Verdict.MIXED, answered, failed)
-    # Calls that began earlier may have been answered by a server that takes no call any more.
-    is_line = circuit.has_answered_since(before.failed_at)
-    return Seen(Verdict.LINE if is_line else Verdict.UNKNOWN, answered, failed)

@@ -3,7 +3,7 @@
 from enum import Enum
 from typing import NamedTuple
 
-from app.domain.circuit import Mark, Seen, Verdict, compare
+from app.domain.verdict import Mark, Seen, Verdict, compare
 
 
 class Trouble(Enum):

@@ -10,10 +10,10 @@ import structlog
 
 from app.domain import result
 from app.domain.batch import Usage
-from app.domain.circuit import Verdict
 from app.domain.line import read_request
 from app.domain.result import Met, Result
 from app.domain.retry import TOO_MANY_REQUESTS, RetryPolicy, Tries, Trouble
+from app.domain.verdict import Verdict, mark_failure
 from app.services.ports import ANYBODY, Answer, Caller, Clock, Upstream
 
 log = structlog.get_logger()
@@ -119,7 +119,7 @@ class ExecutionService:
         # A server that says when to come again limits its callers; and no line has a server that can't be reached.
         is_limited = answer.status == TOO_MANY_REQUESTS and answer.retry_after_s is not None
         is_excused = is_limited or (answer.trouble is Trouble.AWAY and answer.error is not None)
-        failed = answer.circuit.mark(began_at, self._steady()) if answer.circuit is not None else None
+        failed = mark_failure(answer.circuit, began_at, self._steady()) if answer.circuit is not None else None
         tries = before.after(answer.trouble, failed, is_excused=is_excused)
         if answer.circuit is None and not is_excused:
             # Nobody looks what other lines meet there, so each failure counts at once.

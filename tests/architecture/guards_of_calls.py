@@ -43,10 +43,17 @@ GUARDS_OF_CALLS = (
     ),
     Guard(
         "an outage uses no try",
-        "app/domain/circuit.py",
+        "app/domain/verdict.py",
         "if circuit.is_open or circuit.term != before.term:",
         "if False:",
         "tests/unit/domain/test_circuit.py::test_a_failure_of_an_outage_is_the_servers_also_once_the_outage_is_over",
+    ),
+    Guard(
+        "answers to calls that began before a failure convict no line",
+        "app/domain/verdict.py",
+        "is_line = circuit.has_answered_since(before.failed_at)",
+        "is_line = True",
+        "tests/unit/domain/test_circuit.py::test_answers_to_calls_that_began_before_a_failure_do_not_convict_its_line",
     ),
     Guard(
         "a batch leaves calls to whoever comes",

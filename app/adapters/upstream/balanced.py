@@ -237,7 +237,7 @@ class BalancedUpstream:
             error=error,
             is_suspect=is_of_model and before.is_suspect,
             is_convicted=is_of_model and before.is_convicted,
-            is_repeat=circuit.has_counted(before.failed),
+            is_repeat=before.failed is not None and before.failed.is_counted_by(circuit),
         )
         if change is Change.CLOSED:
             model = next((name for name, own in server.models.items() if own is circuit), None)

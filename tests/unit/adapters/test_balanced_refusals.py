@@ -6,6 +6,7 @@ import pytest
 from structlog.testing import capture_logs
 
 from app.domain.retry import NO_TRIES, Tries, Trouble
+from app.domain.verdict import mark_failure
 from app.services.ports import Answer
 from tests.unit.adapters.balanced_house import GOOD, LIMITED, REFUSED, House, http, settle
 
@@ -111,7 +112,7 @@ def test_a_line_that_fails_again_and_again_counts_once() -> None:
         for _ in range(10):
             answer = await house.call("m", before)
             assert answer.circuit is not None
-            before = before.after(answer.trouble, answer.circuit.mark(house.clock.now(), house.clock.now()))
+            before = before.after(answer.trouble, mark_failure(answer.circuit, house.clock.now(), house.clock.now()))
 
         assert house.left_alone == []
 

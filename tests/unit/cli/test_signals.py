@@ -11,11 +11,12 @@ import pytest
 
 from tests.integration.processes import until
 
-# Ignores signals as `nohup` and a shell do, then watches until it is asked to end.
+# Ignores the signals that it is told and no others, whatever the tests' own process was started with, then watches until
+# it is asked to end.
 WATCHES = """
 import signal, sys
-for name in sys.argv[1:]:
-    signal.signal(signal.Signals[name], signal.SIG_IGN)
+for name in ("SIGHUP", "SIGINT", "SIGTERM"):
+    signal.signal(signal.Signals[name], signal.SIG_IGN if name in sys.argv else signal.SIG_DFL)
 from app.cli.up.signals import SignalWatch
 watch = SignalWatch()
 print("watching", flush=True)

@@ -2,8 +2,9 @@
 
 import pytest
 
-from app.domain.circuit import Circuit, Mark, Seen, Verdict, compare
+from app.domain.circuit import Circuit
 from app.domain.sign import Sign
+from app.domain.verdict import Mark, Seen, Verdict, compare, mark_failure
 
 
 class Calls:
@@ -33,7 +34,7 @@ class Calls:
     def fail(self) -> Mark:
         """Have the line in question fail."""
         self.end(Sign.FAILING)
-        return self.circuit.mark(self.now, self.now)
+        return mark_failure(self.circuit, self.now, self.now)
 
 
 GOOD, BAD = Sign.ANSWERED, Sign.FAILING
