@@ -1,4 +1,4 @@
-"""Lines that wait in one lane, in turns of their batches: none begins more than its share while others wait."""
+"""Lines that wait in one lane, in turns of their batches: no batch goes beyond its share while another waits."""
 
 import time
 from collections import deque
@@ -8,9 +8,11 @@ from typing import NamedTuple
 from workers.batches_in_hand import BatchInHand
 from workers.line_run import Line
 
-# Of what other batches leave it a batch leaves this part to whoever comes: lines that hang hold their calls for as long
-# as a call may take, and a batch that came then would wait for that. With fewer calls than this nothing is left.
-_LEFT_FREE = 8
+# This part of the slots is kept for batches that come: lines that hang hold their calls for as long as a call may take,
+# and a batch that came then would wait for that. With fewer slots than this nothing is kept.
+_KEPT_FREE = 8
+# A batch hangs in which no call has ended for this long.
+_HANGS_S = 3.0
 # Weights change slowly, and batches come and go all the time.
 _RECKON_EVERY_S = 0.1
 
@@ -31,12 +33,14 @@ def weigh_alike(batch: BatchInHand) -> Weight:
 class _Turn:
     """One batch in the lane: its lines that wait, and how many of its calls are in flight."""
 
-    __slots__ = ("batch", "in_flight", "lines", "part")
+    __slots__ = ("batch", "in_flight", "lines", "moved_at", "part")
 
     def __init__(self, batch: BatchInHand) -> None:
         self.batch = batch
         self.lines: deque[Line] = deque()
         self.in_flight = 0
+        # When a call ended last, or when the first began.
+        self.moved_at = 0.0
         # Of the slots; all of them until it is reckoned.
         self.part = 1.0
 
@@ -88,6 +92,8 @@ class BatchTurns:
         turn = self._next(slots, allowed)
         if turn is None or not begin(turn.in_flight):
             return None
+        if not turn.in_flight:
+            turn.moved_at = self._now()
         turn.in_flight += 1
         self._in_flight += 1
         self._waiting -= 1
@@ -102,8 +108,14 @@ class BatchTurns:
         """Count a call that ended."""
         turn = self._turns[line.run.batch]
         turn.in_flight -= 1
+        turn.moved_at = self._now()
         self._in_flight -= 1
         self._forget_if_over(turn)
+
+    def has_hanging_batch(self) -> bool:
+        """Return whether lines wait of a batch in which no call ends."""
+        since = self._now() - _HANGS_S
+        return any(turn.in_flight and turn.moved_at <= since for turn in self._order.values())
 
     def take_out(self, is_over: Callable[[Line], bool]) -> list[Line]:
         """Return the lines that wait and are over; they wait no more."""
@@ -126,13 +138,16 @@ class BatchTurns:
     def _next(self, slots: int, allowed: int) -> _Turn | None:
         if len(self._turns) > 1:
             self._reckon()
+        free, kept = slots - self._in_flight, slots // _KEPT_FREE
+        shared = min(allowed, slots - kept)
+        # A batch takes half of the slots that are kept at most, so that the next batch has some as well.
+        most = slots if free > kept else max(free // 2, 1)
         beyond = None
         for turn in self._order.values():
-            left = slots - (self._in_flight - turn.in_flight)
-            if turn.in_flight >= left - left // _LEFT_FREE:
+            if turn.in_flight >= most:
                 continue
             # A batch with a line that waits for nothing but its turn goes before those that have their share.
-            if len(self._order) == 1 or turn.in_flight < allowed * turn.part:
+            if len(self._order) == 1 or turn.in_flight < shared * turn.part:
                 return turn
             beyond = beyond or turn
         return beyond

@@ -241,6 +241,7 @@ class LineEngine:
             of_lane = [states[number].get(lane.name, LaneState(0)) for number in those]
             lane.set_share(those.index(place), of_lane)
             runners.look()
+            lane.room.set_wide(is_wide=runners.has_hanging_batch())
             self._give_back(lane, runners, lane.lines_to_give_back(those.index(place), of_lane, len(runners.waiting())))
         if any(lane.has_no_part for lane in self._lanes):
             # They would wait here for as long as the other workers live: repair has those run them.

@@ -5,6 +5,8 @@ from collections.abc import Callable
 
 # Lines taken for each call that may be in flight: enough to start one the moment another ends.
 _LINES_PER_SLOT = 2
+# As many lines more are taken beside a batch whose lines hang: its lines that wait must not keep other batches out.
+_LINES_PER_SLOT_BESIDE = 1
 # A fast upstream answers that many in no time: what it answers in this span may be taken as well.
 _LINES_S = 0.1
 # Messages taken for each such call: at one line a task, those of lines in flight and those of lines that wait out their
@@ -29,6 +31,7 @@ class Room:
         self._last_lines = 1
         self._tasks = 0
         self._is_closed = False
+        self._is_wide = False
         self._wake: Callable[[], None] | None = None
 
     def on_room(self, wake: Callable[[], None] | None) -> None:
@@ -82,6 +85,12 @@ class Room:
         self._lines_per_s = lines_per_s
         self._adjust()
 
+    def set_wide(self, *, is_wide: bool) -> None:
+        """Take more lines, since the lines of a batch hang; or as many as usual."""
+        if is_wide is not self._is_wide:
+            self._is_wide = is_wide
+            self._adjust()
+
     def close(self, *, is_closed: bool) -> None:
         """Take nothing more, or take lines again."""
         was_closed, self._is_closed = self._is_closed, is_closed
@@ -98,7 +107,8 @@ class Room:
     def _adjust(self) -> None:
         with self._lock:
             was_full = self._lines >= self._limit
-            self._limit = max(_LINES_PER_SLOT * self._slots, int(_LINES_S * self._lines_per_s))
+            lines_per_slot = _LINES_PER_SLOT + _LINES_PER_SLOT_BESIDE * self._is_wide
+            self._limit = max(lines_per_slot * self._slots, int(_LINES_S * self._lines_per_s))
             has_come_up = was_full and self._lines < self._limit
         if has_come_up:
             self._tell()

@@ -107,6 +107,10 @@ class Runners:
         """Return the lines that wait."""
         return list(self._turns)
 
+    def has_hanging_batch(self) -> bool:
+        """Return whether lines wait of a batch in which no call ends."""
+        return self._turns.has_hanging_batch()
+
     def break_off(self, is_over: Callable[[Line], bool]) -> None:
         """Break off the calls of these lines; each is dropped."""
         for runner, line in list(self._in_hand.items()):

@@ -26,10 +26,11 @@ _DUE_AT = 0.75
 # transaction: a hundred batches that get a line each would be refilled more slowly than they are done.
 _TURN_PART = 1 / 32
 # How far over its share a tenant may go for a batch of its own that is new. Weights are to hold within 10 %, also for a
-# tenant that submits one small batch after the other.
+# tenant that submits one small batch after the other. So far it may go for any batch with nothing outstanding, too,
+# where no line is answered: lines that hang stay outstanding for hours.
 _TENANT_MOST = 1.1
 # How far over its share a tenant may go for batches that have waited with nothing outstanding beside others that have
-# more than their share. Nothing more goes to the latter, but where their lines hang they keep what they have for hours.
+# more than their share.
 _CROWDED_MOST = 2.0
 
 
@@ -41,6 +42,8 @@ class Window(NamedTuple):
     # Reported each second by workers, and not by batch.
     lines_paused: int = 0
     workers: int = 0
+    # No worker has had an answer lately.
+    is_still: bool = False
 
 
 @dataclass(frozen=True)
@@ -167,11 +170,13 @@ class Sharing:
         # A small batch that is new gets its part at once; and a batch whose lines all pause keeps its tenant's part
         # from none of the tenant's others.
         paused, is_crowded = self.window.lines_paused, tenant.is_crowded
-        short = [each for each in tenant.batches if each.is_short and (each.batch.is_new or paused or is_crowded)]
+        is_tight = is_crowded or self.window.is_still
+        short = [each for each in tenant.batches if each.is_short and (each.batch.is_new or paused or is_tight)]
+        most_waited = tenant.share * (_CROWDED_MOST if is_crowded else _TENANT_MOST) + paused
         for standing in sorted(short, key=lambda each: (not each.batch.is_young, not each.batch.is_new, each.level)):
             # So it is where lines hang: a turn at a time, for what others have may as well come back in a moment.
             has_waited = not standing.batch.is_young and standing.outstanding == 0
-            if is_crowded and has_waited and tenant.outstanding < tenant.share * _CROWDED_MOST + paused:
+            if is_tight and has_waited and tenant.outstanding < most_waited:
                 yield _give(tenant, standing, Why.BATCH_SHARE)
             if not standing.batch.is_new and not paused:
                 continue

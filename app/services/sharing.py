@@ -113,7 +113,7 @@ def window_of(lanes: Sequence[LaneState]) -> Window:
     lines_paused = sum(lane.lines_paused for lane in lanes)
     lines_moving = int(min(max(_WINDOW_PER_SLOT * slots, _WINDOW_S * lines_per_s), _MAX_WINDOW))
     lines = min(lines_moving + min(lines_paused, _PAUSED_PER_SLOT * slots), _MAX_WINDOW)
-    return Window(lines, lines_moving, lines_paused, len(lanes))
+    return Window(lines, lines_moving, lines_paused, len(lanes), is_still=not lines_per_s)
 
 
 def window_reason(look: LaneLook) -> str:

@@ -100,7 +100,6 @@ def set_up_logs(settings: Settings) -> None:
         ],
         wrapper_class=structlog.make_filtering_bound_logger(level),
         logger_factory=structlog.PrintLoggerFactory(cast(TextIO, _Lossy(sys.stderr))),
-        cache_logger_on_first_use=True,
     )
 
 

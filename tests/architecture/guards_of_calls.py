@@ -58,14 +58,29 @@ GUARDS_OF_CALLS = (
     Guard(
         "a batch leaves calls to whoever comes",
         "workers/batch_turns.py",
-        "left - left // _LEFT_FREE",
-        "left",
+        "slots if free > kept else max(free // 2, 1)",
+        "slots",
         "tests/unit/workers/test_engine_shares.py::test_sixty_fast_batches_end_beside_one_whose_lines_hang",
+    ),
+    Guard(
+        "beside lines that hang a worker takes more lines",
+        "workers/engine.py",
+        "lane.room.set_wide(is_wide=runners.has_hanging_batch())",
+        "pass",
+        "tests/integration/test_hanging_batches.py::test_they_end_soon",
+    ),
+    Guard(
+        "where no line is answered a batch with nothing outstanding gets a turn",
+        "app/domain/fairness.py",
+        "is_tight = is_crowded or self.window.is_still",
+        "is_tight = is_crowded",
+        "tests/unit/domain/test_fairness.py"
+        "::test_where_no_line_is_answered_a_batch_with_nothing_outstanding_gets_a_turn",
     ),
     Guard(
         "a batch beyond its share begins nothing while another waits",
         "workers/batch_turns.py",
-        "if len(self._order) == 1 or turn.in_flight < allowed * turn.part:",
+        "if len(self._order) == 1 or turn.in_flight < shared * turn.part:",
         "if True:",
         "tests/unit/workers/test_batch_turns.py::test_a_batch_beyond_its_share_begins_nothing_while_another_waits",
     ),

@@ -5,6 +5,6 @@ import structlog
 
 
 @pytest.fixture(autouse=True)
-def _loggers_are_made_anew() -> None:
-    """Have a test find what is logged, though an earlier one logged by another configuration."""
-    structlog.configure(cache_logger_on_first_use=False)
+def _logs_are_as_at_first() -> None:
+    """Have a test find what is logged, though an earlier test chose another configuration."""
+    structlog.reset_defaults()

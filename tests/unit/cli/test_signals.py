@@ -11,8 +11,8 @@ import pytest
 
 from tests.integration.processes import until
 
-# Ignores the signals that it is told and no others, whatever the tests' own process was started with, then watches until
-# it is asked to end.
+# Ignores the signals that it is told and no others, whatever the tests themselves ignore; then watches until it is to
+# end.
 WATCHES = """
 import signal, sys
 for name in ("SIGHUP", "SIGINT", "SIGTERM"):

@@ -87,6 +87,16 @@ def test_a_tenant_whose_lines_hang_has_at_most_twice_its_share() -> None:
     assert 45 <= sum(lines_of(turns).values()) <= 53
 
 
+def test_where_no_line_is_answered_a_batch_with_nothing_outstanding_gets_a_turn() -> None:
+    last = batch("last", lines_waiting=1, is_new=False, is_young=False)
+    running = [batch("a", outstanding=60), batch("b", outstanding=60), last]
+
+    still, moving = (Sharing(running, Window(120, 120, is_still=each), Weights(), NOW) for each in (True, False))
+
+    assert lines_of(list(still.turns())) == {"last": 1}
+    assert list(moving.turns()) == []
+
+
 def test_batches_with_a_turn_each_crowd_nobody() -> None:
     going = [batch(f"going_{number}", outstanding=3) for number in range(40)]
 

@@ -76,6 +76,8 @@ def blocked(open_house: Callable[..., EngineHouse]) -> tuple[EngineHouse, FakeCl
     house.submit(SLOTS, batch_in_hand("hanging"), first=HANGING)
     until(lambda: house.upstream.in_flight == SLOTS - SLOTS // 8)
     house.submit(SLOTS, batch_in_hand("also"), first=HANGING)
+    until(lambda: house.upstream.in_flight == SLOTS - 1)
+    house.submit(SLOTS, batch_in_hand("third"), first=HANGING)
     until(lambda: house.upstream.in_flight == SLOTS)
     return house, clock
 

@@ -87,6 +87,18 @@ def test_a_fast_pace_makes_room_and_a_slow_one_keeps_the_floor(room: Room) -> No
     assert room.tasks_wanted() <= 0
 
 
+def test_beside_a_batch_that_hangs_more_lines_are_taken(room: Room, wakes: list[int]) -> None:
+    room.take(5)
+
+    room.set_wide(is_wide=True)
+    has_room_beside = room.tasks_wanted() > 0
+    room.set_wide(is_wide=False)
+
+    assert has_room_beside
+    assert room.tasks_wanted() <= 0
+    assert len(wakes) == 1
+
+
 def test_counts_hold_when_many_threads_count() -> None:
     room = Room(slots=1)
     room.take(8_002)
