@@ -7,6 +7,7 @@ from typing import NamedTuple
 
 import structlog
 
+from app.domain.errors import Unavailable
 from app.domain.file_work import FileOrder, Work
 
 log = structlog.get_logger()
@@ -54,7 +55,7 @@ class FileTurns:
         with self._changed:
             # Upkeep asks again for work that waits.
             is_known = self._order.has(turn)
-        work = None if is_known else self._tasks[turn.kind].look(turn.batch_id)
+        work = None if is_known else self._look(turn)
         with self._changed:
             if work is not None:
                 self._order.add(turn, work, time.monotonic())
@@ -62,6 +63,8 @@ class FileTurns:
             turn, work = due
             try:
                 self._tasks[turn.kind].run(turn.batch_id, _go_on if work.is_small else self._rest)
+            except Unavailable as fault:
+                _tell_put_off(turn, fault)
             except Exception:
                 # The thread has the turn for work that waits, whatever became of this one.
                 log.exception("file_work.broke", kind=turn.kind, batch_id=turn.batch_id)
@@ -69,6 +72,13 @@ class FileTurns:
                 with self._changed:
                     self._order.end(turn)
                     self._changed.notify_all()
+
+    def _look(self, turn: Turn) -> Work | None:
+        try:
+            return self._tasks[turn.kind].look(turn.batch_id)
+        except Unavailable as fault:
+            _tell_put_off(turn, fault)
+            return None
 
     def _begin(self) -> tuple[Turn, Work] | None:
         with self._changed:
@@ -81,3 +91,8 @@ class FileTurns:
 
 def _go_on() -> None:
     """Make way for nobody."""
+
+
+def _tell_put_off(turn: Turn, fault: Unavailable) -> None:
+    # One line and no trace: upkeep asks again every few seconds, for as long as the database or the storage is away.
+    log.warning("file_work.put_off", kind=turn.kind, batch_id=turn.batch_id, error=str(fault))

@@ -4,7 +4,9 @@ from collections.abc import Callable, Iterator
 from concurrent.futures import Future, ThreadPoolExecutor, wait
 
 import pytest
+from structlog.testing import capture_logs
 
+from app.domain.errors import Unavailable
 from app.domain.file_work import SMALL_BYTES, Work
 from workers.file_turns import FileTurns, Task, Turn
 
@@ -22,6 +24,7 @@ class Desk:
         self.begun: list[str] = []
         self.broken: set[str] = set()
         self.gone: set[str] = set()
+        self.away: Unavailable | None = None
         self.looked_at: list[str] = []
         self.rests: dict[str, Callable[[], None]] = {}
         self._changed = threading.Condition()
@@ -52,6 +55,8 @@ class Desk:
 
     def _look(self, batch_id: str) -> Work | None:
         self.looked_at.append(batch_id)
+        if self.away is not None:
+            raise self.away
         return None if batch_id in self.gone else Work("tenant", SMALL_BYTES * 2 if LARGE in batch_id else 10)
 
     def _run(self, batch_id: str, rest: Callable[[], None]) -> None:
@@ -130,6 +135,17 @@ def test_a_batch_that_is_asked_for_again_is_looked_at_and_begun_once(desk: Desk)
     assert not wait(threads, WAIT_S).not_done
     assert sorted(desk.begun) == ["early-0", "early-1", "early-2", "early-3", "late"]
     assert sorted(desk.looked_at) == sorted(desk.begun)
+
+
+def test_while_the_storage_is_away_each_look_at_a_batch_is_one_line_of_the_log_without_a_trace(desk: Desk) -> None:
+    desk.away = Unavailable("The storage is another one.")
+
+    with capture_logs() as logs:
+        desk.send("batch").result(WAIT_S)
+
+    (line,) = logs
+    assert (line["event"], line["batch_id"], line["error"]) == ("file_work.put_off", "batch", str(desk.away))
+    assert "exc_info" not in line
 
 
 def test_a_batch_that_needs_nothing_takes_no_turn(desk: Desk) -> None:
