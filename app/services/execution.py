@@ -26,6 +26,7 @@ _SPREAD_S = 2.0
 _LEAST_WAIT_S = 0.1
 # An answer is kept for the case that it was the line's last; a larger one is asked for once more.
 _MAX_KEPT_BYTES = 16 * 1024
+_FIRST_REFUSAL = 300
 # What is noted of a line is for its error line, where the start of a message is enough.
 _MAX_NOTED_CHARS = 500
 
@@ -199,7 +200,9 @@ def _describe(answer: Answer) -> str:
     if answer.error is not None:
         return f"{answer.error[0]}: {answer.error[1]}"
     phrase = next((status.phrase for status in HTTPStatus if status == answer.status), "")
-    return f"{answer.status} {phrase}".strip()
+    # Some servers answer 200 with an error in the place of the result.
+    hidden = " with an error in its body" if answer.status < _FIRST_REFUSAL else ""
+    return f"{answer.status} {phrase}".strip() + hidden
 
 
 def _met_a_limit(answer: Answer) -> bool:

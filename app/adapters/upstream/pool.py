@@ -85,7 +85,9 @@ class Pool:
         except (OSError, UnicodeError, OverflowError, RuntimeError) as fault:
             # The system has a TimeoutError of its own, for packets that nobody answers.
             if not scope.expired():
-                raise CannotConnect(f"{type(fault).__name__}: {fault} ({self._target.authority})") from fault
+                # A connection that the server closes while TLS is agreed on breaks without a word.
+                why = str(fault) or "the server closed it at once"
+                raise CannotConnect(f"{type(fault).__name__}: {why} ({self._target.authority})") from fault
             if timeout_s <= self._connect_timeout_s:
                 raise
             raise ConnectTimedOut(f"within {self._connect_timeout_s:g} s") from fault

@@ -88,6 +88,21 @@ def test_a_server_with_the_certificate_of_another_is_away(tmp_path, monkeypatch)
     assert "certificate" in said.error[1]
 
 
+def test_a_server_that_closes_amid_the_talk_of_tls_is_away_for_a_reason():
+    async def close_at_first_words(conversation):
+        await conversation.read_some()
+
+    async def run() -> Answer:
+        async with serving(close_at_first_words) as url:
+            return await call_at(url.replace("http:", "https:"))
+
+    said = on_uvloop(run())
+
+    assert said.trouble is Trouble.AWAY
+    assert said.error is not None
+    assert "Error: the server closed it at once (" in said.error[1]
+
+
 def test_the_host_of_a_secure_connection_is_watched_too(tmp_path, monkeypatch):
     certificate, tls = make_certificate(tmp_path, "IP:127.0.0.1")
     monkeypatch.setenv("SSL_CERT_FILE", str(certificate))

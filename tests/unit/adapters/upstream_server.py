@@ -34,6 +34,10 @@ class Conversation:
         length = int(head.partition(b"content-length:")[2].split(b"\r\n")[0] or 0)
         return head, await self._reader.readexactly(length)
 
+    async def read_some(self) -> bytes:
+        """Return bytes that have come, whatever they are."""
+        return await self._reader.read(2**16)
+
     async def say(self, *pieces: bytes) -> None:
         for piece in pieces:
             self._writer.write(piece)

@@ -9,20 +9,22 @@ from tests.unit.workers.engine_house import EngineHouse, finished
 from tests.unit.workers.waiting import batch_in_hand, until
 
 LONG_AWAY = Answer(Trouble.AWAY, 429, "upstream-1", b"{}", retry_after_s=500.0)
+HIDDEN = Answer(Trouble.AWAY, 200, "upstream-2", b'{"error": {}}', retry_after_s=500.0)
 REFUSED = Answer(Trouble.AWAY, error=("connection_failed", "No connection to the upstream: refused"), retry_after_s=500)
 
 
 def test_what_a_line_met_last_is_noted_before_its_task_is_settled(open_house: Callable[..., EngineHouse]) -> None:
-    house = open_house([LONG_AWAY, REFUSED])
+    house = open_house([LONG_AWAY, REFUSED, HIDDEN])
     batch = batch_in_hand()
-    run = house.submit(2, batch)
-    until(lambda: house.lane.paused == 2)
+    run = house.submit(3, batch)
+    until(lambda: house.lane.paused == 3)
 
     house.engine.stop_batch(batch)
 
     assert finished(run)
     assert set(house.trials.met("batch_1").values()) == {
         Met(1, "429 Too Many Requests"),
+        Met(1, "200 OK with an error in its body"),
         Met(1, "connection_failed: No connection to the upstream: refused"),
     }
 
