@@ -1,6 +1,7 @@
 """Every query that is made again and again finds what it looks for by an index, however many batches have ended."""
 
 from collections.abc import Callable, Iterator
+from functools import partial
 from pathlib import Path
 from typing import Any
 
@@ -116,6 +117,14 @@ def test_expired_files_are_found_by_when_they_expire(engine: Engine) -> None:
 
     (plan,) = [plan for statement, plan in plans if statement.startswith("SELECT") and "expires_at <=" in statement]
     assert any("ix_files_expires" in step for step in plan), plan
+
+
+def test_a_list_of_one_purpose_reads_the_files_of_that_purpose_alone(engine: Engine) -> None:
+    page = partial(SqlFileStore(engine).page, "tenant", NOW, purpose="batch_output", after=None, limit=20)
+
+    (plan,) = [plan for statement, plan in explained(engine, lambda: page(newest_first=True)) if "purpose" in statement]
+
+    assert any("ix_files_tenant_purpose_seq" in step for step in plan), plan
 
 
 def explained(engine: Engine, act: Callable[[], object]) -> list[tuple[str, list[str]]]:

@@ -148,6 +148,7 @@ files = Table(
     Column("expires_at", Double),
     Column("deleted_at", Double),
     Index("ix_files_tenant_seq", "tenant_id", "seq"),
+    Index("ix_files_tenant_purpose_seq", "tenant_id", "purpose", "seq"),
     Index("ix_files_expires", "expires_at"),
     Index("ix_files_deleted", "deleted_at"),
 )
