@@ -38,9 +38,10 @@ demo-llm: .venv/.ready-llm ## run a dozen questions through a real language mode
 run: .venv/.ready ## serve on this machine until ctrl-C: make run ARGS="--upstream http://HOST:PORT/v1"
 	$(BIN)/wylon up $(ARGS)
 
-# Most tests wait for processes, so that each core has time for two. Slow tests come first: the order is that of the files.
+# Most tests wait for processes, so that there is time for one run of tests more than there are cores. Slow tests come
+# first: the order is that of the files.
 test: lint ## check the style, then run all tests
-	$(BIN)/pytest -n $$(( 2 * $$(getconf _NPROCESSORS_ONLN) )) --dist loadfile --no-loadscope-reorder $(ARGS)
+	$(BIN)/pytest -n $$(( 1 + $$(getconf _NPROCESSORS_ONLN) )) --dist loadfile --no-loadscope-reorder $(ARGS)
 
 lint: .venv/.ready ## check style, types and the direction of imports
 	$(BIN)/ruff check

@@ -23,10 +23,16 @@ def pipeline() -> Iterator[Pipeline]:
         pipeline.end()
 
 
+def hang(pipeline: Pipeline, lines: int, calls: int) -> str:
+    """Submit a batch whose lines hang; returns once so many calls hang in all."""
+    batch_id = pipeline.submit(request_lines(lines, f"[[sleep:600000]] {lines}"))
+    until(lambda: pipeline.upstream_stats()["in_flight"] == calls, 30, "these calls hang")
+    return batch_id
+
+
 def test_they_are_run_by_the_other_worker_and_no_line_twice(pipeline: Pipeline) -> None:
-    # A batch alone leaves one call free.
-    hanging = [pipeline.submit(request_lines(lines, f"[[sleep:600000]] {lines}")) for lines in (CONCURRENCY - 1, 1)]
-    until(lambda: pipeline.upstream_stats()["in_flight"] == CONCURRENCY, 30, "all calls of the worker hang")
+    # One call is kept for a batch that comes.
+    hanging = [hang(pipeline, CONCURRENCY - 1, CONCURRENCY - 1), hang(pipeline, 1, CONCURRENCY)]
     waiting = pipeline.submit(request_lines(WAITING, "waiting"))
     until(lambda: pipeline.tasks_held() >= CONCURRENCY + WAITING, 30, "the worker holds the lines that wait")
 

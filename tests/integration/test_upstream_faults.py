@@ -13,6 +13,7 @@ from tests.integration.upstream_faults import (
     FAULTS,
     MAX_TRIES,
     OUT_OF_TIME,
+    UNJUDGED,
     WINDOW,
     Fault,
     FaultyPipeline,
@@ -30,8 +31,6 @@ FAULTY = 3
 MOST_TIMES_SLOWER = 3
 MOST_LATER_S = 3.0
 RECORDED_WITHIN_S = 60.0
-# Calls of a line before it is known that the fault is the line's.
-UNJUDGED = 4
 WORKER = "worker-1"
 on_each_fault = pytest.mark.parametrize("fault", FAULTS, ids=lambda fault: fault.name)
 

@@ -23,6 +23,9 @@ WINDOW = f"{WINDOW_S}s"
 DAY = "24h"
 # Until its batch's window ends.
 EVER = None
+# Calls of a line before it is known that the fault is the line's. Each doubles the jitter of the next pause.
+UNJUDGED = 4
+MOST_JITTER_S = 0.5 * 2 ** (1 + UNJUDGED)
 
 EXPIRED = "could not be executed before the completion window expired"
 
@@ -74,7 +77,7 @@ def broken(code: str, says: str) -> Record:
 # Those that last longest come first: their windows elapse while the others run.
 FAULTS = [
     Fault("503 until the window ends", "503-none", EVER, OUT_OF_TIME),
-    Fault("429 with a Retry-After past the window", "429-300", 1, OUT_OF_TIME, pauses_s=(300.0, 301.0)),
+    Fault("429 with a Retry-After past the window", "429-300", 1, OUT_OF_TIME, pauses_s=(300.0, 300.0 + MOST_JITTER_S)),
     Fault("a drip that takes longer than a call may", "drip", 1, TOOK_TOO_LONG),
     Fault("a hang after accept", "hang", 1, TIMED_OUT),
     Fault("a hang after accept, once", "hangx1", 1, TIMED_OUT),
