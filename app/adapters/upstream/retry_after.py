@@ -8,7 +8,7 @@ from email.utils import parsedate_tz
 
 # No server means more than a day; a longer wait comes from a broken clock or from other units.
 MAX_RETRY_AFTER_S = 86_400.0
-# The longest wait for a date that can only be compared with this host's clock: the server's clock may differ.
+# The longest wait for a date compared with this host's clock, which may differ from the server's clock.
 _MAX_UNMEASURED_S = 60.0
 _MAX_CHARS = 64
 _NUMBER = re.compile(r"[0-9]+(?:\.[0-9]+)?")
@@ -35,7 +35,7 @@ def read_retry_after(headers: Mapping[str, str], now: float | None = None) -> fl
 
 
 def _number(text: str | None) -> float | None:
-    # Python's float accepts more: infinity, underscores, digits of other scripts.
+    # Python's float also accepts infinity, underscores and digits of other scripts.
     if text is None or len(text) > _MAX_CHARS or not _NUMBER.fullmatch(text.strip()):
         return None
     return float(text)
@@ -63,7 +63,7 @@ def _instant(date: str) -> float | None:
         year, month, day, hour, minute, second = parts[:6]
         # Python's datetime has no leap second.
         moment = datetime(year, month, day, hour, minute, min(second, _LAST_SECOND), tzinfo=UTC)
-    # The date parser fails with these exceptions on some texts that are not dates.
+    # The date parser raises these exceptions for texts without a date.
     except (ValueError, OverflowError, IndexError, TypeError):
         return None
     return moment.timestamp() - (parts[9] or 0)
