@@ -1,1 +1,1 @@
-"""One module or package for each system outside: database, blobs, upstream, queue, clock."""
+"""A module or package per outside system: database, blobs, upstream, queue, clock."""

@@ -1,4 +1,4 @@
-"""The time of day and the time since some instant, from the machine."""
+"""The time of day and the time since a fixed instant, from the machine."""
 
 import sys
 import time
@@ -15,6 +15,6 @@ class SystemClock:
 
 
 def awake_or_asleep() -> float:
-    """Return seconds that only go on, also while the machine is suspended, where the system has a clock for that."""
-    # Linux' monotonic clock stands still meanwhile, and other machines do not.
+    """Return seconds that never go back, and go on while the machine is suspended if the system has such a clock."""
+    # Linux' monotonic clock stops during a suspension, and other machines go on.
     return time.clock_gettime(time.CLOCK_BOOTTIME) if sys.platform == "linux" else time.monotonic()

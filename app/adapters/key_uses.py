@@ -1,4 +1,4 @@
-"""When API keys were used last, written once a minute and never by a request."""
+"""Notes the last use of API keys, in the background and never in a request."""
 
 import threading
 from collections.abc import Callable, Mapping
@@ -13,10 +13,10 @@ _EVERY_S = 30.0
 
 
 class KeyUses:
-    """Collects uses of keys, and writes them from a thread of its own that the first use starts.
+    """Collects uses of keys, and writes the uses in a separate thread, which starts at the first use.
 
     Args:
-        write: stores the last use of keys by their ids, in seconds since 1970.
+        write: stores the last use of keys by id, in seconds since 1970.
         clock: the time of day.
         every_s: how long uses are collected.
     """
@@ -33,7 +33,7 @@ class KeyUses:
         self._stopping = threading.Event()
 
     def note(self, key_id: str) -> None:
-        """Remember that a key was used now; from any thread."""
+        """Note a use of a key now; safe to call from any thread."""
         with self._lock:
             self._uses[key_id] = self._clock.now()
             if self._thread is None:
@@ -41,7 +41,7 @@ class KeyUses:
                 self._thread.start()
 
     def stop(self) -> None:
-        """Write the uses that wait, and end the thread."""
+        """Write the waiting uses, and end the thread."""
         self._stopping.set()
         if self._thread is not None:
             self._thread.join(self._every_s)
@@ -61,5 +61,5 @@ class KeyUses:
         try:
             self._write(uses)
         except Exception:
-            # The next use of each key says it again.
+            # The next use of the key will be written again.
             log.warning("key.uses_not_written", keys=len(uses), exc_info=True)

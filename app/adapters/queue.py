@@ -1,4 +1,4 @@
-"""Celery as the queue: task names, queue names, and the chord of a batch, written as Celery writes it."""
+"""Celery as the queue: task names, queue names, and the chord of a batch, in Celery's own format."""
 
 import base64
 import json
@@ -22,13 +22,13 @@ from app.domain.errors import Unavailable
 from app.domain.upstream import DEFAULT_UPSTREAM
 from app.services.ports import Delivery, LineTask, Unacked
 
-# Light work that must not wait: refills, expiry, repair, closing. A process that takes this takes nothing heavy.
+# Light work that must not wait: refills, expiry, repair, closing. A process for this queue takes no heavy work.
 TICKS_QUEUE = "ticks"
 # Work that may take long: checking inputs, writing files, deleting.
 FILES_QUEUE = "files"
-# A process that was started with this one, as before there were two, takes both.
+# The old name, from before the split into two queues; a process started with this name takes both.
 OLD_CONTROL_QUEUE = "control"
-# Line tasks wait in a queue for each upstream, `lines.<upstream>`. What is no line's waits in the one itself.
+# Line tasks wait in a queue per upstream, `lines.<upstream>`. Messages without lines wait in `lines` itself.
 LINES_QUEUE = "lines"
 
 VALIDATE = "control.validate"
@@ -37,25 +37,25 @@ CLOSE = "control.close"
 FINALIZE = "control.finalize"
 RUN_LINES = "lines.run"
 END_CHORD = "lines.end_chord"
-# How the names of all that control runs begin: what is asked for, and the ticks of beat.
+# The prefixes of the tasks that control runs: requested work, and the ticks of beat.
 _CONTROL_TASKS = ("control.", "beat.")
 
-# Messages go out in one command for this many: more brings nothing, and each waits in memory.
+# The most messages in one command: more messages bring no gain, and each message waits in memory.
 _PUBLISH_AT_ONCE = 1_000
-# Adds messages to a queue, unless the batch was fenced since the sender read its fence: a sender that stood still must
-# not send what repair has sent meanwhile. A list in Redis is there when something is in it.
+# Adds messages to a queue, unless the batch was fenced after the sender read the fence: a sender that paused must not
+# send tasks that repair has sent meanwhile. A Redis list exists as soon as it has an entry.
 _PUSH_UNLESS_FENCED = """
 if (redis.call('get', KEYS[2]) or '') ~= ARGV[1] then return 0 end
 redis.call('lpush', KEYS[1], unpack(ARGV, 2))
 return 1
 """
-# What the Redis backend keeps for a group: itself, results, size delta, size, seen parts, claim.
+# The endings of the Redis backend's keys for a group: the group itself, results, size delta, size, seen parts, claim.
 _GROUP_KEYS = ("", ".j", ".t", ".s", ".d", ".c")
-# Where kombu keeps the messages that were taken and not acknowledged: by tag, and their tags by instant.
+# kombu's keys for messages taken and not acknowledged: the messages by tag, and the tags by instant.
 _UNACKED, _UNACKED_INDEX = "unacked", "unacked_index"
 _DELETE_AT_ONCE = 1_000
 
-# A caller waits for this: two tries, then the API answers, and upkeep sends what was not sent.
+# A caller waits for the send: after two tries the API answers, and upkeep sends the message later.
 _SENDER_RETRIES = {"max_retries": 1, "interval_start": 0.1, "interval_step": 0.1}
 _SENDER_TIMEOUT_S = 5
 
@@ -66,15 +66,15 @@ def lines_queue(upstream: str) -> str:
 
 
 def queue_of_kind(group: str, task: str) -> str:
-    """Return the name of the queue in which tasks of one kind wait by themselves, beside those of their group.
+    """Return the name of the queue for a single kind of task, apart from the other tasks of the group.
 
-    Where each is as good as the next, the length of that queue says whether one waits.
+    For interchangeable tasks, the length of the queue tells whether a task waits.
     """
     return f"{group}.{task.rpartition('.')[2]}"
 
 
 def open_sender(broker: BrokerAddress, deployment: str) -> Celery:
-    """Return a Celery application that sends and runs nothing, for processes that are no workers."""
+    """Return a Celery application that only sends, for processes other than workers."""
     use_transports(Transport, SentinelTransport)
     sender = Celery("wylon")
     sender.loader.override_backends = RESULT_BACKENDS
@@ -89,9 +89,9 @@ def open_sender(broker: BrokerAddress, deployment: str) -> Celery:
 class CeleryQueue:
     """`Queue` on Celery over Redis.
 
-    A batch's line tasks are the header of one chord whose callback finalizes the batch. The header is published as
-    the window allows, so the chord's size is fixed first and each message carries group, index and callback, as
-    `celery.chord` would have written them.
+    A batch's line tasks are the header of a chord whose callback finalizes the batch. The header is published as the
+    window allows. So the chord's size is fixed first, and each message carries group, index and callback, as
+    `celery.chord` would write them.
     """
 
     def __init__(self, app: Celery, client: redis.Redis, upstreams: Sequence[str] = (DEFAULT_UPSTREAM,)) -> None:
@@ -107,7 +107,7 @@ class CeleryQueue:
     def refill(self) -> None:
         queue = queue_of_kind(TICKS_QUEUE, REFILL)
         with _broker_errors():
-            # A refill that waits looks at what is there when it begins: it serves all who ask until then.
+            # A waiting refill reads the state when it begins, so it serves every request made until then.
             is_asked = self._redis.llen(queue) > 0
         if not is_asked:
             self._tell(queue, REFILL)
@@ -119,8 +119,8 @@ class CeleryQueue:
         self._tell(FILES_QUEUE, FINALIZE, batch_id)
 
     def open_chord(self, batch_id: str, tasks: int) -> None:
-        # Written as the backend writes it, but never over a size that is there: of a chord that was closed meanwhile
-        # this would count tasks that nobody sends any more.
+        # Written as Celery's backend does, but never over an existing size: for a chord closed meanwhile, `tasks` would
+        # count tasks that are never sent.
         backend: Any = self._app.backend
         size_key = self._group_key(ids.group_id(batch_id), ".s")
         with _broker_errors():
@@ -129,7 +129,7 @@ class CeleryQueue:
     def close_chord(self, batch_id: str, dispatched: int, tasks: int) -> None:
         with _broker_errors():
             self._app.backend.set_chord_size(ids.group_id(batch_id), dispatched + 1)
-            # An index past all others: it is no task of the plan, and counts once however often it is sent.
+            # The index after the last task of the plan. The message counts once, however often it is sent.
             self._app.send_task(
                 END_CHORD,
                 args=(batch_id,),
@@ -194,7 +194,7 @@ class CeleryQueue:
             pipe.execute()
 
     def _group_key(self, group_id: str, ending: str) -> str:
-        # The Redis backend; Celery's types know only what all backends have.
+        # The Redis backend; Celery's types know only the members common to every backend.
         backend: Any = self._app.backend
         return str(backend.get_key_for_group(group_id, ending), "utf-8")
 
@@ -209,7 +209,7 @@ class CeleryQueue:
             "group_id": ids.group_id(batch_id),
             "chord": callback,
             "ignore_result": True,
-            # Nobody reads them, and making them takes time.
+            # These texts are never read, and making them takes time.
             "argsrepr": "",
             "kwargsrepr": "",
         }
@@ -223,7 +223,7 @@ def _task_id(message: bytes) -> str | None:
 
 
 def _unacked(tag: str, message: bytes | None) -> Unacked:
-    """Return what was taken; garbage, and where only the instant is left, as what belongs to no batch."""
+    """Return the message as an `Unacked`; garbage, and a tag without a message, belongs to no batch."""
     nobodys = Unacked(tag, "", is_lines=True, batch_id=None)
     if message is None:
         return nobodys

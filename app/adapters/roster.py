@@ -1,7 +1,7 @@
-"""Who is alive, in Redis: everything here may be lost at any moment and is written anew within a second.
+"""The live workers, in Redis. The data may be lost at any moment; reports are written anew within a second.
 
-Nothing rests on Redis' clock: whoever reads counts by its own for how long a value did not change. What has a lifetime
-in Redis has it to be cleared away, and may end at any time.
+Nothing depends on Redis' clock: a reader measures by the reader's own clock how long a value stays unchanged. A
+lifetime in Redis only clears the key away, and may end at any time.
 """
 
 import time
@@ -22,16 +22,16 @@ _PREFIX = "wylon"
 _LOSSES = f"{_PREFIX}:losses"
 _LOSSES_LIFETIME_S = 3_600
 _MISSING_LIFETIME_S = 3_600
-# One command for this many keys: others wait for it.
+# The most keys in one command: other clients wait for the command.
 _KEYS_AT_ONCE = 1_000
-# The most that counts between two looks at a report or a lock: a reader that stood still has seen nothing meanwhile.
+# The longest time counted between two looks at a report or a lock: a paused reader has seen nothing meanwhile.
 _LONGEST_GAP_S = 3.0
-# Between the count of a worker's reports and what it says.
+# Separates the count of a worker's reports from the report itself.
 _COUNT_END = b"|"
 
-# Deletes a key only while it has this value.
+# Deletes a key only while the key still has the value.
 _DELETE_IF = "if redis.call('get', KEYS[1]) == ARGV[1] then return redis.call('del', KEYS[1]) end return 0"
-# Replaces the value of a key only while it is this one.
+# Replaces the value of a key only while the key has the old value.
 _REPLACE_IF = "if redis.call('get', KEYS[1]) == ARGV[1] then redis.call('set', KEYS[1], ARGV[2]) return 1 end return 0"
 
 
@@ -43,7 +43,7 @@ class RedisRoster:
         self._monotonic = monotonic
         self._delete_if = client.register_script(_DELETE_IF)
         self._replace_if = client.register_script(_REPLACE_IF)
-        # What tells this process's reports from each other, and from those of another of its name.
+        # Tells the reports of this process from one another, and from reports of another process with the same name.
         self._life, self._reports = ids.new_token(), 0
         self._heard: Watch[str, bytes] = Watch(_LONGEST_GAP_S)
         self._locks: Watch[str, bytes] = Watch(_LONGEST_GAP_S)
@@ -64,7 +64,7 @@ class RedisRoster:
 
     def workers(self) -> list[WorkerState]:
         members = cast("set[bytes]", self._redis.smembers(f"{_PREFIX}:workers"))
-        # Garbage among the names has no report, and goes as a worker's does that ended.
+        # Garbage among the names has no report, and is removed like a dead worker.
         named = {str(member, "utf-8", "replace"): member for member in members}
         names = sorted(named)
         if not names:
@@ -82,7 +82,8 @@ class RedisRoster:
             if self._heard.unchanged_s(name, count, now) < REPORT_LIFETIME_S:
                 alive.append(state)
             else:
-                # Whoever looks for the first time would take it for alive. One that goes on reports again.
+                # Deleted, because a reader new to the report would count the worker as alive. A worker that still runs
+                # reports again.
                 self._delete_if(keys=[_worker_key(name)], args=[report])
         self._heard.keep(names)
         return alive
@@ -142,7 +143,7 @@ class RedisRoster:
             pipe.execute()
 
     def fence(self, batch_ids: Collection[str]) -> None:
-        # Without a lifetime: one that ended early would let through what it is to keep out.
+        # Without a lifetime: a fence that ended early would let through the messages to keep out.
         with self._redis.pipeline(transaction=False) as pipe:
             for batch_id in batch_ids:
                 pipe.set(fence_key(batch_id), ids.new_token())
@@ -175,7 +176,7 @@ class RedisRoster:
                 self._delete_if(keys=[key], args=[token])
 
     def _take_over(self, key: str, token: str, seconds: float) -> bool:
-        """Take a lock whose holder was seen to have it for so long: it died, or is stopped."""
+        """Take over a lock held unchanged for `seconds`: the holder died, or is stopped."""
         holder = cast("bytes | None", self._redis.get(key))
         if holder is None or self._locks.unchanged_s(key, holder, self._monotonic()) < seconds:
             return False
@@ -183,12 +184,12 @@ class RedisRoster:
 
 
 def fence_key(batch_id: str) -> str:
-    """Return the key of a batch's fence, which the queue compares as it takes tasks in."""
+    """Return the key of a batch's fence, which the queue compares when tasks are added."""
     return f"{_PREFIX}:fence:{batch_id}"
 
 
 def _decoded(value: bytes | None, kind: type[_Kind]) -> _Kind | None:
-    """Return what a value says; None where there is none, or garbage."""
+    """Return the decoded value; None for a missing value or garbage."""
     try:
         return None if value is None else msgspec.json.decode(value, type=kind)
     except (msgspec.MsgspecError, UnicodeError):

@@ -1,4 +1,4 @@
-"""The file with the secret of a deployment: 256 random bits that are in no database."""
+"""The file with the secret of a deployment: 256 random bits kept in no database."""
 
 import os
 import secrets
@@ -9,11 +9,11 @@ _MIN_BYTES = 32
 
 
 def read_secret(path: Path) -> bytes | None:
-    """Return the secret in a file, None where there is no file.
+    """Return the secret in a file, or None where the file does not exist.
 
     Raises:
         OSError: the file can't be read.
-        ValueError: the file is cut or was never a secret.
+        ValueError: the file is cut off or was never a secret.
     """
     try:
         text = path.read_text("ascii").strip()
@@ -26,7 +26,7 @@ def read_secret(path: Path) -> bytes | None:
 
 
 def make_secret(path: Path) -> bytes:
-    """Write a new secret for its owner's eyes, unless the file is there; return the secret that the file has then."""
+    """Write a new secret that only the owner can read, unless the file exists; return the secret in the file."""
     part = path.with_name(f".{path.name}.{secrets.token_hex(8)}")
     descriptor = os.open(part, os.O_WRONLY | os.O_CREAT | os.O_EXCL | os.O_CLOEXEC, 0o600)
     try:
@@ -34,7 +34,7 @@ def make_secret(path: Path) -> bytes:
             file.write(f"{secrets.token_hex(_MIN_BYTES)}\n")
             file.flush()
             os.fsync(file.fileno())
-        # Whole or not at all, and never over a secret that another process made meanwhile.
+        # Whole or not at all, and never over a secret made by another process meanwhile.
         with suppress(FileExistsError):
             path.hardlink_to(part)
     finally:

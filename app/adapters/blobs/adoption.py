@@ -1,4 +1,4 @@
-"""Which folder becomes the storage of a database that has none marked yet."""
+"""Chooses the folder that becomes the storage of a database without a marked storage."""
 
 import os
 from collections.abc import Sequence
@@ -8,7 +8,7 @@ from app.adapters.blobs.marker import DAMAGED, MARKER, read_marker, write_marker
 from app.adapters.blobs.root import Descriptor, StorageRoot, foreign, open_folder, storage_errors
 from app.domain.errors import Unavailable
 
-# Folders that blobs are in.
+# The folders for blobs.
 _BLOB_FOLDERS = ("files", "plans", "results", "verdicts")
 
 
@@ -18,14 +18,14 @@ def check_storage(path: Path, storage_id: str) -> None:
 
 
 def adopt_storage(path: Path, deployment_id: str, known_blobs: Sequence[str]) -> str:
-    """Mark the folder as the storage of a database; return the id in its marker.
+    """Mark the folder as the storage of a database; return the id in the marker.
 
-    A folder that is not there is made, for a database without files. One with blobs in it has to show that it is the
-    right one: it holds one of the database's blobs, whose keys are random, or the deployment's own id in its marker.
+    A missing folder is made for a database without files. A folder with blobs must prove to be the right folder: by a
+    blob of the database, whose keys are random, or by the deployment's id in the marker.
 
     Args:
-        path: the folder that the settings name.
-        deployment_id: what a new marker holds.
+        path: the folder named by the settings.
+        deployment_id: the id for a new marker.
         known_blobs: keys of some of the blobs that the database knows.
 
     Raises:
@@ -40,7 +40,7 @@ def adopt_storage(path: Path, deployment_id: str, known_blobs: Sequence[str]) ->
             return found
         is_proved = any(_has(opened.fd, key) for key in known_blobs)
         if is_proved and found not in (None, DAMAGED):
-            # The database was restored from before it knew of its storage.
+            # The database was restored from a time before the storage was noted.
             return found
         is_filled = any(_has(opened.fd, folder) and os.listdir(path / folder) for folder in _BLOB_FOLDERS)
         if is_proved or (found is None and not known_blobs and not is_filled):

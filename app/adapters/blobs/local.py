@@ -15,7 +15,8 @@ from app.domain.errors import BlobMissing, Unavailable
 from app.domain.limits import MIB
 
 PIECE_BYTES = MIB
-# A worker reads few inputs at a time. An open file that was deleted still takes room on the disk, so few are kept.
+# A worker reads few inputs at a time. Only few files stay open, because a deleted open file still takes room on the
+# disk.
 _MAX_OPEN_FILES = 8
 _NAME = r"[A-Za-z0-9_][A-Za-z0-9_.-]{0,199}"
 _FOLDER, _KEY = re.compile(_NAME), re.compile(f"{_NAME}/{_NAME}")
@@ -26,10 +27,9 @@ _PROBE = b"wylon\n" * 512
 class LocalBlobs:
     """Blobs below the folder `root`, which several processes may use at once.
 
-    A blob is written as `.part/<name>` and renamed into place, so that nobody ever sees half of one. The folder is
-    never made here, and has to hold the marker with the id that `storage_id` returns: that is looked at before each
-    write and whenever something is missing. Bytes that are found need no look, for keys are random: no other storage
-    has them.
+    A blob is written as `.part/<name>` and then renamed into place, so that a reader never sees half a blob. The folder
+    is never made here, and must hold the marker with the id from `storage_id`. The marker is checked before each write
+    and whenever a blob is missing. Found bytes need no check: keys are random, so no other storage has the blob.
     """
 
     def __init__(self, root: Path, storage_id: Callable[[], str]) -> None:
@@ -50,7 +50,7 @@ class LocalBlobs:
         if file is not None:
             # A share that came back may have left a stale handle; then the file is opened anew.
             with suppress(OSError):
-                # Another process may have deleted the blob: its bytes would still be there for us, and for us alone.
+                # Another process may have deleted the blob, and only this process could still read the bytes.
                 if os.fstat(file.fd).st_nlink:
                     return os.pread(file.fd, length, offset)
             self._open_files.drop(key)
@@ -79,7 +79,7 @@ class LocalBlobs:
                     os.unlink(key, dir_fd=opened.fd)
 
     def stale(self, age_s: float) -> Iterator[str]:
-        # Listed in the folder whose marker was looked at: another deployment's files are none of ours to sweep.
+        # Only in a folder with the right marker: another deployment's files must not be swept.
         with self._root.open() as opened:
             before = self._now(opened) - age_s
             for folder in _names(opened.fd):
@@ -88,7 +88,7 @@ class LocalBlobs:
                         yield f"{folder}/{name}"
 
     def drop_abandoned(self) -> int:
-        """Delete what dead processes of this host were writing; return how many there were."""
+        """Delete the unfinished blobs of dead processes of this host; return the number of blobs."""
         with self._root.open() as opened:
             found = [f"{PART_FOLDER}/{name}" for name in _names(opened.fd, PART_FOLDER) if is_abandoned(name)]
             for part in found:
@@ -97,7 +97,7 @@ class LocalBlobs:
             return len(found)
 
     def check(self) -> None:
-        """Write some bytes and read them back; Unavailable or StorageFull where that does not work."""
+        """Write some bytes and read them back; raises Unavailable or StorageFull."""
         writer = self.create("probes/probe")
         try:
             writer.write(_PROBE)
@@ -112,7 +112,7 @@ class LocalBlobs:
             try:
                 return Descriptor(_open_file(self._root.path / key))
             except (FileNotFoundError, NotADirectoryError):
-                # In the right folder, and looked for in that same one: it may have been away a moment ago.
+                # Look again inside the folder with the right marker: the storage may have been away a moment ago.
                 with self._root.open() as opened:
                     try:
                         return Descriptor(_open_file(key, opened.fd))
@@ -120,7 +120,7 @@ class LocalBlobs:
                         raise BlobMissing(f"There is no blob {key}.") from None
 
     def _now(self, opened: Descriptor) -> float:
-        """Return the time by the clock that files are stamped with, which may be a server's."""
+        """Return the time by the clock that stamps the files, which may be a server's clock."""
         writer = LocalBlobWriter(self._root, Descriptor(os.dup(opened.fd)), "probes/probe")
         try:
             return writer.begun_at()
@@ -138,7 +138,7 @@ class LocalBlobs:
 
 
 class _OpenFiles:
-    """The files read last, by key; opening one for each of some thousand reads a second costs more than the read."""
+    """The files read last, by key. At some thousand reads a second, opening a file costs more than reading."""
 
     def __init__(self) -> None:
         self._lock = Lock()
@@ -173,7 +173,7 @@ def _open_file(path: str | Path, parent: int | None = None) -> int:
 
 
 def _names(root: int, folder: str | None = None) -> list[str]:
-    """Return what an open folder, or a folder in it, holds; of one that is not there, nothing."""
+    """Return the names in an open folder, or in a subfolder; empty where the subfolder does not exist."""
     with storage_errors():
         try:
             fd = root if folder is None else open_folder(folder, root)
@@ -188,7 +188,7 @@ def _names(root: int, folder: str | None = None) -> list[str]:
 
 def _older_files(root: int, folder: str, before: float) -> Iterator[str]:
     for name in _names(root, folder):
-        # Other names are no blobs, such as those that NFS gives to files that were deleted while open.
+        # Other names are not blobs, such as NFS's names for files deleted while open.
         if folder == PART_FOLDER or _FOLDER.fullmatch(name):
             with storage_errors(), suppress(FileNotFoundError):
                 if os.stat(f"{folder}/{name}", dir_fd=root, follow_symlinks=False).st_mtime < before:

@@ -1,6 +1,6 @@
-"""The marker of a storage: a file in its root that holds an id, which the database knows too.
+"""The marker of a storage: a file in the root with an id, which the database knows too.
 
-An empty mount point, another share or another deployment's folder has no such file, or one with another id.
+An empty mount point, a wrong share or a foreign deployment's folder has no marker, or a marker with a different id.
 """
 
 import os
@@ -11,12 +11,12 @@ MARKER = ".wylon-storage"
 _NEW = f"{MARKER}-new"
 _ID = re.compile(r"[0-9a-f]{20}")
 _MAX_BYTES = 64
-# What stands for a marker that was cut off or written over: it is no deployment's id.
+# Stands for a marker that was cut off or overwritten; no deployment has this id.
 DAMAGED = "damaged"
 
 
 def read_marker(root: int) -> str | None:
-    """Return the id in the marker of an open folder; None where it has no marker, DAMAGED where that holds no id."""
+    """Return the id in the marker of an open folder; None without a marker, DAMAGED for a marker without an id."""
     try:
         fd = os.open(MARKER, os.O_RDONLY | os.O_CLOEXEC, dir_fd=root)
     except FileNotFoundError:
@@ -29,7 +29,7 @@ def read_marker(root: int) -> str | None:
 
 
 def write_marker(root: int, storage_id: str) -> None:
-    """Mark an open folder, durably; whoever reads sees the whole marker or none."""
+    """Mark an open folder, durably; a reader sees the whole marker or none."""
     with suppress(FileNotFoundError):
         os.unlink(_NEW, dir_fd=root)
     fd = os.open(_NEW, os.O_WRONLY | os.O_CREAT | os.O_EXCL | os.O_CLOEXEC, 0o600, dir_fd=root)

@@ -1,6 +1,6 @@
-"""Names of blobs that are being written: each says by which process.
+"""Names of blobs being written; the name tells the writing process.
 
-So what a dead process left is known without a clock, and a blob of another host is never taken for one.
+So the leftovers of a dead process are found without a clock, and a blob of another host never counts as a leftover.
 """
 
 import os
@@ -16,12 +16,12 @@ from typing import NamedTuple
 PART_FOLDER = ".part"
 _NAME = re.compile(r"([0-9a-f]{12})-([0-9a-f]{12})-([0-9]+)-([0-9]+)-([0-9]+)-[0-9a-f]{16}")
 _PROC = Path("/proc")
-# The field of /proc/PID/stat with the instant of the start, counted from behind the name, which may hold spaces.
+# The field of /proc/PID/stat with the start of the process, counted from behind the name, which may hold spaces.
 _START_FIELD = 19
 
 
 class _Writer(NamedTuple):
-    """A process: its host, that host's boot, its name space of process ids, its id there and when it started."""
+    """A process: the host, the host's boot, the name space of process ids, the process id and the start."""
 
     host: str
     boot: str
@@ -31,15 +31,15 @@ class _Writer(NamedTuple):
 
 
 def new_part_name() -> str:
-    """Return a name that no other part has."""
+    """Return a unique name for a part."""
     writer = _this_process(os.getpid())
     token = secrets.token_hex(8)
-    # Without /proc nothing can be said of the process: such a part waits for the sweep by age.
+    # Without /proc the process can't be identified: the part waits for the sweep by age.
     return token if writer is None else "-".join([*map(str, writer), token])
 
 
 def is_abandoned(name: str) -> bool:
-    """Return whether a part's writer was a process of this host that has surely ended."""
+    """Return whether the writer of a part was a process of this host and has surely ended."""
     match, reader = _NAME.fullmatch(name), _this_process(os.getpid())
     if match is None or reader is None:
         return False
@@ -48,7 +48,7 @@ def is_abandoned(name: str) -> bool:
         return False
     if boot != reader.boot:
         return True
-    # In another container the same id is another process.
+    # In another container the id belongs to another process.
     return int(namespace) == reader.namespace and not _is_alive(int(pid), int(start))
 
 
@@ -58,10 +58,10 @@ def _is_alive(pid: int, start: int) -> bool:
     except ProcessLookupError:
         return False
     except PermissionError:
-        # It belongs to another user.
+        # The process belongs to another user.
         return True
     found = _started_at(pid)
-    # The id may have gone to another process since.
+    # Meanwhile the system may have given the id to another process.
     return found is None or found == start
 
 
@@ -79,7 +79,7 @@ def _this_process(pid: int) -> _Writer | None:
     machine = ""
     with suppress(OSError):
         machine = Path("/etc/machine-id").read_text()
-    # Machines made of one image have the same id, but hardly one storage and one name.
+    # Machines from one image share the machine id, but hardly both the storage and the host name.
     return _Writer(_short(f"{machine}{socket.gethostname()}"), _short(boot), int(number[0]), pid, start)
 
 

@@ -1,4 +1,4 @@
-"""The root folder of the storage, used only while it says that it is the right one."""
+"""The root folder of the storage, used only while the marker shows the right storage."""
 
 import errno
 import os
@@ -13,13 +13,13 @@ _FULL = frozenset({errno.ENOSPC, errno.EDQUOT})
 
 
 class Descriptor:
-    """An open file or folder, closed once nobody refers to it: no reader ever loses it to another."""
+    """An open file or folder, closed once unreferenced: no reader loses the descriptor to another reader."""
 
     def __init__(self, fd: int) -> None:
         self.fd = fd
 
     def close(self) -> None:
-        """Close it now; closing it again does nothing."""
+        """Close the descriptor now; a second call does nothing."""
         fd, self.fd = self.fd, -1
         if fd >= 0:
             os.close(fd)
@@ -35,10 +35,10 @@ class Descriptor:
 
 
 class StorageRoot:
-    """The folder at `path`, which has to hold the marker with the id that `storage_id` returns.
+    """The folder at `path`, which must hold the marker with the id from `storage_id`.
 
-    The folder may be moved away, and another put in its place, at any moment. So whoever writes opens the folder once,
-    has its marker looked at, and then names everything relative to what was opened.
+    The folder may be moved away and replaced at any moment. So a writer opens the folder once, has the marker checked,
+    and then uses paths relative to the open folder.
     """
 
     def __init__(self, path: Path, storage_id: Callable[[], str]) -> None:
@@ -46,19 +46,19 @@ class StorageRoot:
         self._storage_id = storage_id
 
     def open(self) -> Descriptor:
-        """Return the folder, opened; Unavailable where it is not the storage of this deployment."""
+        """Return the open folder; raises Unavailable where the folder is not the storage of this deployment."""
         with storage_errors():
             opened = Descriptor(open_folder(self.path))
         try:
             self._check_marker(opened.fd)
         except BaseException:
-            # Closed here: the traceback may live long, and a wrong mount with an open folder can't be unmounted.
+            # Closed here: the traceback may live long, and an open folder keeps a wrong mount from being unmounted.
             opened.close()
             raise
         return opened
 
     def confirm(self, opened: Descriptor) -> None:
-        """Raise Unavailable where the path leads to another folder by now, or the marker is gone."""
+        """Raise Unavailable where the path now leads to another folder, or the marker is gone."""
         with storage_errors():
             before, now = os.fstat(opened.fd), self.path.stat()
         if (before.st_dev, before.st_ino) != (now.st_dev, now.st_ino):
@@ -74,7 +74,7 @@ class StorageRoot:
 
 
 def foreign(path: Path, found: str | None, wanted: str) -> str:
-    """Say that a folder is not the storage with the id `wanted`, and what to do."""
+    """Return the message that a folder is not the storage with the id `wanted`, with the remedy."""
     has = "has no marker" if found is None else f"has a marker with the id {found}"
     if found == DAMAGED:
         has = "has a marker that holds no id"
@@ -86,13 +86,13 @@ def foreign(path: Path, found: str | None, wanted: str) -> str:
 
 
 def open_folder(path: str | Path, parent: int | None = None) -> int:
-    """Return a descriptor of a folder, whose path may be relative to an open one."""
+    """Return a descriptor of a folder; the path may be relative to an open folder."""
     return os.open(path, os.O_RDONLY | os.O_DIRECTORY | os.O_CLOEXEC, dir_fd=parent)
 
 
 @contextmanager
 def storage_errors() -> Iterator[None]:
-    """Say in our words that the storage is full or can't be used: a share that went away fails in many ways."""
+    """Report that the storage is full or can't be used: a share that went away fails in many ways."""
     try:
         yield
     except OSError as fault:

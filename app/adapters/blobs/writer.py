@@ -1,4 +1,4 @@
-"""A blob that is being written."""
+"""Writes a blob."""
 
 import os
 from contextlib import suppress
@@ -9,14 +9,14 @@ from app.adapters.blobs.root import Descriptor, StorageRoot, open_folder, storag
 from app.domain.errors import StorageFull, Unavailable
 from app.domain.limits import MIB
 
-# One call to the system for so many bytes: callers may append line by line.
+# The bytes per system call: callers may append line by line.
 _BUFFER_BYTES = MIB // 4
-# What is not on disk yet when a blob is committed: a slow disk takes seconds for it, and minutes for a whole file.
+# The most unsynced bytes at a commit: a slow disk takes seconds for this size, and minutes for a whole file.
 _SYNC_BYTES = 64 * MIB
 
 
 class LocalBlobWriter:
-    """A blob of LocalBlobs that is being written, in the folder that was opened and whose marker was looked at."""
+    """A blob of LocalBlobs being written, in the open folder whose marker was checked."""
 
     def __init__(self, root: StorageRoot, opened: Descriptor, key: str) -> None:
         self._root = root
@@ -28,7 +28,7 @@ class LocalBlobWriter:
         try:
             self._file = self._begin()
         except BaseException:
-            # Nobody has this writer, so nobody could discard it.
+            # The caller gets no writer to discard.
             opened.close()
             raise
 
@@ -39,7 +39,7 @@ class LocalBlobWriter:
         return len(data)
 
     def commit(self) -> None:
-        """Make the blob durable under its key: file first, then its name, then the folder that holds the name."""
+        """Make the blob durable under the key: first the file, then the name, then the folder that holds the name."""
         self._sync()
         self._file.close()
         self._root.confirm(self._opened)
@@ -52,10 +52,10 @@ class LocalBlobWriter:
         try:
             with storage_errors():
                 _sync_folder(folder, root)
-            # What is in a folder that was put aside meanwhile nobody will find.
+            # In a folder moved away meanwhile, the blob would never be found.
             self._root.confirm(self._opened)
         except (Unavailable, StorageFull):
-            # Nobody refers to a blob whose commit failed.
+            # A blob whose commit failed is referred to nowhere.
             with suppress(OSError):
                 os.unlink(self._key, dir_fd=root)
             raise
@@ -64,13 +64,13 @@ class LocalBlobWriter:
     def discard(self) -> None:
         self._file.close()
         if self._opened.fd >= 0:
-            # What can't be deleted now is deleted once this process has ended.
+            # A part that can't be deleted now is deleted once this process has ended.
             with suppress(OSError):
                 os.unlink(self._part, dir_fd=self._opened.fd)
             self._opened.close()
 
     def read_back(self) -> bytes:
-        """Return what was written, from the disk where the system allows that."""
+        """Return the start of the written bytes, from the disk where the system allows."""
         self._sync()
         with storage_errors():
             if hasattr(os, "posix_fadvise"):
@@ -78,7 +78,7 @@ class LocalBlobWriter:
             return os.pread(self._file.fd, _BUFFER_BYTES, 0)
 
     def begun_at(self) -> float:
-        """Return when the part was made, by the clock that files are stamped with."""
+        """Return when the part was made, by the clock that stamps the files."""
         with storage_errors():
             return os.fstat(self._file.fd).st_mtime
 

@@ -1,1 +1,1 @@
-"""The broker, Redis or Valkey: its connections, its keys, its faults, and the form of its messages."""
+"""The broker, Redis or Valkey: connections, keys, faults, and the form of messages."""

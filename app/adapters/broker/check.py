@@ -1,4 +1,4 @@
-"""Whether the broker takes writes, and whether it keeps what it takes."""
+"""Checks whether the broker accepts writes, and whether it keeps the data."""
 
 import redis
 import structlog
@@ -12,18 +12,18 @@ _KEEPS_ALL = "noeviction"
 
 
 def check_writes(client: redis.Redis) -> None:
-    """Raise where the broker does not take a write: it is away, full, a replica, or its disk is."""
+    """Raise where the broker refuses a write: the broker is away, full or a replica, or its disk is full."""
     key = f"probe:{ids.new_token()}"
     client.set(key, 1, px=_PROBE_LIFETIME_MS)
     client.delete(key)
 
 
 def warn_of_eviction(client: redis.Redis) -> None:
-    """Say in the log where the broker may drop what it holds."""
+    """Log a warning where the broker may evict data."""
     try:
         memory = client.info("memory")
     except redis.RedisError:
-        # A user that may not ask; what matters is that the broker takes writes.
+        # The user may lack the permission for INFO; accepting writes matters more.
         return
     policy = str(memory.get("maxmemory_policy", _KEEPS_ALL))
     limit = int(memory.get("maxmemory", 0) or 0)

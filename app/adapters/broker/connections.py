@@ -1,4 +1,4 @@
-"""Connections to the broker: all of them, Celery's and our own, are opened by what stands here."""
+"""Opens every connection to the broker, for Celery and for the project's own clients."""
 
 import socket
 from collections.abc import Mapping
@@ -14,8 +14,8 @@ from app.adapters.broker.key_space import KeySpaceRedis
 from app.domain.broker_address import BrokerAddress, Kind
 
 CONNECT_S = 4.0
-# A peer that is gone without a word is noticed within half a minute, by the kernel: silent for 10 s, then three probes
-# unanswered; or data that nobody acknowledges.
+# The kernel notices a vanished peer within half a minute: the peer is silent for 10 s and three probes stay unanswered,
+# or data stays unacknowledged.
 KEEPALIVE = {
     name: value
     for name, value in (
@@ -28,12 +28,12 @@ KEEPALIVE = {
 }
 
 
-# Of no types.
+# The class has no type hints.
 _Sentinel: Any = Sentinel
 
 
 class _LeavesReplica:
-    """Hangs up on a server that only reads since a fail-over: the next connection finds the one that may write."""
+    """Closes the connection to a server that became read-only in a fail-over; the next connection finds the primary."""
 
     def read_response(self, *args: Any, **options: Any) -> Any:
         try:
@@ -44,27 +44,27 @@ class _LeavesReplica:
 
 
 class PlainConnection(_LeavesReplica, redis.Connection):
-    """By TCP."""
+    """A connection over TCP."""
 
 
 class TlsConnection(_LeavesReplica, redis.SSLConnection):
-    """By TLS."""
+    """A connection over TLS."""
 
 
 def socket_options(address: BrokerAddress) -> dict[str, Any]:
-    """Return redis-py's options that keep a connection alive; a socket of the file system takes none."""
+    """Return redis-py's options that keep a connection alive; none for a Unix socket."""
     if address.kind is Kind.SOCKET:
         return {}
     return {"socket_keepalive": True, "socket_keepalive_options": KEEPALIVE}
 
 
 def open_client(address: BrokerAddress, timeout_s: float, prefix: str = "") -> KeySpaceRedis:
-    """Open a client for what is not a message.
+    """Open a client for everything but messages.
 
     Args:
         address: of the broker.
         timeout_s: bounds the wait for each answer.
-        prefix: of all keys.
+        prefix: of every key.
     """
     return KeySpaceRedis(connection_pool=_open_pool(address, timeout_s), global_keyprefix=prefix)
 
@@ -83,7 +83,7 @@ def _open_pool(address: BrokerAddress, timeout_s: float) -> redis.ConnectionPool
         options.pop("socket_connect_timeout")
         return redis.ConnectionPool(connection_class=redis.UnixDomainSocketConnection, path=address.path, **options)
     if address.kind is Kind.SENTINEL:
-        # Sentinels have users of their own, and no numbers of databases.
+        # Sentinels have users of their own, and no numbered databases.
         if tls:
             options["ssl"] = True
         sentinels = _Sentinel(
@@ -97,12 +97,12 @@ def _open_pool(address: BrokerAddress, timeout_s: float) -> redis.ConnectionPool
 
 
 def celery_options(address: BrokerAddress, *, timeout_s: float, prefix: str = "", **more: Any) -> dict[str, Any]:
-    """Return the configuration of a Celery application by which all of it goes to the broker.
+    """Return the configuration for a Celery application that uses the broker for messages and results.
 
     Args:
         address: of the broker.
         timeout_s: bounds the wait for each answer.
-        prefix: of all keys.
+        prefix: of every key.
         more: further options of the transport.
     """
     own_keys = {"global_keyprefix": prefix} if prefix else {}
@@ -113,7 +113,7 @@ def celery_options(address: BrokerAddress, *, timeout_s: float, prefix: str = ""
             "sentinel_kwargs": _sentinel_options(address, timeout_s),
         }
     tls = dict(address.tls) if address.tls is not None else None
-    # Without its time limits a publish on a dead connection waits for ever.
+    # Without time limits a publish on a dead connection waits for ever.
     sockets = {"socket_timeout": timeout_s, "socket_connect_timeout": CONNECT_S, **socket_options(address)}
     return {
         "broker_url": address.url,
@@ -124,19 +124,19 @@ def celery_options(address: BrokerAddress, *, timeout_s: float, prefix: str = ""
         "result_backend_transport_options": {**by_sentinels, **own_keys},
         "redis_socket_timeout": timeout_s,
         "redis_socket_connect_timeout": CONNECT_S,
-        # None for a socket of the file system, whose client refuses the option.
+        # None for a Unix socket: its client refuses the option.
         "redis_socket_keepalive": True if socket_options(address) else None,
     }
 
 
 def _sentinel_options(address: BrokerAddress, timeout_s: float) -> dict[str, Any]:
-    """Return how the Sentinels themselves are reached."""
+    """Return the options for connections to the Sentinels themselves."""
     tls: Mapping[str, object] = {**address.tls, "ssl": True} if address.tls is not None else {}
-    # Another Sentinel is asked instead of the same one again.
+    # No retry: the next Sentinel is asked instead.
     own = {"retry": Retry(NoBackoff(), 0), "socket_timeout": timeout_s, "socket_connect_timeout": CONNECT_S}
     return {**own, **socket_options(address), **tls, **address.sentinel_options}
 
 
 def key_prefix(deployment: str) -> str:
-    """Return how all keys and queues of a deployment begin: several may share one database of Redis."""
+    """Return the prefix of a deployment's keys and queues; several deployments may share a Redis database."""
     return f"wylon:{deployment}:"

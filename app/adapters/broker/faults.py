@@ -1,4 +1,4 @@
-"""What is wrong with the broker and what mends it, in one sentence or two without a password."""
+"""Explains a fault of the broker and the cure in one or two sentences, without a password."""
 
 import re
 
@@ -33,12 +33,12 @@ _CURES = (
     ("LOADING", "it still loads its data: it passes by itself"),
     ("[Tt]imeout|timed out", "it gives no answer: look at host, port and firewall, and at its load"),
 )
-# Nothing but a correction mends these.
+# Only a correction of the address or of the server mends these faults.
 _LASTING = re.compile(f"{_CREDENTIALS}|NOPERM|DB index|CERTIFICATE_VERIFY_FAILED")
 
 
 def explain_broker_fault(fault: Exception, address: BrokerAddress) -> str:
-    """Return what is wrong, with the address and the cure."""
+    """Return the fault, with the address and the cure."""
     said = _said(fault)
     cure = next((cure for pattern, cure in _CURES if re.search(pattern, said)), None)
     reason = f"{cure} ({said})" if cure else said
@@ -48,12 +48,12 @@ def explain_broker_fault(fault: Exception, address: BrokerAddress) -> str:
 
 
 def is_lasting(fault: Exception) -> bool:
-    """Return whether waiting mends nothing: the address itself is wrong."""
+    """Return whether waiting mends nothing, because the address itself is wrong."""
     return bool(_LASTING.search(_said(fault)))
 
 
 def _said(fault: BaseException) -> str:
-    """Return the words of a fault and of the one behind it, which may name the cause."""
+    """Return the text of a fault and of the underlying fault, which may name the cause."""
     said = " ".join(str(fault).split()) or type(fault).__name__
     cause = fault.__cause__ or fault.__context__
     if isinstance(cause, (OSError, redis.RedisError)):

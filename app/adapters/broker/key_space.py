@@ -1,6 +1,6 @@
-"""A client of Redis whose keys all begin alike, so that several deployments may share one database.
+"""A Redis client that prefixes every key, so that several deployments may share a database.
 
-No caller names the prefix, so none can forget it. A command that is not known here is refused: it might name a key.
+Callers never name the prefix and can't forget it. An unknown command is refused: the command might name a key.
 """
 
 from collections.abc import Sequence
@@ -22,7 +22,7 @@ _SET = ("SADD", "SCARD", "SISMEMBER", "SMEMBERS", "SREM")
 _SORTED_SET = ("ZADD", "ZCARD", "ZRANGE", "ZRANGEBYSCORE", "ZREM", "ZREVRANGEBYSCORE", "ZSCORE")
 _STRING = ("GET", "INCR", "INCRBY", "SETEX")
 _ANY = ("DUMP", "EXPIRE", "PERSIST", "PEXPIRE", "PTTL", "PUBLISH", "SET", "TTL", "TYPE")
-# What a command works on, by its name.
+# The type of value that a command works on, by the command's name.
 _TYPES = {
     **dict.fromkeys(_HASH, b"hash"),
     **dict.fromkeys(_LIST, b"list"),
@@ -39,7 +39,7 @@ _NO_KEY = frozenset(
 
 
 class _KeySpace(GlobalKeyPrefixMixin):
-    """Puts the prefix before each key that goes out, and takes it off each that comes back."""
+    """Puts the prefix before every outgoing key, and takes the prefix off every returned key."""
 
     global_keyprefix: str
 
@@ -64,7 +64,7 @@ class _KeySpace(GlobalKeyPrefixMixin):
                 return [command, *rest, "MATCH", self._own("*")]
             at = rest.index(word) + 1
             return [command, *rest[:at], self._own(rest[at]), *rest[at + 1 :]]
-        # Sent as it is, it might touch another deployment's keys.
+        # Without the prefix the command might touch another deployment's keys.
         raise ValueError(f"{command} is not sent: add it to this module, with the places of its keys.")
 
     def execute_command(self, *args: Any, **options: Any) -> Any:
@@ -74,7 +74,8 @@ class _KeySpace(GlobalKeyPrefixMixin):
             keys = self._keys(args)
             if not keys or not _is_of_wrong_type(fault):
                 raise
-            # All keys here are ours: what has another type than ours is garbage, and would be in the way for ever.
+            # Every key here is the project's own: a value of the wrong type is garbage, and would block the key for
+            # ever.
             log.warning("broker.garbage_dropped", keys=[ascii(key) for key in keys[:_SHOWN_KEYS]])
             super().execute_command("DEL", *keys)
             return super().execute_command(*args, **options)
@@ -113,7 +114,7 @@ def _is_of_wrong_type(fault: ResponseError) -> bool:
 
 
 class KeySpaceRedis(_KeySpace, redis.Redis):
-    """redis-py's client, within its own keys; with an empty prefix it is the plain one."""
+    """redis-py's client with a prefix on every key; with an empty prefix, the plain client."""
 
     def __init__(self, *args: Any, global_keyprefix: str = "", **options: Any) -> None:
         self.global_keyprefix = global_keyprefix
@@ -124,7 +125,7 @@ class KeySpaceRedis(_KeySpace, redis.Redis):
 
 
 class KeySpacePipeline(_KeySpace, Pipeline):
-    """redis-py's pipeline, within the keys of its client."""
+    """redis-py's pipeline with a prefix on every key."""
 
     def __init__(self, *args: Any, global_keyprefix: str = "", **options: Any) -> None:
         self.global_keyprefix = global_keyprefix
@@ -140,10 +141,10 @@ class KeySpacePipeline(_KeySpace, Pipeline):
             raise
 
     def _drop_garbage(self, commands: Sequence[Sequence[Any]]) -> None:
-        """Have the same commands work the next time."""
+        """Delete values of the wrong type, for the next try of the commands."""
         client = KeySpaceRedis(connection_pool=self.connection_pool)
         for args in commands:
-            # The prefix is there already.
+            # The keys already have the prefix.
             wanted = _TYPES.get(args[0])
             if wanted is not None and client.type(args[1]) not in (wanted, b"none"):
                 log.warning("broker.garbage_dropped", keys=[ascii(args[1])])

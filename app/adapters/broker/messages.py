@@ -1,4 +1,4 @@
-"""Which messages are in the form in which this program writes them; anything else in a queue is garbage."""
+"""Checks that a message has this program's form; otherwise the message is garbage."""
 
 import base64
 import binascii
@@ -10,14 +10,14 @@ from app.adapters.queue import LINES_QUEUE, RUN_LINES
 from app.domain.limits import MAX_LINES
 from app.services.ports import Delivery
 
-# A message of ours carries ids only, and has 1.3 kB.
+# A message of this program carries ids only, and has 1.3 kB.
 MAX_BYTES = 16_384
 _PREFIXES = ("beat.", "control.", "lines.")
 _SHOWN_CHARS = 200
 
 
 class Garbage(Exception):
-    """A message that nobody here wrote; says what is wrong with it."""
+    """A message from elsewhere; the text tells the fault of the message."""
 
 
 class _DeliveryInfo(msgspec.Struct):
@@ -43,7 +43,8 @@ class _Headers(msgspec.Struct):
     group: str | None = None
     group_index: int | None = None
     retries: Annotated[int, msgspec.Meta(ge=0, le=1_000)] = 0
-    # A task of ours has neither: by a clock it could be dropped, or kept, for ever.
+    # Tasks of this program have neither `eta` nor `expires`: by a wrong clock a task could be dropped, or kept, for
+    # ever.
     eta: None = None
     expires: None = None
     timelimit: tuple[None, None] = (None, None)
@@ -74,13 +75,13 @@ class _Embed(msgspec.Struct):
 
 _BODY = msgspec.json.Decoder(tuple[list[Any], dict[str, Any], _Embed])
 _MESSAGE = msgspec.json.Decoder(_Message)
-# What follows these is of other versions.
+# Further arguments come from newer or older versions.
 _LINE_ARGUMENTS = tuple[str, int, int, int, Delivery]
 _LINE_ARGUMENTS_COUNT = 5
 
 
 def read_message(raw: bytes, queue: str) -> dict[str, Any]:
-    """Return a message of this queue as kombu takes it; Garbage."""
+    """Return a message of the queue in the form for kombu; raises Garbage."""
     if len(raw) > MAX_BYTES:
         raise Garbage(f"it has {len(raw):,} bytes")
     try:
@@ -97,7 +98,7 @@ def _check(message: _Message, arguments: list[Any], queue: str) -> None:
     task = message.headers.task
     if not task.startswith(_PREFIXES):
         raise Garbage(f"its task is {task[:_SHOWN_CHARS]!r}")
-    # A process of lines has nothing to do other work with, and the other way round.
+    # A process for lines lacks the means for other work, and vice versa.
     if task.startswith("lines.") != (queue.partition(".")[0] == LINES_QUEUE):
         raise Garbage(f"its task {task[:_SHOWN_CHARS]!r} does not belong in this queue")
     if message.properties.body_encoding != "base64":
@@ -113,5 +114,5 @@ def _check(message: _Message, arguments: list[Any], queue: str) -> None:
 
 
 def shown(raw: bytes) -> str:
-    """Return how a message begins, safe for a log."""
+    """Return the start of a message, safe for a log."""
     return ascii(raw[:_SHOWN_CHARS])

@@ -1,4 +1,4 @@
-"""Celery's result backends for Redis, over connections and within keys like those of all other clients."""
+"""Celery's result backends for Redis, with the connections and key prefixes of every other client."""
 
 from functools import partial
 from typing import Any
@@ -19,12 +19,12 @@ RESULT_BACKENDS = {
 
 
 class _KeySpace:
-    """Puts the deployment's prefix before each key in the client, and so before keys that go to scripts, too."""
+    """Has the client put the deployment's prefix before each key, including the keys passed to scripts."""
 
     app: Any
 
     def _add_global_keyprefix(self) -> None:
-        """Leave the names as they are."""
+        """Add no prefix here: the client does."""
 
     def _get_client(self) -> Any:
         options = self.app.conf.result_backend_transport_options
@@ -32,7 +32,7 @@ class _KeySpace:
 
 
 class Backend(_KeySpace, RedisBackend):
-    """For one server."""
+    """The backend for a single server."""
 
     def _params_from_url(self, url: str, defaults: dict[str, Any]) -> dict[str, Any]:
         params: dict[str, Any] = super()._params_from_url(url, defaults)  # type: ignore[misc]
@@ -46,14 +46,14 @@ class Backend(_KeySpace, RedisBackend):
 
 
 class BackendOfSentinels(_KeySpace, SentinelBackend):
-    """For the server that Sentinels name."""
+    """The backend for the server named by Sentinels."""
 
     def _params_from_url(self, url: str, defaults: dict[str, Any]) -> dict[str, Any]:
         params: dict[str, Any] = super()._params_from_url(url, defaults)  # type: ignore[misc]
         return {**params, "socket_keepalive_options": KEEPALIVE}
 
     def _get_pool(self, **params: Any) -> Any:
-        # As Celery's, which would have the client made here as well.
+        # As Celery's method, which would also make the client here.
         sentinels = self._get_sentinel_instance(**params)  # type: ignore[attr-defined]
         credentials = {name: params[name] for name in ("username", "password") if name in params}
         name = self.app.conf.result_backend_transport_options["master_name"]

@@ -1,4 +1,4 @@
-"""kombu's transports for Redis, over connections and within keys like those of all other clients."""
+"""kombu's transports for Redis, with the connections and key prefixes of every other client."""
 
 from functools import partial
 from typing import Any
@@ -10,7 +10,7 @@ from app.adapters.broker.key_space import KeySpaceRedis
 
 
 class Channel(redis.Channel):
-    """A channel to one server."""
+    """A channel to a single server."""
 
     connection_class: Any = PlainConnection
     connection_class_ssl: Any = TlsConnection
@@ -22,31 +22,31 @@ class Channel(redis.Channel):
 
     @property
     def _script_binding_deadlines(self) -> Any:
-        # The client prefixes each key of a script, and kombu's own one only the first.
+        # `KeySpaceRedis` prefixes each key of a script, kombu's own client only the first.
         return self.keyprefix_binding_deadlines
 
 
 class Transport(redis.Transport):
-    """kombu's, with channels of the kind above."""
+    """kombu's transport with `Channel`."""
 
     Channel = Channel
 
 
 class SentinelChannel(Channel, redis.SentinelChannel):
-    """A channel to the server that Sentinels name."""
+    """A channel to the server named by Sentinels."""
 
     connection_class = redis.SentinelChannel.connection_class
     connection_class_ssl = redis.SentinelChannel.connection_class_ssl
 
 
 class SentinelTransport(redis.SentinelTransport):
-    """kombu's, with channels of the kind above."""
+    """kombu's transport with `SentinelChannel`."""
 
     Channel = SentinelChannel
 
 
 def use_transports(transport: type[redis.Transport], by_sentinels: type[redis.SentinelTransport]) -> None:
-    """Have this process reach brokers by these, whatever the form of the address."""
+    """Have this process use the two transports for every form of broker address."""
     one = f"{transport.__module__}:{transport.__name__}"
     TRANSPORT_ALIASES.update(dict.fromkeys(("redis", "rediss", "redis+socket"), one))
     TRANSPORT_ALIASES["sentinel"] = f"{by_sentinels.__module__}:{by_sentinels.__name__}"

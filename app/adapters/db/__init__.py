@@ -1,1 +1,1 @@
-"""The database: tables, stores over them, and their migrations. No row leaves this package."""
+"""The database: tables, stores over the tables, and migrations. No row leaves the package."""

@@ -43,7 +43,7 @@ class SqlKeyStore:
 
     def note_uses(self, uses: Mapping[str, float]) -> None:
         with writing(self._engine) as connection:
-            # In one order, so that two processes never wait for each other.
+            # In a fixed order, to avoid a deadlock of two processes.
             for key_id, used_at in sorted(uses.items()):
                 is_older = or_(api_keys.c.last_used_at.is_(None), api_keys.c.last_used_at < used_at)
                 connection.execute(
@@ -51,7 +51,7 @@ class SqlKeyStore:
                 )
 
     def key_hashes(self, keyed: Callable[[str], str]) -> int:
-        """Put keyed hashes in place of plain ones; return how many there were."""
+        """Replace plain hashes by keyed hashes; return the number of plain hashes."""
         with writing(self._engine) as connection:
             plain = connection.execute(select(api_keys.c.id, api_keys.c.key_hash).where(~api_keys.c.is_keyed)).all()
             for key_id, key_hash in plain:

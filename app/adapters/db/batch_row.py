@@ -1,4 +1,4 @@
-"""The row of a batch, read into a `Batch`."""
+"""Reads the row of a batch into a `Batch`."""
 
 from collections.abc import Iterable
 from dataclasses import fields
@@ -9,7 +9,7 @@ from sqlalchemy import Row
 from app.domain.batch import Batch, LineError, Section, Usage
 from app.domain.lifecycle import Status
 
-# The columns that are the field of the same name.
+# The columns that equal the field of the same name.
 PLAIN = tuple(f.name for f in fields(Batch) if f.name not in {"usage", "errors", "status", "metadata", "mixed"})
 _USAGE = tuple(field.name for field in fields(Usage))
 
@@ -28,5 +28,5 @@ def as_batch(row: Row[Any]) -> Batch:
 
 
 def as_batches(rows: Iterable[Row[Any]]) -> list[Batch]:
-    """Return the batches of these rows."""
+    """Return the batches of the rows."""
     return [as_batch(row) for row in rows]

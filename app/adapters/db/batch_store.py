@@ -1,4 +1,4 @@
-"""Batches in the database; the only place that writes their status."""
+"""Batches in the database; the only module that writes their status."""
 
 from collections.abc import Sequence
 from dataclasses import asdict
@@ -17,7 +17,7 @@ from app.domain.errors import NotFound, StateConflict
 from app.domain.lifecycle import ACTIVE, RECORDING, Event, Status, next_status, stamps
 from app.services.ports import PAUSED, Claim, Lease, Planned, Written
 
-# Two moves of one batch at once make the later one read again; more than a few in a row do not happen.
+# When two moves of a batch collide, the later move reads again; more than a few collisions in a row do not happen.
 _MOVE_TRIES = 5
 
 
@@ -178,7 +178,7 @@ class SqlBatchStore(SqlStages):
 
 
 def is_recording() -> ColumnElement[bool]:
-    """Return the guard under which results of a batch are taken."""
+    """Return the condition under which a batch accepts results."""
     return and_(batches.c.status.in_(sorted(RECORDING)), batches.c.sealed_at.is_(None))
 
 
@@ -196,7 +196,7 @@ def _move(
     values: dict[str, Any] | None = None,
     guard: ColumnElement[bool] | None = None,
 ) -> Batch:
-    """Apply an event to the status as it is now, together with `values`; nobody else writes the column."""
+    """Apply an event to the current status, together with `values`; no other function writes the column."""
     for _ in range(_MOVE_TRIES):
         read = connection.scalar(select(batches.c.status).where(batches.c.id == batch_id))
         if read is None:
@@ -213,13 +213,13 @@ def _move(
 
 
 def _lines_of(tasks: int) -> ColumnElement[int]:
-    """Return how many lines the first tasks of a batch for one upstream have."""
+    """Return the number of lines in the first `tasks` tasks of a batch for a single upstream."""
     lines = batches.c.lines_per_task * tasks
     return case((lines < batches.c.total, lines), else_=batches.c.total)
 
 
 def _move_in_section(connection: Connection, batch_id: str, from_task: int, to_task: int) -> bool:
-    """Move the cursor of one section of a batch that has several."""
+    """Move the cursor of a section, in a batch with several sections."""
     batch = _read(connection, batches.c.id == batch_id, for_update=True)
     if batch is None or batch.status is not Status.IN_PROGRESS:
         return False

@@ -1,4 +1,4 @@
-"""Engines, and the two kinds of transaction: one that reads, one that writes."""
+"""Engines, and the two kinds of transaction: for reading and for writing."""
 
 import time
 from collections.abc import Iterator
@@ -17,12 +17,12 @@ from app.adapters.db.postgres import USUAL, BoundedConnection, Limits
 from app.adapters.db.tables import probes
 from app.domain.errors import StorageFull, Unavailable
 
-# A writer of SQLite waits this long for the one before it; commits take milliseconds.
+# A writer of SQLite waits this long for the previous writer; commits take milliseconds.
 _SQLITE_BUSY_MS = 5_000
 _POOL_SIZE = 8
 _MAX_OVERFLOW = 24
 _POOL_WAIT_S = 3
-# How long a server that may write is looked for: what is sent again later anyway need not wait out a fail-over.
+# How long to search for a writable server: work that is sent again later need not wait out a fail-over.
 _FIND_WRITER_S = 2.0
 _FIND_AGAIN_S = 0.2
 
@@ -53,27 +53,27 @@ def _open_sqlite(url: str) -> Engine:
         pool_size=_POOL_SIZE,
         max_overflow=_MAX_OVERFLOW,
         pool_timeout=_POOL_WAIT_S,
-        # The connection used last is used again: its pages are in memory already, and the others' are not needed.
+        # Reuse the connection used last: its pages are in memory already, and the other connections are not needed.
         pool_use_lifo=True,
     )
 
     @event.listens_for(engine, "connect")
     def _prepare(connection: Any, _record: Any) -> None:
-        # Transactions are begun below, in words: the driver would begin them too late.
+        # `_begin` below begins transactions by a statement: the driver would begin them too late.
         connection.isolation_level = None
         cursor = connection.cursor()
         cursor.execute(f"PRAGMA busy_timeout={_SQLITE_BUSY_MS}")
         cursor.execute("PRAGMA journal_mode=WAL")
-        # What a caller was told survives a power cut, too; group commit makes the sync cheap.
+        # Data confirmed to a caller survives a power cut too; group commit makes the sync cheap.
         cursor.execute("PRAGMA synchronous=FULL")
-        # 64 MiB of log before it is folded back: fewer stops while a batch is recorded.
+        # Fold the log back at 64 MiB: fewer stops while a batch is recorded.
         cursor.execute("PRAGMA wal_autocheckpoint=16384")
         cursor.execute("PRAGMA journal_size_limit=67108864")
         cursor.close()
 
     @event.listens_for(engine, "begin")
     def _begin(connection: Connection) -> None:
-        # A writer takes its lock at once: upgrading a read later fails where another wrote meanwhile.
+        # A writer takes its lock at once: a later upgrade from reading fails if another writer was faster.
         is_reading = connection.get_execution_options().get("is_reading", False)
         connection.exec_driver_sql("BEGIN" if is_reading else "BEGIN IMMEDIATE")
 
@@ -82,14 +82,14 @@ def _open_sqlite(url: str) -> Engine:
 
 @contextmanager
 def reading(engine: Engine, limits: Limits = USUAL) -> Iterator[Connection]:
-    """Open a connection for reads of one moment; nothing is committed."""
+    """Open a connection that reads one moment's state; nothing is committed."""
     with _errors(engine), _begun(engine, limits, is_reading=True) as connection:
         yield connection
 
 
 @contextmanager
 def writing(engine: Engine, limits: Limits = USUAL) -> Iterator[Connection]:
-    """Open a transaction that is committed at the end, or rolled back when it raises."""
+    """Open a transaction, committed at the end, or rolled back after an exception."""
     with _errors(engine), _begun(engine, limits) as connection:
         yield connection
         connection.commit()
@@ -97,9 +97,9 @@ def writing(engine: Engine, limits: Limits = USUAL) -> Iterator[Connection]:
 
 @contextmanager
 def _begun(engine: Engine, limits: Limits, *, is_reading: bool = False) -> Iterator[Connection]:
-    """Open a transaction on a server that may write, in place of a connection that broke or can only read meanwhile.
+    """Open a transaction on a writable server; a connection that broke or became read-only is replaced.
 
-    All that can be known of the connection is known before anything is done by it: nothing has to be done twice.
+    The connection is tested before the first statement, so that no work has to be done twice.
     """
     if engine.dialect.name == "sqlite":
         with _patient(engine, limits) as connection:
@@ -119,7 +119,7 @@ def _begun(engine: Engine, limits: Limits, *, is_reading: bool = False) -> Itera
 
 @contextmanager
 def _patient(engine: Engine, limits: Limits) -> Iterator[Connection]:
-    """Open a connection to SQLite that waits for its turn as long as these limits say."""
+    """Open a connection to SQLite that waits for the lock as long as the limits say."""
     with engine.connect() as connection:
         if limits == USUAL:
             yield connection
@@ -149,7 +149,7 @@ def _find_writer(engine: Engine, limits: Limits) -> Connection:
                 connection.close()
             if time.monotonic() > give_up_at:
                 raise
-            # The pool may hold many that broke; after those it is the server that is not ready.
+            # The pool may hold many broken connections. After this many tries the server itself is not ready.
             if connection is None or tries > _POOL_SIZE + _MAX_OVERFLOW:
                 time.sleep(_FIND_AGAIN_S)
         except BaseException:
@@ -159,16 +159,16 @@ def _find_writer(engine: Engine, limits: Limits) -> Connection:
 
 
 class _ReadOnly(Exception):
-    """A server that can only read."""
+    """A read-only server."""
 
 
 @contextmanager
 def _errors(engine: Engine) -> Iterator[None]:
-    """Say in our words that the database is full or away."""
+    """Report that the database is full or away."""
     try:
         yield
     except (OperationalError, InterfaceError, InternalError, PoolTimeout) as fault:
-        # What passes by itself; anything else internal is a fault to be seen.
+        # Passing faults are reported; any other internal error is a bug and must be seen.
         if isinstance(fault, InternalError) and not isinstance(fault.orig, postgres.PASSING_FAULTS):
             raise
         if _is_full(fault):
@@ -182,13 +182,13 @@ def _is_full(fault: Exception) -> bool:
 
 
 def check(engine: Engine) -> None:
-    """Raise where the database does not answer, or can only be read; its schema is of no matter."""
+    """Raise where the database does not answer or is read-only; the schema does not matter."""
     with writing(engine) as connection:
         connection.exec_driver_sql("SELECT 1")
 
 
 def check_writes(engine: Engine) -> None:
-    """Raise where the database takes no write: it is away, full, locked, or can only be read."""
+    """Raise where the database accepts no write: the database is away, full, locked or read-only."""
     with writing(engine) as connection:
         if connection.execute(update(probes).values(written_at=time.time())).rowcount == 0:
             raise Unavailable("The database was never prepared: run `wylon migrate`.")

@@ -1,4 +1,4 @@
-"""What is wrong with the database and what mends it, in one sentence or two without a password."""
+"""Explains a fault of the database and the cure in one or two sentences, without a password."""
 
 import re
 
@@ -29,7 +29,7 @@ _CURES = (
 
 
 def explain_database_fault(fault: Exception, url: URL) -> str:
-    """Return what is wrong, with the address and the cure; `fault` is of SQLAlchemy or of a driver."""
+    """Return the fault, with the address and the cure; `fault` is from SQLAlchemy or from a driver."""
     cause = fault.orig if isinstance(fault, DBAPIError) and fault.orig is not None else fault
     said = " ".join(str(cause).split())
     text = f"queuepool {said}" if isinstance(fault, PoolTimeout) else said

@@ -14,7 +14,7 @@ from app.domain.file import File
 from app.domain.lifecycle import ACTIVE
 from app.services.ports import Claim
 
-# The columns of a file, in the order of its fields.
+# The columns of a file, in the order of the fields of `File`.
 _OF_FILE = tuple(files.c[field.name] for field in fields(File))
 
 
@@ -45,12 +45,12 @@ class SqlFileStore:
             query = query.where(files.c.purpose == purpose)
         with reading(self._engine) as connection:
             if after is not None:
-                # A deleted file still marks its place: a listing that deletes as it goes can page on.
+                # A deleted file still marks a place in the list: a caller that deletes while listing can page on.
                 seq = connection.scalar(select(files.c.seq).where(files.c.id == after, files.c.tenant_id == tenant_id))
                 if seq is None:
                     raise NotFound(f"No such File object: {after}", param="after")
                 query = query.where(files.c.seq < seq if newest_first else files.c.seq > seq)
-            # A page may have 10,000: rows by position take a third of the time.
+            # A page may have 10,000 rows: reading columns by position takes a third of the time.
             return [File(*row) for row in connection.execute(query)]
 
     def mark_deleted(self, tenant_id: str, file_id: str, now: float) -> bool:
@@ -66,17 +66,18 @@ class SqlFileStore:
         self._hide_expired(now, limit)
         is_read = select(batches.c.id).where(batches.c.input_blob == files.c.blob, _is_active()).exists()
         query = select(files).where(files.c.deleted_at.is_not(None), ~is_read)
-        # By the index of what was deleted: in the order of their making all files there are would be read.
+        # By the index of `deleted_at`: in order of creation, the query would read every file.
         query = query.order_by(files.c.deleted_at).limit(limit)
         with reading(self._engine) as connection:
             return [_file(row) for row in connection.execute(query)]
 
     def _hide_expired(self, now: float, limit: int) -> None:
-        """Mark expired files as deleted: this waits for a batch that is being created from one by a clock behind ours.
+        """Mark expired files as deleted.
 
-        So whatever batch reads a file that is marked is there to be seen.
+        The update waits for a transaction that creates a batch from such a file, by a clock behind this process's
+        clock. So every batch that reads a marked file is visible.
         """
-        # Not `deleted_at` by itself: SQLite would take the index of that, by which it is every file that there is.
+        # With plain `deleted_at`, SQLite would use the index of `deleted_at` and read every file not yet deleted.
         is_expired = and_((files.c.deleted_at + 0).is_(None), files.c.expires_at <= now)
         with reading(self._engine) as connection:
             found = connection.scalars(select(files.c.id).where(is_expired).limit(limit)).all()
@@ -105,12 +106,12 @@ class SqlFileStore:
 
 
 def add_file(connection: Connection, file: File) -> None:
-    """Insert the row of a file in a transaction that does more than that."""
+    """Insert the row of a file in a larger transaction."""
     connection.execute(insert(files).values(asdict(file)))
 
 
 def hold_file(connection: Connection, tenant_id: str, file_id: str, now: float) -> None:
-    """Keep a file from being deleted until the transaction ends; NotFound where it is not there."""
+    """Keep a file from being deleted until the transaction ends; raises NotFound for a missing file."""
     query = select(files.c.id).where(files.c.id == file_id, files.c.tenant_id == tenant_id, _is_there(now))
     if connection.scalar(query.with_for_update(read=True)) is None:
         raise NotFound(f"No such File object: {file_id}", param="input_file_id")

@@ -28,9 +28,9 @@ class SqlIdempotencyStore:
 
 
 def store_claim(connection: Connection, tenant_id: str, claim: Claim, object_id: str, now: float) -> None:
-    """Insert a key in the transaction that stores its object; KeyTaken where another transaction stored one.
+    """Insert a key in the transaction that stores the key's object; KeyTaken where another transaction stored the key.
 
-    PostgreSQL waits here for a transaction under way that has inserted the same key; SQLite has let none begin.
+    PostgreSQL waits here for a running transaction that inserted the key; SQLite lets no second writer begin.
     """
     dialect = sqlite if connection.dialect.name == "sqlite" else postgresql
     row = {"tenant_id": tenant_id, "object_id": object_id, "claimed_at": now, **claim._asdict()}

@@ -9,13 +9,13 @@ from sqlalchemy import Connection, Engine, text
 from app.adapters.db.engine import writing
 from app.adapters.db.postgres import MIGRATING
 
-# Of PostgreSQL's locks by number, ours alone by chance: the first digits of the SHA-256 of "wylon migrate".
+# The number of an advisory lock, unlikely to be used elsewhere: the first digits of the SHA-256 of "wylon migrate".
 _LOCK_KEY = 0x5F73D962
 _SCRIPTS = Path(__file__).parent / "migrations"
 
 
 def migrate(engine: Engine, revision: str = "head") -> None:
-    """Bring the database to `revision`; where it is there already, nothing happens."""
+    """Bring the database to `revision`; a database already there is left alone."""
     with writing(engine, MIGRATING) as connection:
         _take_turns(connection)
         command.upgrade(_config(connection), revision)
@@ -29,14 +29,14 @@ def unmigrate(engine: Engine, revision: str = "base") -> None:
 
 
 def _take_turns(connection: Connection) -> None:
-    """Wait for others that migrate: the later ones find the work done. SQLite takes turns anyway."""
+    """Wait for other migrations: later ones find the work done. In SQLite writers take turns anyway."""
     if connection.dialect.name == "postgresql":
         connection.execute(text("SELECT pg_advisory_xact_lock(:key)"), {"key": _LOCK_KEY})
 
 
 def _config(connection: object) -> Config:
     config = Config()
-    # Its parser takes a percent sign for the begin of a reference.
+    # The parser of the configuration reads a percent sign as the start of a reference.
     config.set_main_option("script_location", str(_SCRIPTS).replace("%", "%%"))
     config.attributes["connection"] = connection
     return config

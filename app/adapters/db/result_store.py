@@ -1,4 +1,4 @@
-"""Results in the database: each line's once, counted in the transaction that inserts it."""
+"""Results in the database: a result per line, counted in the transaction that inserts the result."""
 
 from bisect import bisect_right
 from collections import defaultdict
@@ -16,17 +16,17 @@ from app.domain.limits import MIB
 from app.domain.result import Result
 from app.services.ports import Progress
 
-# What is read at once: payloads are a few kB as a rule, and a megabyte or so in all.
+# The rows of a read: payloads are usually a few kB, and a page about a megabyte.
 _PAGE_ROWS = 250
-# No more than this however large they are, but for one that alone is larger; several batches may be read side by side.
+# The most bytes of a read, except for a single larger payload; several batches may be read in parallel.
 _PAGE_BYTES = 8 * MIB
 
-# One statement for many rows: a statement for each has the driver give up and take back Python's lock each time, which
-# costs the calls that go on beside it more than the insert itself. In a few sizes only: the driver keeps each statement
-# together with the values it was last run with, which are payloads.
+# A statement inserts many rows: with a statement per row the driver releases and takes Python's lock each time, which
+# costs concurrent calls more than the insert itself. Few sizes only: the driver keeps every statement together with the
+# values of the last run, and the values are payloads.
 _ROWS_PER_INSERT = (256, 32, 4, 1)
 
-# Built once: putting a statement together costs more than running it.
+# Built once: building a statement costs more than running it.
 _LOCK = (
     select(batches.c.upstream, batches.c.mixed, batches.c.lines_per_task)
     .where(batches.c.id == bindparam("id"), is_recording())
@@ -52,13 +52,13 @@ _UNCLEARED = (
     .order_by(batches.c.expires_at, batches.c.seq)
     .limit(bindparam("limit"))
 )
-# Many small batches are cleared by one transaction, which costs a sync of the disk.
+# A transaction clears many small batches, because each transaction costs a sync of the disk.
 _BATCHES_PER_CLEAR = 200
 
 _OF_BATCH = results.c.batch_id == bindparam("id")
 _IN_SPAN = results.c.position.between(bindparam("first"), bindparam("last"))
 _LISTED = results.c.position.in_(bindparam("positions", expanding=True))
-# Of a large payload both databases know the length without reading it.
+# Both databases know the length of a large payload without reading the payload.
 _LENGTH = func.length(results.c.payload)
 
 
@@ -75,8 +75,8 @@ def _select_results(*where: ColumnElement[bool]) -> Select[Any]:
 
 
 def _select_if_small(where: ColumnElement[bool]) -> Select[Any]:
-    """Select results, or none of them where they are too large to be in memory at once."""
-    # Added up by the same statement: to ask for the lengths first takes nearly as long as reading small results does.
+    """Select results, or no rows where the results are too large for memory together."""
+    # The sum is part of the statement: asking for the lengths first takes nearly as long as reading small results.
     in_all = select(func.sum(_LENGTH)).where(_OF_BATCH, where).correlate(None).scalar_subquery()
     return _select_results(where, in_all <= _PAGE_BYTES)
 
@@ -92,8 +92,8 @@ class SqlResultStore:
 
     def __init__(self, engine: Engine) -> None:
         self._engine = engine
-        # Handed to the driver as text: SQLAlchemy's own work for each row is four times the driver's, and this runs
-        # for every line there is.
+        # Handed to the driver as text: SQLAlchemy's own work per row is four times the driver's, and every line passes
+        # here.
         mark = "?" if engine.dialect.name == "sqlite" else "%s"
         self._insert = f"INSERT INTO {results.name} ({', '.join(results.c.keys())}) VALUES "  # noqa: S608 - fixed names
         self._row = f"({', '.join([mark] * len(results.c))})"
@@ -103,7 +103,7 @@ class SqlResultStore:
         for result in results:
             by_batch[result.batch_id].append(result)
         with writing(self._engine) as connection:
-            # In one order everywhere, so that two writers never wait for each other's batch.
+            # In a fixed order everywhere, to avoid a deadlock of two writers.
             recorded = [self._record(connection, batch_id, by_batch[batch_id]) for batch_id in sorted(by_batch)]
         return [progress for each in recorded for progress in each]
 
@@ -125,7 +125,7 @@ class SqlResultStore:
     def _record_mixed(
         self, connection: Connection, batch_id: str, sections: list[Section], per_task: int, new: list[Result]
     ) -> list[Progress]:
-        """Record results of a batch whose lines go to several upstreams, and count them for each."""
+        """Record results of a batch with several upstreams, and count the results of each section."""
         by_section: dict[int, list[Result]] = defaultdict(list)
         ends = [section.end_line for section in sections]
         for result in new:
@@ -201,14 +201,14 @@ class SqlResultStore:
     def _read(
         self, batch_id: str, positions: Sequence[int], if_small: Select[Any], values: dict[str, Any]
     ) -> Iterator[tuple[int, bool, bytes, Usage]]:
-        """Yield the results at these positions, all read at once or, where they are large, a few at a time."""
+        """Yield the results at the positions, read at once or, if large, in smaller pages."""
         rows = self._rows(if_small, batch_id, values)
         if rows:
             yield from _in_order(rows, positions)
             return
         lengths = {row[0]: row[1] for row in self._rows(_LISTED_LENGTHS, batch_id, {"positions": positions})}
         for page in _pages((position, lengths[position]) for position in positions if position in lengths):
-            # Held by nothing here once they are yielded, and so gone before the next ones are read.
+            # No variable holds the rows after the yield, so the rows are freed before the next page is read.
             yield from _in_order(self._rows(_LISTED_RESULTS, batch_id, {"positions": page}), page)
 
     def _rows(self, query: Select[Any], batch_id: str, values: dict[str, Any]) -> Sequence[Any]:
@@ -216,7 +216,7 @@ class SqlResultStore:
             return connection.execute(query, {"id": batch_id, **values}).all()
 
     def clear(self, limit: int) -> int:
-        # Looked up outside of the transaction that writes: that one only takes out what it is told.
+        # Found outside the writing transaction, which then only clears the found batches.
         with reading(self._engine) as connection:
             found = connection.execute(_UNCLEARED, {"limit": _BATCHES_PER_CLEAR}).all()
             if not found:
@@ -237,7 +237,7 @@ class SqlResultStore:
 
 
 def _small_ones(uncleared: Iterable[Any], limit: int) -> list[str]:
-    """Return the first of these batches, as many as have no more results than `limit` together."""
+    """Return the first of the batches, up to `limit` results in total."""
     ids = []
     for batch_id, recorded in uncleared:
         limit -= recorded
@@ -248,7 +248,7 @@ def _small_ones(uncleared: Iterable[Any], limit: int) -> list[str]:
 
 
 def _pages(lengths: Iterable[tuple[int, int]]) -> Iterator[list[int]]:
-    """Yield the positions in turn, so many at a time as may be in memory at once."""
+    """Yield the positions in order, in pages that fit into memory."""
     page: list[int] = []
     page_bytes = 0
     for position, length in lengths:

@@ -1,4 +1,4 @@
-"""Whether the database has the schema of this program, found out without alembic, which takes long to load."""
+"""Checks whether the database has the schema of this program, without alembic, which takes long to load."""
 
 import re
 from functools import cache
@@ -16,7 +16,7 @@ _ASSIGNED = re.compile(r"^(revision|down_revision) = \"(\w+)\"$", re.MULTILINE)
 
 @cache
 def newest_revision() -> str:
-    """Return the revision that no other one follows."""
+    """Return the newest revision, the only revision without a successor."""
     revisions, followed = set[str](), set[str]()
     for path in _VERSIONS.glob("[0-9]*.py"):
         assigned = dict(_ASSIGNED.findall(path.read_text("utf-8")))
@@ -27,15 +27,15 @@ def newest_revision() -> str:
 
 
 def check_schema(engine: Engine) -> None:
-    """Raise Unavailable where the database does not answer or its schema is another than this program's."""
+    """Raise Unavailable where the database does not answer or has a schema of a different version."""
     try:
         with reading(engine) as connection:
             found = connection.scalar(text("SELECT version_num FROM alembic_version"))
     except ProgrammingError:
-        # PostgreSQL says so of a table that is not there.
+        # PostgreSQL's error for a missing table.
         found = None
     except Unavailable as fault:
-        # And SQLite so.
+        # SQLite's error for a missing table.
         cause = fault.__cause__
         if not (isinstance(cause, OperationalError) and "no such table" in str(cause)):
             raise

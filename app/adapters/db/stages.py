@@ -1,6 +1,6 @@
-"""What upkeep and dispatch look for every second or so, each by an index of the column `stage`.
+"""Finds the batches for upkeep and dispatch, every second or so, by an index on the column `stage`.
 
-No query here reads more rows than it returns, but for a few: not batches that have ended, and not each batch that runs.
+Apart from a few rows, a query here reads only the rows to return: neither the ended batches nor every running batch.
 """
 
 from collections.abc import Collection
@@ -16,21 +16,22 @@ from app.domain.lifecycle import Status
 from app.domain.looks import Waiting, choose, choose_newest
 from app.services.ports import Lease
 
-# Of a batch in progress: nothing was handed out; all that was handed out has a result; some of it has none; all lines
-# are handed out and some have no result; all have one.
+# Of a batch in progress. New: no line is handed out. Idle: every line handed out has a result. Sending: lines handed
+# out lack a result. Sent: every line is handed out and lines lack a result. Recorded: every line has a result.
 NEW, IDLE, SENDING, SENT, RECORDED = "new", "idle", "sending", "sent", "recorded"
-# The batch has ended with its files, and its results are not deleted yet.
+# The batch has ended with its files, and the results are not deleted yet.
 UNCLEARED = "uncleared"
 
 _UNDISPATCHED = (NEW, IDLE, SENDING)
 _UNRECORDED = (NEW, IDLE, SENDING, SENT)
 _EXPIRABLE = (Status.VALIDATING, *_UNRECORDED, RECORDED)
-# Only control goes on with these.
+# Only control continues batches in these stages.
 _STALLED = (Status.VALIDATING, RECORDED, Status.FINALIZING, Status.CANCELLING, Status.EXPIRING)
 
-# Each way in which batches wait may give so many times its part of the places, for other ways may not need theirs.
+# A group of waiting batches may offer this many times the group's share of the places, because other groups may leave
+# places free.
 _SPARE = 4
-# Beside the places by deadline there is one for the newest batches in so many.
+# Besides the places by deadline, the newest batches get one place in this many.
 _NEWEST_PART = 8
 
 _C = batches.c
@@ -45,15 +46,15 @@ _NEWEST = _KEYS.where(_OF_WAY).order_by(_C.seq.desc()).limit(bindparam("limit"))
 
 
 def _ways() -> Select[Any]:
-    """Select each stage, tenant and list of upstreams of which a batch waits to be handed out, by steps in the index.
+    """Select each stage, tenant and list of upstreams with a batch waiting to be handed out, by steps in the index.
 
-    From one the next is found where the rest of its batches end, and nothing in between is read.
+    Each step starts behind the batches of the previous group, and reads no row in between.
     """
     first = select(_C.seq).order_by(_C.stage, _C.tenant_id, _C.waiting_for, *_BY_DEADLINE).limit(1)
     starts = [first.where(_C.stage == stage).scalar_subquery() for stage in _UNDISPATCHED]
     way = select(_C.stage, _C.tenant_id, _C.waiting_for).where(_C.seq.in_(starts)).cte("way", recursive=True)
     following = batches.alias("following")
-    # SQLite finds a column by another's value in an index only where that has the form of an expression.
+    # SQLite looks up the value of another column in an index only where the value has the form of an expression.
     place = tuple_(way.c.tenant_id + literal(""), way.c.waiting_for + literal(""))
     is_behind = tuple_(_C.tenant_id, _C.waiting_for) > place
     next_of_stage = first.where(_C.stage == way.c.stage, is_behind).correlate(way).scalar_subquery()
@@ -65,7 +66,7 @@ _WAYS = _ways()
 
 
 class SqlStages:
-    """The part of `BatchStore` that finds batches by what is to be done for them."""
+    """The part of `BatchStore` that finds batches by the work to do."""
 
     def __init__(self, engine: Engine) -> None:
         self._engine = engine
@@ -98,7 +99,7 @@ class SqlStages:
             return as_batches(connection.execute(query))
 
     def in_flight(self) -> list[InFlight]:
-        # Repair reads all of these: no more of each than it takes.
+        # Repair reads every row here, so only the columns that repair needs.
         query = select(_C.id, _C.lines_per_task, _C.upstream, _C.total, _C.tasks, _C.tasks_dispatched, _C.mixed)
         query = query.add_columns((_C.completed + _C.failed).label("recorded")).where(_C.stage.in_((SENDING, SENT)))
         with reading(self._engine) as connection:
@@ -145,7 +146,7 @@ class SqlStages:
             return as_batches(connection.execute(query))
 
     def _nearest(self, stages: Collection[str], is_wanted: ColumnElement[bool], limit: int) -> list[Batch]:
-        """Return the nearest deadlines among these stages, of each of which no more than these are read."""
+        """Return the batches with the nearest deadlines in the stages; at most `limit` rows per stage are read."""
         of_stage = [
             select(select(_C.seq).where(_C.stage == stage, is_wanted).order_by(*_BY_DEADLINE).limit(limit).subquery())
             for stage in stages

@@ -22,21 +22,22 @@ from sqlalchemy import (
 
 metadata = MetaData()
 
-# SQLite counts up by itself only in a column that is INTEGER to the letter.
+# SQLite counts up by itself only in a column declared as INTEGER to the letter.
 _Sequence = BigInteger().with_variant(Integer, "sqlite")
 
 deployment = Table(
     "deployment",
     metadata,
-    # Made by the migration: the table has this one row for as long as the database lives.
+    # Made by the migration: the table has this single row for as long as the database lives.
     Column("id", String(32), primary_key=True),
-    # The id in the marker of the storage; null until `migrate` has marked one.
+    # The id in the marker of the storage; null until `migrate` has marked a storage.
     Column("storage", String(32)),
-    # Tells the secret of the key hashes from any other; null until one was made.
+    # Tells the secret of the key hashes from any other secret; null until a secret was made.
     Column("secret_check", String(64)),
 )
 
-# One row, made by its migration, that readiness writes: only a write shows that the database takes one.
+# A single row, made by a migration and written by the readiness check: only a write shows that the database accepts
+# writes.
 probes = Table(
     "probes",
     metadata,
@@ -44,7 +45,7 @@ probes = Table(
     Column("written_at", Double, nullable=False),
 )
 
-# How many ticks of each kind were done, and control's clock as the last one was written.
+# The number of ticks done of each kind, and control's clock at the last write.
 ticks = Table(
     "ticks",
     metadata,
@@ -53,10 +54,10 @@ ticks = Table(
     Column("clock", Double, nullable=False),
 )
 
-# What has to be done for a batch, worked out by the database from the columns that say where the batch stands. Whatever
-# upkeep and dispatch look for is one value of it, found by a small index: the batches that have ended, of which there
-# may be millions, have none. It changes a few times in the life of a batch, and not with each result: PostgreSQL writes
-# a row anew without touching its indexes as long as no indexed column has another value.
+# The work that a batch needs, computed by the database from the columns with the batch's progress. Each search of
+# upkeep and dispatch is for one value of `stage`, by a small index: ended batches, perhaps millions, have no stage. The
+# stage changes a few times in the life of a batch, and not with each result: PostgreSQL rewrites a row without touching
+# the indexes while the indexed columns keep their values.
 STAGE = """
 CASE
     WHEN status IN ('validating', 'finalizing', 'cancelling', 'expiring') THEN status
@@ -95,12 +96,12 @@ batches = Table(
     Column("lines_per_task", Integer, nullable=False, server_default="1"),
     Column("tasks", Integer, nullable=False, server_default="0"),
     Column("tasks_dispatched", Integer, nullable=False, server_default="0"),
-    # Lines of the tasks that were handed out.
+    # The lines of the tasks handed out.
     Column("lines_dispatched", Integer, nullable=False, server_default="0"),
     Column("upstream", String(64), nullable=False, server_default="default"),
-    # Of a batch whose lines go to several upstreams, each one's `Section` as a list.
+    # For a batch with several upstreams: the `Section` of each upstream, as a list.
     Column("mixed", JSON(none_as_null=True)),
-    # The upstreams for which it has lines that were never handed out, set once it is in progress.
+    # The upstreams of the lines never handed out, set once the batch is in progress.
     Column("waiting_for", Text),
     Column("total", Integer, nullable=False, server_default="0"),
     Column("completed", Integer, nullable=False, server_default="0"),
@@ -120,8 +121,8 @@ batches = Table(
     Column("cancelled_at", Double),
     Column("sealed_at", Double),
     Column("finalize_tries", Integer, nullable=False, server_default="0"),
-    # Whoever validates or finalizes the batch holds this, and renews it while it works.
-    # Who validates or finalizes the batch, and how often the holder has said so.
+    # The token of the process that validates or finalizes the batch, and the number of times the holder renewed the
+    # lease.
     Column("lease_owner", String(128)),
     Column("lease_renewals", Integer, server_default="0", nullable=False),
     # Set until the results of a finished batch are deleted.
@@ -156,7 +157,7 @@ files = Table(
 results = Table(
     "results",
     metadata,
-    # The key is what makes a result recorded once.
+    # The key makes sure that a result is recorded once.
     Column("batch_id", String(64), primary_key=True),
     Column("position", Integer, primary_key=True, autoincrement=False),
     Column("ok", Boolean, nullable=False),
@@ -172,7 +173,7 @@ unanswered_tries = Table(
     metadata,
     Column("batch_id", String(64), primary_key=True),
     Column("position", Integer, primary_key=True, autoincrement=False),
-    # How often the line was called for without a result, and what the last call came to.
+    # How often the line was called without a result, and the outcome of the last call.
     Column("tries", Integer, nullable=False),
     Column("met", Text, nullable=False),
 )
@@ -182,7 +183,7 @@ trials = Table(
     metadata,
     Column("batch_id", String(64), primary_key=True),
     Column("position", Integer, primary_key=True, autoincrement=False),
-    # How often the line was begun since it last came to an end.
+    # How often the line was begun since the line last came to an end.
     Column("begun", Integer, nullable=False),
 )
 
@@ -192,7 +193,7 @@ api_keys = Table(
     Column("id", String(64), primary_key=True),
     Column("tenant_id", String(64), nullable=False),
     Column("name", String(255), nullable=False),
-    # The HMAC of the key's SHA-256; the SHA-256 itself in rows of 0.1 until `migrate` has seen them.
+    # The HMAC of the key's SHA-256; the SHA-256 itself in rows of 0.1 until `migrate` has converted the rows.
     Column("key_hash", String(64), nullable=False, unique=True),
     Column("is_keyed", Boolean, nullable=False),
     Column("redacted_value", String(64), nullable=False),

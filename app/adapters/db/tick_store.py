@@ -1,4 +1,4 @@
-"""The counts of ticks that were done, which tell whether any are."""
+"""The counts of completed ticks: growing counts show that ticks run."""
 
 from collections.abc import Mapping
 
@@ -7,7 +7,7 @@ from sqlalchemy import Engine, select, text
 from app.adapters.db.engine import reading, writing
 from app.adapters.db.tables import ticks
 
-# Both databases read it alike, and SQLAlchemy has no one word for it.
+# The statement fits SQLite and PostgreSQL; SQLAlchemy has no common form for it.
 _NOTE = text(
     "INSERT INTO ticks (kind, done, clock) VALUES (:kind, :done, :clock) "
     "ON CONFLICT (kind) DO UPDATE SET done = ticks.done + excluded.done, clock = excluded.clock"
@@ -21,7 +21,7 @@ class SqlTickStore:
         self._engine = engine
 
     def note(self, done: Mapping[str, int], clock: float) -> None:
-        # In one order, so that two processes never wait for each other.
+        # In a fixed order, to avoid a deadlock of two processes.
         rows = [{"kind": kind, "done": count, "clock": clock} for kind, count in sorted(done.items())]
         if rows:
             with writing(self._engine) as connection:

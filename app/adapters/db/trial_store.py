@@ -1,4 +1,4 @@
-"""Lines in trouble: those whose task lost worker after worker, while they run; and what lines met that wait."""
+"""Lines in trouble: running lines whose task lost worker after worker, and failures of lines without a result."""
 
 from collections.abc import Mapping
 
@@ -9,12 +9,12 @@ from app.adapters.db.tables import batches, trials, unanswered_tries
 from app.domain.lifecycle import ACTIVE
 from app.domain.result import Met
 
-# Both databases read it alike, and SQLAlchemy has no one word for it.
+# The statement fits SQLite and PostgreSQL; SQLAlchemy has no common form for it.
 _BEGIN = text(
     "INSERT INTO trials (batch_id, position, begun) VALUES (:batch_id, :position, 1) "
     "ON CONFLICT (batch_id, position) DO UPDATE SET begun = trials.begun + 1 RETURNING begun"
 )
-# A worker that takes a line over counts anew.
+# A worker that takes over a line counts anew: the larger count stays.
 _NOTE = text(
     "INSERT INTO unanswered_tries (batch_id, position, tries, met) VALUES (:batch_id, :position, :tries, :met) "
     "ON CONFLICT (batch_id, position) DO UPDATE SET met = excluded.met, "
@@ -43,7 +43,7 @@ class SqlTrialStore:
     def note(self, met: Mapping[tuple[str, int], Met]) -> None:
         rows = [
             {"batch_id": batch_id, "position": position, "tries": each.tries, "met": each.what}
-            # In one order, so that two workers never wait for each other.
+            # In a fixed order, to avoid a deadlock of two workers.
             for (batch_id, position), each in sorted(met.items())
         ]
         if rows:

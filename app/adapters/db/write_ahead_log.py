@@ -1,21 +1,21 @@
-"""The log of SQLite's WAL mode, kept short."""
+"""Keeps the log of SQLite's WAL mode short."""
 
 from pathlib import Path
 from typing import Any
 
 from sqlalchemy import Engine
 
-# SQLite begins the log anew by itself only in a moment in which nobody reads from it. With enough readers there is no
-# such moment, and the log grows: past twice what it is folded back at (`engine`), it is seen to.
+# By itself SQLite restarts the log only at a moment without readers. With enough readers no such moment comes, and the
+# log grows. A log of twice the size at which `engine` folds it back is shortened here.
 _LONG_BYTES = 128 * 1024 * 1024
-# Writers wait for this as long as it waits for readers, who are done within milliseconds.
+# Writers wait while this checkpoint waits for readers; readers are done within milliseconds.
 _WAIT_MS = 250
 
 
 def shorten_log(engine: Engine, long_bytes: int = _LONG_BYTES) -> bool:
-    """Fold a log that has become long into the database and have it begin anew; False where there is no need or way.
+    """Fold a long log into the database and restart the log; return False where that is not needed or not possible.
 
-    A reader that goes on for long, such as a copy that is being made, keeps it from that: the next call tries again.
+    A reader that goes on for long, such as a copy being made, prevents the restart: the next call tries again.
     """
     if engine.dialect.name != "sqlite" or engine.url.database is None:
         return False
@@ -26,7 +26,7 @@ def shorten_log(engine: Engine, long_bytes: int = _LONG_BYTES) -> bool:
     try:
         connection: Any = pooled.driver_connection
         (usual_ms,) = connection.execute("PRAGMA busy_timeout").fetchone()
-        # Nobody waits for the first, which does nearly all of the work.
+        # The first checkpoint makes no connection wait, and does nearly all of the work.
         connection.execute("PRAGMA wal_checkpoint(PASSIVE)").fetchone()
         try:
             connection.execute(f"PRAGMA busy_timeout={_WAIT_MS}").fetchone()

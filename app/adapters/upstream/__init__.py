@@ -1,1 +1,1 @@
-"""The model servers: their HTTP client, and what they serve."""
+"""The model servers: the HTTP client, and the lists of models."""

@@ -1,4 +1,4 @@
-"""The memory that large answers take in one process, shared by all calls in flight."""
+"""The memory for large answers in one process, shared by all calls in flight."""
 
 import asyncio
 from collections.abc import Callable
@@ -6,36 +6,36 @@ from threading import Lock
 
 from app.domain.limits import MIB
 
-# An answer up to this size is not counted: nearly all are smaller, and counting costs each call something.
+# An answer up to this size is not counted: nearly all answers are smaller, and counting slows down every call.
 UNCOUNTED_BYTES = 256 * 1024
-# Several of the largest embeddings at once, without waiting for each other.
+# Enough for several of the largest embeddings at once without a wait.
 _BUDGET_BYTES = 128 * MIB
 
 
 class AnswerMemory:
-    """A budget of bytes. An answer that finds none left stops reading until others are done (backpressure).
+    """A budget of bytes. While the budget is used up, further answers are not read (backpressure).
 
-    One answer, the *leader*, may pass the budget, so that one answer at least can always be read to its end. The most
-    that all take is the budget, one largest answer, and the uncounted start of each. `take` and `release` belong to
-    one event loop, `record_later` and `recorded` may come from any thread.
+    A single answer, the *leader*, may exceed the budget, so that at least one answer can always be read to the end. The
+    most memory in use is the budget, a single largest answer, and the uncounted starts of the answers. Call `take` and
+    `release` in a single event loop; `record_later` and `recorded` may be called from any thread.
     """
 
     def __init__(self, budget_bytes: int = _BUDGET_BYTES) -> None:
         self._budget_bytes = budget_bytes
         self._held: dict[object, int] = {}
         self._sum = 0
-        # Those that stopped reading, by age, with the bytes they hold by now and what lets them go on.
+        # The paused answers, oldest first: the bytes held so far, and the callback that resumes reading.
         self._waiting: dict[object, tuple[int, Callable[[], None]]] = {}
         self._leader: object | None = None
-        # Answers that are read and not yet in the database.
+        # The bytes of answers already read and not yet in the database.
         self._unrecorded = 0
-        # Those that wait for room to unpack an answer.
+        # The callers waiting for room to unpack an answer.
         self._turns: list[asyncio.Future[None]] = []
         self._lock = Lock()
         self._loop: asyncio.AbstractEventLoop | None = None
 
     def take(self, holder: object, size: int, go_on: Callable[[], None]) -> bool:
-        """Count an answer with the size it has by now; where it is to stop reading, False now and `go_on` later."""
+        """Set the size of an answer so far; return False if reading must pause until `go_on` is called."""
         if self._loop is None:
             self._loop = asyncio.get_running_loop()
         self._sum += size - self._held.get(holder, 0)
@@ -46,7 +46,7 @@ class AnswerMemory:
         return False
 
     def release(self, holder: object) -> None:
-        """Count an answer as read or given up."""
+        """Stop counting an answer after it was read or given up."""
         self._sum -= self._held.pop(holder, 0)
         self._waiting.pop(holder, None)
         if holder is self._leader:
@@ -54,7 +54,7 @@ class AnswerMemory:
         self._let_go_on()
 
     async def wait_for_room(self) -> None:
-        """Wait until what is to be recorded fits into the budget; the caller bounds the time."""
+        """Wait until the answers to be recorded fit into the budget; the caller bounds the time."""
         while self._unrecorded >= self._budget_bytes:
             self._loop = asyncio.get_running_loop()
             turn = self._loop.create_future()
@@ -62,12 +62,12 @@ class AnswerMemory:
             await turn
 
     def record_later(self, size: int) -> None:
-        """Count an answer that is to be recorded."""
+        """Count an answer to be recorded later."""
         with self._lock:
             self._unrecorded += size
 
     def recorded(self, size: int) -> None:
-        """Count an answer as recorded, or as dropped."""
+        """Stop counting an answer after it was recorded or dropped."""
         with self._lock:
             self._unrecorded -= size
         loop = self._loop
@@ -78,7 +78,7 @@ class AnswerMemory:
         return self._sum + self._unrecorded <= self._budget_bytes
 
     def _may_lead(self, holder: object) -> bool:
-        # What waits to be recorded gets done without this answer, which would only join it.
+        # Recording goes on without this answer, and the answer would only add to the bytes waiting to be recorded.
         if self._leader is not None or self._unrecorded >= self._budget_bytes:
             return False
         self._leader = holder

@@ -1,4 +1,4 @@
-"""Reads the answers of one connection from its bytes, one after the other."""
+"""Reads the answers of a connection in turn, from the received bytes."""
 
 from io import BytesIO
 from typing import NamedTuple
@@ -8,7 +8,7 @@ from httptools import HttpParserError, HttpParserUpgrade, HttpResponseParser
 from app.adapters.upstream.faults import AnswerCutOff, AnswerGarbled, NothingHeard, ServerDisconnected
 from app.adapters.upstream.mending import mend_head
 
-# The only headers whose values anyone reads.
+# No other header's value is ever read.
 _KEPT = {
     name.encode(): name
     for name in (
@@ -23,18 +23,19 @@ _KEPT = {
         "x-request-id",
     )
 }
-# Servers bound what they take as headers at a quarter of this. It holds for all that comes without a piece of body
-# in between: headers, interim answers, trailers.
+# Servers limit accepted headers to a quarter of this size. The limit holds for the bytes between two pieces of body:
+# headers, interim answers, trailers.
 _MAX_HEAD_BYTES = 64 * 1024
-# A body of a byte for each chunk comes as six times its size; with more around it, it is no answer but a flood.
+# A body with a chunk for each byte arrives as six times its size. With still more around the body, the answer is a
+# flood.
 _MAX_WIRE_TIMES = 8
-# Of an answer that says it is too large only this much is awaited: what its error shows.
+# Of an answer whose length is over the limit, only these bytes are read: the error shows no more.
 _START_BYTES = 8_000
 _FIRST_FINAL_STATUS = 200
 
 
 class Reply(NamedTuple):
-    """An HTTP answer: `headers` are the few that are kept, in lower case; `body` is cut where not `is_whole`."""
+    """An HTTP answer: `headers` has only the kept headers, in lower case; `body` is cut where `is_whole` is False."""
 
     status: int
     headers: dict[str, str]
@@ -43,10 +44,10 @@ class Reply(NamedTuple):
 
 
 class AnswerReader:
-    """Reads one answer at a time; `expect` comes before each.
+    """Reads a single answer at a time; the caller calls `expect` before each answer.
 
     Args:
-        max_body_bytes: the most of a body that is kept, as it comes over the wire.
+        max_body_bytes: the most bytes of a body to keep, counted as received.
     """
 
     _headers: dict[str, str]
@@ -59,7 +60,7 @@ class AnswerReader:
 
     def expect(self) -> None:
         """Begin the next answer."""
-        # Most answers come whole, in one piece of data, and leave the rest as it was.
+        # Most answers arrive in a single piece of data, and leave the other attributes unchanged.
         if not self._is_plain:
             self._reset()
             return
@@ -74,8 +75,8 @@ class AnswerReader:
         self._room = self._max_body_bytes
         self._is_complete = self._is_keepable = False
         self._is_plain = True
-        # A body in one piece, which is the rule, is kept as it is; pieces are put together as they come, for a list
-        # of many small ones takes a hundred times their size.
+        # A body usually arrives in a single piece, which is kept as received. Further pieces are joined on arrival: a
+        # list of many small pieces takes a hundred times as much memory.
         self._body = b""
         self._pieces: BytesIO | None = None
         self._bodiless_bytes = 0
@@ -83,12 +84,12 @@ class AnswerReader:
         self._is_interim = False
         self._is_whole = True
         self._is_mended = False
-        # The head as far as it came, until it is whole.
+        # The bytes of the head received so far, until the head is complete.
         self._head: bytearray | None = None
 
     @property
     def size(self) -> int:
-        """How many bytes of the body are kept by now."""
+        """The bytes of the body kept so far."""
         return self._max_body_bytes - self._room
 
     @property
@@ -97,10 +98,10 @@ class AnswerReader:
         return self._is_keepable and not self._is_mended
 
     def feed(self, data: bytes) -> bool:
-        """Read on; return whether the answer is complete.
+        """Read more data; return whether the answer is complete.
 
         Raises:
-            AnswerGarbled: this is no answer.
+            AnswerGarbled: the data is not an HTTP answer.
         """
         room = self._room
         try:
@@ -123,10 +124,10 @@ class AnswerReader:
         return False
 
     def end(self, error: Exception | None) -> None:
-        """Take what came as far as it goes, as the server says nothing more.
+        """End the answer, because the server sends nothing more.
 
         Raises:
-            CallFault: that is not a whole answer.
+            CallFault: the answer is not complete.
         """
         reason = f": {error}" if error else ""
         if not self._status:
@@ -137,28 +138,28 @@ class AnswerReader:
         self._is_complete = True
 
     def reply(self) -> Reply:
-        """Return the answer, which then nobody keeps: an idle connection must hold none."""
+        """Return the answer and drop the body here: an idle connection must hold no answer."""
         body, pieces = self._body, self._pieces
         self._body, self._pieces = b"", None
         if self._is_plain and pieces is None:
             return Reply(self._status, self._headers, body, True)
         if pieces is not None:
-            # Of what is too large no second copy is made.
+            # A body over the limit is not copied whole.
             body = pieces.getvalue() if self._is_whole else bytes(pieces.getbuffer()[:_START_BYTES])
         elif not self._is_whole:
             body = body[:_START_BYTES]
         return Reply(self._status, self._headers, body, self._is_whole)
 
-    # What the parser calls. None of these may raise: the parser would hide what.
+    # The callbacks of the parser. A callback must not raise: the parser would hide the exception.
 
     def on_message_begin(self) -> None:
         if self._is_complete:
-            # More than one answer to one request.
+            # The server sends a second answer to the request.
             self._is_keepable = False
 
     def on_header(self, name: bytes, value: bytes) -> None:
         kept = _KEPT.get(name) or _KEPT.get(name.lower())
-        # With a status set these are trailers.
+        # Once the status is set, further headers are trailers.
         if kept is not None and not self._status:
             self._headers[kept] = value.decode("utf-8", "replace")
 
@@ -203,12 +204,12 @@ class AnswerReader:
 
     def _new_parser(self) -> HttpResponseParser:
         parser = HttpResponseParser(self)
-        # Servers that write the size of a chunk into a field of fixed width fill it up with spaces.
+        # Servers that write the chunk size into a field of fixed width pad the field with spaces.
         parser.set_dangerous_leniencies(lenient_spaces_after_chunk_size=True)
         return parser
 
     def _mend(self, data: bytes, fault: Exception) -> None:
-        """Read the head once more, where the parser gave up amid it; it refuses all that comes after that."""
+        """Read the head once more after the parser gave up inside the head; the old parser refuses any further data."""
         garbled = AnswerGarbled(f"{type(fault).__name__}: {fault}")
         if self._status:
             raise garbled
@@ -230,6 +231,6 @@ class AnswerReader:
                 raise garbled from None
 
     def _is_until_the_end(self) -> bool:
-        """Whether the answer's body ends with the connection, as one does that tells its length in no other way."""
+        """Return whether the body ends with the connection: the headers give neither a length nor chunks."""
         codings = self._headers.get("transfer-encoding", "").lower()
         return "content-length" not in self._headers and not codings.endswith("chunked")

@@ -1,4 +1,4 @@
-"""The servers of an upstream: each call goes to the one with the least to do of those whose circuit is closed."""
+"""Balances calls over the servers of an upstream: the least loaded server with a closed circuit gets the call."""
 
 import asyncio
 import random
@@ -24,38 +24,38 @@ from app.services.ports import ANYBODY, Answer, Caller, Upstream
 
 log = structlog.get_logger()
 
-# A call that was no success counts as load so long after its end. Without it a server that refuses in a millisecond
-# would always have the least to do, and so get nearly every call.
+# A failed call counts as load for this long after the call's end. Without this rule a server that refuses in a
+# millisecond would always have the least load, and would get nearly every call.
 _AFTERMATH_S = 1.0
-# Callers choose the names of models. Past this number those are forgotten that nothing is in flight for.
+# Callers choose the names of models. Past this number, models without a call in flight are forgotten unless they fail.
 _MAX_MODELS = 1_000
 _MAX_SHOWN_MODEL_CHARS = 200
 
 
 class OpenUpstream(Upstream, Protocol):
-    """An upstream that holds connections."""
+    """An upstream with open connections."""
 
     async def close(self) -> None:
-        """Close them."""
+        """Close the connections."""
 
     def failing(self) -> "list[Failing]":
-        """Return what fails in a row, the longest first; from any thread."""
+        """Return the servers and models with calls failing in a row, longest first; safe to call from any thread."""
 
 
 class UrlStatus(NamedTuple):
-    """How one of the servers is, as this process sees it."""
+    """The state of a server, as this process sees the server."""
 
     url: str
     in_flight: int
-    # Whether its circuit, or that of one of its models, is open.
+    # Whether the circuit of the server, or of a model on the server, is open.
     is_left_alone: bool
-    # 0 where the probe is due or out; None for a server that is not left alone.
+    # 0 where the probe is due or in flight; None where every circuit is closed.
     probe_in_s: float | None
     last_error: str | None
 
 
 class Failing(NamedTuple):
-    """A server, or a model of it, whose calls fail in a row."""
+    """A server, or a model on a server, with calls failing in a row."""
 
     url: str
     model: str | None
@@ -64,18 +64,18 @@ class Failing(NamedTuple):
 
 
 class _Server:
-    """One of the servers."""
+    """A server with circuits and load."""
 
     __slots__ = ("circuit", "in_flight", "load", "models", "upstream", "url")
 
     def __init__(self, url: str, upstream: "Server") -> None:
         self.url = url
         self.upstream = upstream
-        # Of the connection to it; and of each of its models.
+        # `circuit` is for the connection to the server, `models` has a circuit per model on the server.
         self.circuit = Circuit()
         self.models: dict[str, Circuit] = {}
         self.in_flight = 0
-        # Calls in flight, and those that ended badly a moment ago.
+        # The calls in flight, and the failed calls of the last `_AFTERMATH_S`.
         self.load = 0
 
     def of_model(self, model: str) -> Circuit:
@@ -101,21 +101,21 @@ _read_body = msgspec.json.Decoder(_Body).decode
 
 
 class Server(Upstream, Protocol):
-    """One server, which holds connections."""
+    """A server with open connections."""
 
     async def close(self) -> None:
-        """Close them."""
+        """Close the connections."""
 
 
 class BalancedUpstream:
-    """Servers that serve the same models. Belongs to the event loop that makes its first call.
+    """Servers of the same models. Belongs to the event loop that makes the first call.
 
-    A server that can't be reached gets nothing but probes, and so does a model of it whose calls fail for several lines
-    in a row: one call after a pause that doubles. Where no server is left for a call, the call is withheld.
+    A server that can't be reached gets nothing but probes: a single call after a pause, and the pause doubles. The same
+    holds for a model after the calls of several lines failed in a row. Where no server is left, the call is withheld.
 
     Args:
-        upstreams: each server by its URL.
-        now: seconds of a clock that never goes back.
+        upstreams: the servers by URL.
+        now: returns seconds of a clock that never goes back.
         draw: returns random numbers, uniform in [0, 1).
     """
 
@@ -126,10 +126,10 @@ class BalancedUpstream:
         now: Callable[[], float] = time.monotonic,
         draw: Callable[[], float] = random.random,
     ) -> None:
-        # The first one is the one chosen longest ago, so that equals take turns.
+        # The server chosen longest ago comes first, so that servers with equal load take turns.
         self._servers = [_Server(url, upstream) for url, upstream in upstreams.items()]
         self._in_order = tuple(self._servers)
-        # When each call that ended badly stops counting as load; in that order.
+        # The failed calls, with the instant at which the call stops counting as load, in order of the instants.
         self._aftermath: deque[tuple[float, _Server]] = deque()
         self._now = now
         self._draw = draw
@@ -139,9 +139,9 @@ class BalancedUpstream:
         now = self._now()
         server = self._choose(model, now, caller)
         if server is None:
-            # Of this moment: once others have gone on, a circuit may be closed.
+            # Build the answer before the sleep: a circuit may close while other tasks run.
             withheld = self._withheld(model, caller)
-            # Callers that go from one call to the next would hold up the loop if none of them ever waited.
+            # A caller with call after call would block the event loop if no call ever waited.
             await asyncio.sleep(0)
             return withheld
         circuits = server.circuit, server.of_model(model)
@@ -163,20 +163,20 @@ class BalancedUpstream:
                     self._learn(server, circuit, term, sign, answer, caller, began_at=now, is_probe=is_probe)
         if answer.trouble in (Trouble.NONE, Trouble.FINAL):
             return answer
-        # Whoever was not reached stands for all of its models.
+        # The circuit of an unreachable server stands for every model on the server.
         return answer._replace(circuit=circuits[0] if signs[0] in (Sign.FAILING, Sign.GONE) else circuits[1])
 
     async def close(self) -> None:
-        """Close all connections; calls in flight come back as flaky."""
+        """Close the connections of every server; calls in flight come back as flaky."""
         await asyncio.gather(*(server.upstream.close() for server in self._servers))
 
     def status(self) -> list[UrlStatus]:
-        """Return how each server is, in the order in which they were given; from any thread."""
+        """Return the state of each server, in the given order; safe to call from any thread."""
         now = self._now()
         return [_status_of(server, now) for server in self._in_order]
 
     def failing(self) -> list[Failing]:
-        """Return what fails in a row, the longest first; from any thread."""
+        """Return the servers and models with calls failing in a row, longest first; safe to call from any thread."""
         now = self._now()
         found = [
             Failing(server.url, model, circuit.last_error or "", now - (circuit.failing_since or now))
@@ -187,7 +187,7 @@ class BalancedUpstream:
         return sorted(found, key=lambda each: -each.since_s)
 
     def _choose(self, model: str, now: float, caller: Caller) -> _Server | None:
-        """Return the server for a call that begins now; None where none is to be asked."""
+        """Return the server for a call that begins now, or None if every server is to be left alone."""
         while self._aftermath and self._aftermath[0][0] <= now:
             self._aftermath.popleft()[1].load -= 1
         healthy, due = [], []
@@ -223,7 +223,7 @@ class BalancedUpstream:
         is_probe: bool,
     ) -> None:
         before, now = caller.before, self._now()
-        # Whoever could not connect is not to blame, whatever the line did before.
+        # The line is not to blame for a failed connection, even where the line is a suspect.
         is_of_model = circuit is not server.circuit
         error = error_of(answer) if answer is not None and sign in (Sign.FAILING, Sign.GONE) else None
         change = circuit.end(
@@ -258,10 +258,10 @@ class BalancedUpstream:
 
 
 def open_upstream(urls: Sequence[str], **calling: Unpack[Calling]) -> BalancedUpstream:
-    """Return the upstream that these base URLs make, all called in the same way.
+    """Return the upstream with a server per base URL; `calling` holds for every server.
 
     Raises:
-        ValueError: there is none, or a URL or the key is none that a request can be made with.
+        ValueError: no URL is given, or no request can be made with a URL or the key.
     """
     upstreams = {url: HttpUpstream(url, **calling) for url in urls}
     if not upstreams:

@@ -1,4 +1,4 @@
-"""How requests are made to the servers of an upstream, the same for calls, for lists of models and for checks."""
+"""How requests reach the servers of an upstream, alike for calls, lists of models and checks."""
 
 import re
 from collections.abc import Sequence
@@ -13,7 +13,7 @@ from app.domain.upstream import TimeLimits, UpstreamSpec
 
 
 class Calling(TypedDict):
-    """The arguments of HttpUpstream but for the URL."""
+    """The arguments of HttpUpstream except the URL."""
 
     api_key: str | None
     connect_timeout_s: float
@@ -36,11 +36,11 @@ _read_members = msgspec.json.Decoder(dict[str, msgspec.Raw]).decode
 
 
 class LimitsByModel:
-    """How long calls may take, by the model that a request asks for.
+    """How long calls may take, by the model of the request.
 
     Args:
-        others: for models that have none of their own.
-        by_model: names or patterns, the first that matches holds.
+        others: the limits for all other models.
+        by_model: names or patterns with limits; the first matching pattern holds.
     """
 
     def __init__(self, others: TimeLimits, by_model: Sequence[tuple[str, TimeLimits]] = ()) -> None:
@@ -59,7 +59,7 @@ class LimitsByModel:
 
 
 def calling_of(spec: UpstreamSpec) -> Calling:
-    """Return how the servers of an upstream are called."""
+    """Return how to call the servers of an upstream."""
     return Calling(
         api_key=spec.api_key,
         connect_timeout_s=spec.connect_timeout_s,
@@ -73,11 +73,11 @@ def calling_of(spec: UpstreamSpec) -> Calling:
 
 
 def with_members(body: bytes, members: Sequence[tuple[str, bytes]]) -> bytes:
-    """Return a JSON object with these members added that it does not have; its own bytes stay as they are."""
+    """Return a JSON object with the missing ones of these members added; the object's own bytes stay unchanged."""
     try:
         given = _read_members(without_surrogates(body))
     except (msgspec.DecodeError, UnicodeDecodeError, RecursionError):
-        # No object; the server says so itself.
+        # Not an object: the server reports the error.
         return body
     added = b",".join(b"%b:%b" % (msgspec.json.encode(name), value) for name, value in members if name not in given)
     if not added:

@@ -1,4 +1,4 @@
-"""Asks a model server which models it has, by the client that calls go through."""
+"""Asks a model server for its models, with the HTTP client of the calls."""
 
 import asyncio
 import threading
@@ -13,24 +13,25 @@ from app.adapters.upstream.json_text import without_surrogates
 from app.domain.errors import Unavailable
 from app.domain.limits import MIB
 
-# A server that is there takes the connection at once, and one that is not may have others behind it in the list.
+# A live server takes the connection at once. After a dead server, the list may hold further servers.
 _CONNECT_TIMEOUT_S = 2.0
-# For all of it, however it drips.
+# Bounds the whole request, however slowly the answer drips.
 _TIMEOUT_S = 5.0
-# Thousands of models with all that providers say of them.
+# Thousands of models with full descriptions from providers.
 _MAX_BYTES = 4 * MIB
-# Every `GET /v1/models` asks; models change far less often, and who did not answer just now is not waited for again.
+# Every `GET /v1/models` asks. Models change far less often, and a server that just failed to answer is not waited for
+# again.
 _KEPT_S = 5.0
 
 Models = list[dict[str, object]]
 
 
 class HttpCatalog:
-    """The `/models` of one server; safe to use from several threads that run no event loop.
+    """The `/models` of a server; safe to use from several threads without an event loop.
 
     Args:
-        base_url: as for the client of the calls, such as `http://127.0.0.1:8000/v1`.
-        calling: as for the client of the calls.
+        base_url: as for `HttpUpstream`, such as `http://127.0.0.1:8000/v1`.
+        calling: as for `HttpUpstream`.
     """
 
     def __init__(self, base_url: str, **calling: Unpack[Calling]) -> None:
@@ -41,7 +42,7 @@ class HttpCatalog:
         self._stale_at = float("-inf")
 
     def models(self) -> Models:
-        # Under the lock, so that many requests at once ask the server once.
+        # Under the lock, so that simultaneous requests ask the server once.
         with self._lock:
             if time.monotonic() >= self._stale_at:
                 try:
@@ -55,7 +56,7 @@ class HttpCatalog:
 
 
 async def fetch_models(base_url: str, **calling: Unpack[Calling]) -> Models:
-    """Return the model objects that a server lists; Unavailable."""
+    """Return the model objects listed by a server; raises Unavailable."""
     url = f"{base_url.rstrip('/')}/models"
     calling = calling.copy()
     calling["connect_timeout_s"] = min(calling["connect_timeout_s"], _CONNECT_TIMEOUT_S)

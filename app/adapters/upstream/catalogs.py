@@ -1,4 +1,4 @@
-"""The models of all upstreams, each of which may have several servers."""
+"""The models of every upstream; an upstream may have several servers."""
 
 import threading
 from collections.abc import Mapping, Sequence
@@ -11,13 +11,13 @@ from app.services.ports import ModelCatalog
 
 Models = list[dict[str, object]]
 
-# Enough for one server that takes no connection, and one after it that takes its time.
+# Enough for a server that takes no connection, and then a slow answer of a second server.
 _PATIENCE_S = 8.0
 _MAX_SHOWN_FAULTS = 3
 
 
 class FirstCatalog:
-    """The models of one upstream: of the first server in its list that answers."""
+    """The models of an upstream, from the first server in the list that answers."""
 
     def __init__(self, servers: Sequence[ModelCatalog]) -> None:
         self._servers = servers
@@ -33,15 +33,16 @@ class FirstCatalog:
 
 
 class UnitedCatalog:
-    """The models that lines may ask for, each as the upstream says it that lines for it go to.
+    """The models that lines may ask for, described by the upstream to which the routes send the model.
 
-    All upstreams are asked side by side. One that does not answer in time is left out as long as another does.
+    The upstreams are asked in parallel. An upstream without an answer in time is left out while another upstream
+    answers.
 
     Args:
-        catalogs: those of the upstreams by name, in the order of the routes.
-        routes: which upstream has a model.
-        endpoints: those that a batch may be for.
-        patience_s: how long is waited for the slowest.
+        catalogs: the catalogs by the name of the upstream, in the order of the routes.
+        routes: tell the upstream of a model.
+        endpoints: the endpoints open to batches.
+        patience_s: how long to wait for the slowest upstream.
     """
 
     def __init__(
@@ -78,7 +79,8 @@ class UnitedCatalog:
         return list(found.values())
 
     def _ask(self, name: str) -> Future[Models]:
-        # One question at a time to each, whoever waits for it: a server that hangs costs one thread, not one a caller.
+        # Callers share a single request per upstream: a server that hangs costs one thread, not a thread for each
+        # caller.
         with self._lock:
             asked = self._asked.get(name)
             if asked is None or asked.done():

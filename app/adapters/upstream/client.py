@@ -1,4 +1,4 @@
-"""The HTTP client that calls model servers: the hot path of a worker, so it does nothing that it can leave out."""
+"""The HTTP client that calls model servers. This is the hot path of a worker, so the client leaves out all it can."""
 
 import asyncio
 import math
@@ -34,25 +34,25 @@ _TIMED_OUT = Answer(Trouble.FLAKY, error=REQUEST_TIMEOUT)
 
 
 class HttpUpstream:
-    """One model server, or a proxy before several. Belongs to the event loop that makes its first call.
+    """A model server, or a proxy before several servers. Belongs to the event loop that makes the first call.
 
-    Proxies that the environment names are not used.
+    Proxies named by the environment are not used.
 
     Args:
-        base_url: what stands in the place of `/v1` before each endpoint, such as `http://127.0.0.1:8000/v1`.
+        base_url: replaces `/v1` at the start of every endpoint, such as `http://127.0.0.1:8000/v1`.
         api_key: sent as a bearer token where given.
         connect_timeout_s: for name, connection and TLS together.
-        first_byte_timeout_s: the longest silence, before the answer begins and amid it, where `limits` are left out.
+        first_byte_timeout_s: the longest silence before and during the answer, where `limits` are left out.
         limits: the longest silence, and the longest time of a whole call, by model.
-        query: what follows the question mark of each request's URL.
-        headers: more headers of each request.
-        body: members that each request's body gets where it has none of that name, with their JSON.
+        query: the text after the question mark of every request's URL.
+        headers: more headers of every request.
+        body: members to add to every request's body that lacks them, with the members' JSON.
         secrets: texts beside the key that no message may show.
-        max_answer_bytes: the largest body that is taken, decompressed.
-        memory: what the large answers of all upstreams share; of this one alone where left out.
+        max_answer_bytes: the largest body to accept, decompressed.
+        memory: the budget shared by large answers of several upstreams; a budget of this client where left out.
 
     Raises:
-        ValueError: the URL or the key is none that a request can be made with.
+        ValueError: no request can be made with the URL or the key.
     """
 
     def __init__(
@@ -86,13 +86,13 @@ class HttpUpstream:
     async def call(self, endpoint: str, body: bytes, timeout_s: float, caller: Caller = ANYBODY) -> Answer:
         if timeout_s <= 0:
             return _TIMED_OUT
-        # The body of a decoded line is a msgspec.Raw, which is typed as bytes and is none; bytes come back as they are.
+        # The body of a decoded line is a msgspec.Raw, typed as bytes without being bytes; bytes come back unchanged.
         body = bytes(body)
         limits = self._limits.of(body)
         if self._body:
             body = with_members(body, self._body)
         silence_s, longest_s = limits.first_byte.seconds, limits.call.seconds
-        # None while there is no connection.
+        # None until the connection is there.
         deadline: float | None = None
         try:
             pool = self._pool or self._open()
@@ -106,11 +106,12 @@ class HttpUpstream:
             except NothingHeard:
                 if kept is None:
                     raise
-                # The server closed the kept connection, most likely as it was idle, while the request was on its way.
+                # The server closed the kept connection while the request was on its way, most likely because it was
+                # idle.
                 fresh = await pool.connect(ends_at - pool.now())
                 reply = await _post(fresh, head, body, deadline, silence_s, caller)
             if "content-encoding" in reply.headers:
-                # A small answer may become a large one here, which nobody has counted.
+                # Unpacking may turn a small answer, which is not counted, into a large answer.
                 async with asyncio.timeout(deadline - pool.now()):
                     await self._memory.wait_for_room()
             answer = read_answer(reply, self._max_answer_bytes)
@@ -123,12 +124,12 @@ class HttpUpstream:
             if deadline is None:
                 return self._failed(ConnectTimedOut(f"within {timeout_s:g} s"))
             return _limit_met("The call took as long", limits.call)
-        # A line's outcome must be recorded whatever happens: an exception that nobody foresaw included.
+        # The outcome of a line must be recorded whatever happens, even after an unforeseen exception.
         except Exception as error:
             return self._without_secrets(self._failed(error))
 
     async def get(self, endpoint: str, timeout_s: float) -> Answer:
-        """Ask for what is at the endpoint, by a new connection."""
+        """Send a GET request to the endpoint, over a new connection."""
         head = f"GET {self._target.path_of(endpoint)}{self._query} HTTP/1.1\r\n{self._headers}\r\n".encode()
         try:
             pool = self._pool or self._open()
@@ -163,7 +164,7 @@ class HttpUpstream:
         return head
 
     def _without_secrets(self, answer: Answer) -> Answer:
-        """Return the answer with no secret in its message, which may show what the server said."""
+        """Return the answer without secrets in the message, which may show text from the server."""
         if answer.error is None or not self._secrets:
             return answer
         code, message = answer.error
@@ -172,12 +173,12 @@ class HttpUpstream:
         return answer._replace(error=(code, message))
 
     def _failed(self, error: Exception) -> Answer:
-        """Sort what was raised in the place of an answer; the order matters, as some derive from others."""
+        """Return the answer for an exception. The order of the checks matters: some exceptions derive from others."""
         if isinstance(error, Withheld):
             return WITHHELD
         if isinstance(error, ConnectTimedOut):
             return _away(CONNECT_TIMED_OUT, f"No connection to the upstream {error}.")
-        # TLS errors are among these; no line can help any of them.
+        # Includes TLS errors; a line is never the cause.
         if isinstance(error, CannotConnect):
             return _away(CONNECTION_FAILED, f"No connection to the upstream: {_printable(str(error))}")
         if isinstance(error, HostGone):
@@ -192,11 +193,11 @@ class HttpUpstream:
 async def _post(
     connection: Connection, head: bytes, body: bytes, deadline: float, silence_s: float, caller: Caller
 ) -> Reply:
-    # Opening a connection takes up to seconds, in which the line may have become another worker's to send.
+    # Opening a connection takes up to seconds. Meanwhile the line may have passed to another worker.
     if not caller.may_send():
         connection.abort()
         raise Withheld
-    # As below, without a coroutine more for each call.
+    # As `_answer_to`, without an additional coroutine per call.
     answering = connection.post(head, body, deadline, silence_s)
     try:
         return await answering
@@ -218,7 +219,7 @@ def _unnamed_limits(first_byte_timeout_s: float) -> TimeLimits:
 
 
 def _request_headers(target: Target, api_key: str | None, more: Sequence[tuple[str, str]]) -> str:
-    # Compressed answers are read but not asked for: over a local network they cost more than they save.
+    # Compressed answers are read but not asked for: over a local network compression costs more than it saves.
     headers = {"host": target.authority, "user-agent": "wylon"}
     if api_key:
         headers["authorization"] = f"Bearer {api_key}"
@@ -239,7 +240,7 @@ def _printable(text: str) -> str:
 
 
 def _limit_met(what: str, limit: TimeLimit) -> Answer:
-    """Return the answer of a call that another one under the same limit would only repeat."""
+    """Return a final answer for a call past a time limit: another call would meet the limit again."""
     message = (
         f"{what} for {limit.seconds:g} s, the limit that {limit.setting} sets. Raise it for models that take longer."
     )

@@ -1,4 +1,4 @@
-"""Opens a socket to a server: asks for the addresses of its name, and races them (RFC 8305)."""
+"""Opens a socket to a server: resolves the host name, and races the addresses (RFC 8305)."""
 
 import asyncio
 import ipaddress
@@ -14,22 +14,22 @@ from app.adapters.upstream.side_by_side import start
 AddressInfo = tuple[int, int, int, str, tuple[str, int] | tuple[str, int, int, int] | tuple[int, bytes]]
 Resolve = Callable[[str, int], Sequence[AddressInfo]]
 
-# RFC 8305's: the next address is tried beside one that does not answer within this.
+# The delay of RFC 8305: if an address does not answer within this time, the next address is tried in parallel.
 _NEXT_ADDRESS_AFTER_S = 0.25
 
 
 def resolve(host: str, port: int) -> Sequence[AddressInfo]:
-    """Return the addresses that the system knows for a name, in the order in which it would try them."""
+    """Return the addresses that the system knows for a name, in the order in which the system would try them."""
     return socket.getaddrinfo(host, port, type=socket.SOCK_STREAM)
 
 
 class Connector:
-    """Opens sockets to one server; each time it asks anew for the addresses of the name.
+    """Opens sockets to one server, and resolves the host name anew for each socket.
 
     Args:
         host: a name or an address.
-        port: its port.
-        resolve: asks for addresses, and may take its time.
+        port: the port of the server.
+        resolve: returns the addresses of a name, and may block for long.
     """
 
     def __init__(self, host: str, port: int, resolve: Resolve = resolve) -> None:
@@ -40,10 +40,10 @@ class Connector:
         self._asked: Future[Sequence[AddressInfo]] | None = None
 
     async def connect(self) -> socket.socket:
-        """Return a socket that is connected; the caller bounds the time.
+        """Return a connected socket; the caller bounds the time.
 
         Raises:
-            OSError: there is no such name, or none of its addresses takes the connection.
+            OSError: the name does not exist, or no address takes the connection.
         """
         addresses = self._known or await self._addresses()
         sock = await aiohappyeyeballs.start_connection(addresses, happy_eyeballs_delay=_NEXT_ADDRESS_AFTER_S)
@@ -51,8 +51,8 @@ class Connector:
         return sock
 
     async def _addresses(self) -> Sequence[AddressInfo]:
-        # One question at a time, whoever waits for it: a name server that hangs costs one thread, and none that other
-        # work of the loop needs.
+        # Callers share a single look-up: a name server that hangs costs one thread, and not a thread that the event
+        # loop needs for other work.
         if self._asked is None or self._asked.done():
             self._asked = start(lambda: self._resolve(self._host, self._port))
         addresses = await asyncio.wrap_future(self._asked)
@@ -62,12 +62,12 @@ class Connector:
 
 
 def _address(host: str, port: int) -> Sequence[AddressInfo]:
-    """Return the one address that a host is; none for a name."""
+    """Return the host as the only address, or an empty tuple where the host is a name."""
     try:
         version = ipaddress.ip_address(host).version
     except ValueError:
         return ()
-    # One with a zone is the system's to read.
+    # Only the system can read an address with a zone.
     if version == 6 and "%" in host:
         return ()
     if version == 6:

@@ -1,8 +1,8 @@
-"""One connection to an upstream: sends a request, waits for its answer, and tells whether it can be used again.
+"""A connection to an upstream: sends a request, waits for the answer, and tells whether it can be used again.
 
 opened ──► busy ──► idle ──► busy …        `post` makes it busy, a whole answer makes it idle
              │        │
-             └────────┴──► lost            a fault, a deadline, data that nobody asked for, the server's will
+             └────────┴──► lost            a fault, a deadline, data without a request, the server closes
 """
 
 import asyncio
@@ -14,20 +14,20 @@ from app.adapters.upstream.answer_reader import AnswerReader, Reply
 from app.adapters.upstream.faults import CallFault, FellSilent, HostGone, NothingHeard
 from app.adapters.upstream.keepalive import GONE_AFTER_S, LOOK_EVERY_S, Pulse
 
-# Up to here head and body go into one piece of memory and mostly one packet; a larger body is not worth a copy.
+# Up to this size head and body are joined in memory, mostly for a single packet; a larger body is not worth a copy.
 _MAX_JOINED_BYTES = 64 * 1024
 
 
 class Connection(asyncio.Protocol):
-    """One connection, which carries one request at a time.
+    """A connection, which carries one request at a time.
 
     Args:
-        loop: the loop that it belongs to.
-        silence_s: the longest time without data while an answer is awaited, where a request says none.
-        max_body_bytes: the most of a body that is kept, as it comes over the wire.
-        memory: what large answers share.
-        on_idle: called when it can carry another request.
-        on_lost: called once, when it is gone.
+        loop: the loop of the connection.
+        silence_s: the longest time without data while an answer is awaited, for requests without a limit of their own.
+        max_body_bytes: the most bytes of a body to keep, counted as received.
+        memory: the budget shared by large answers.
+        on_idle: called when the connection can carry another request.
+        on_lost: called once, when the connection is gone.
     """
 
     def __init__(
@@ -55,19 +55,19 @@ class Connection(asyncio.Protocol):
         self.idle_since = 0.0
 
     def post(self, head: bytes, body: bytes, deadline: float, silence_s: float | None = None) -> asyncio.Future[Reply]:
-        """Send a request; the future ends with its Reply, a CallFault or TimeoutError.
+        """Send a request; the future ends with a Reply, a CallFault or TimeoutError.
 
         Args:
-            head: the request's head, up to the value of its last header, the content length.
-            body: what follows it.
-            deadline: in the loop's time; noticed when `check` is called after it.
-            silence_s: the longest time without data; the connection's own where left out.
+            head: the request's head, up to the value of the last header, the content length.
+            body: the body of the request.
+            deadline: in the loop's time; noticed when `check` is called after the deadline.
+            silence_s: the longest time without data; the connection's own limit where left out.
         """
         answering = self._begin(deadline, self._silence_s if silence_s is None else silence_s)
         transport = self._transport
         if self._answering is answering and transport is not None:
-            # All of it is handed over at once: it is in memory already, so waiting until the socket takes more would
-            # save none.
+            # The whole request is handed over at once: the bytes are in memory already, so waiting for room in the
+            # socket would save no memory.
             if len(body) <= _MAX_JOINED_BYTES:
                 transport.write(b"%b%d\r\n\r\n%b" % (head, len(body), body))
             else:
@@ -76,14 +76,14 @@ class Connection(asyncio.Protocol):
         return answering
 
     def send(self, request: bytes, deadline: float) -> asyncio.Future[Reply]:
-        """Send a request that has no body, as `post` does."""
+        """Send a request without a body, as `post` does."""
         answering = self._begin(deadline, self._silence_s)
         if self._answering is answering and self._transport is not None:
             self._transport.write(request)
         return answering
 
     def _begin(self, deadline: float, silence_s: float) -> asyncio.Future[Reply]:
-        """Expect an answer; the future has failed where the connection is gone."""
+        """Expect an answer; the future has already failed where the connection is gone."""
         answering: asyncio.Future[Reply] = self._loop.create_future()
         if not self.is_open:
             answering.set_exception(NothingHeard("the server closed the connection before it was used"))
@@ -96,7 +96,7 @@ class Connection(asyncio.Protocol):
         return answering
 
     def check(self, now: float) -> bool:
-        """End the request whose time is up or whose server is gone; returns whether one is in flight still."""
+        """End a request past a limit or to a dead host; return whether a request is still in flight."""
         if self._answering is None:
             return False
         if now >= self._deadline:
@@ -113,7 +113,7 @@ class Connection(asyncio.Protocol):
         return True
 
     def give_up(self, answering: asyncio.Future[Reply]) -> None:
-        """Close the connection if it still carries this request."""
+        """Close the connection if the connection still carries this request."""
         if self._answering is answering:
             self._answering = None
             self.abort()
@@ -132,10 +132,10 @@ class Connection(asyncio.Protocol):
         if self._transport is not None:
             self._transport.abort()
 
-    # What the transport calls.
+    # The callbacks of the transport.
 
     def connection_made(self, transport: asyncio.BaseTransport) -> None:
-        # uvloop's are such transports without deriving from the class.
+        # uvloop's transports do not derive from asyncio.Transport.
         self._transport = cast(asyncio.Transport, transport)
         sock = transport.get_extra_info("socket")
         self._pulse = Pulse(sock) if sock is not None else None
@@ -143,7 +143,7 @@ class Connection(asyncio.Protocol):
 
     def data_received(self, data: bytes) -> None:
         if self._answering is None:
-            # Nobody asked: whatever this is, the next answer would not be told from it.
+            # No request is in flight: the next answer could not be told from this data.
             self.abort()
             return
         try:
@@ -183,7 +183,7 @@ class Connection(asyncio.Protocol):
             self._memory.release(self)
 
     def _finish(self) -> None:
-        """Hand over the answer; the connection stays if nothing is left on it, either way."""
+        """Hand over the answer; keep the connection if no bytes are left on it, in either direction."""
         answering, self._answering = self._answering, None
         transport = self._transport
         reply = self._reader.reply()
@@ -198,7 +198,7 @@ class Connection(asyncio.Protocol):
             answering.set_result(reply)
 
     def _end(self, error: Exception | None) -> None:
-        """Take what came as far as it goes: the server says nothing more."""
+        """End the answer with the bytes received: the server sends nothing more."""
         self.is_open = False
         if self._answering is None:
             return

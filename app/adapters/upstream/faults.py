@@ -1,16 +1,16 @@
-"""What goes wrong between a call and its answer.
+"""The faults between a call and the answer.
 
     CallFault
     ├─ CannotConnect         no connection came about: name, refusal, TLS
     │  └─ ConnectTimedOut
-    ├─ ServerDisconnected    a connection ended before the answer's headers did
-    │  └─ NothingHeard       it ended before the first byte of the answer
-    ├─ HostGone              its host acknowledges nothing any more
-    ├─ AnswerCutOff          it ended amid the answer's body
-    ├─ AnswerGarbled         what came is not HTTP, or not packed as it says
-    └─ Withheld              the request was not sent: the line is not to be called for any more
+    ├─ ServerDisconnected    the connection ended before the end of the answer's headers
+    │  └─ NothingHeard       the connection ended before the first byte of the answer
+    ├─ HostGone              the server's host acknowledges nothing any more
+    ├─ AnswerCutOff          the connection ended amid the answer's body
+    ├─ AnswerGarbled         the answer is not HTTP, or not packed as the headers say
+    └─ Withheld              the request was not sent: the line must not be called any more
 
-A call whose time is up is a TimeoutError; FellSilent where it is the time without a byte.
+A call past the deadline raises a TimeoutError; FellSilent after too long without a byte.
 """
 
 
@@ -19,11 +19,11 @@ class CallFault(Exception):
 
 
 class CannotConnect(CallFault):
-    """No connection to the upstream came about; no line can help that."""
+    """No connection to the upstream came about; a line is never the cause."""
 
 
 class ConnectTimedOut(CannotConnect):
-    """No connection came about in the time for it."""
+    """No connection came about within the connect timeout."""
 
 
 class ServerDisconnected(CallFault):
@@ -35,7 +35,7 @@ class NothingHeard(ServerDisconnected):
 
 
 class HostGone(CallFault):
-    """The host of the server acknowledges nothing any more: it is off, or cut from the network."""
+    """The server's host acknowledges nothing any more: the host is off, or cut from the network."""
 
 
 class AnswerCutOff(CallFault):
@@ -43,12 +43,12 @@ class AnswerCutOff(CallFault):
 
 
 class AnswerGarbled(CallFault):
-    """What came is not HTTP, or its body is not packed as its headers say."""
+    """The answer is not HTTP, or the body is not packed as the headers say."""
 
 
 class FellSilent(TimeoutError):
-    """The server said nothing for longer than it may."""
+    """The server was silent for longer than allowed."""
 
 
 class Withheld(CallFault):
-    """The request was not sent, as its line is not to be called for any more."""
+    """The request was not sent, because the line must not be called any more."""

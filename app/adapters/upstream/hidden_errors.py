@@ -1,4 +1,4 @@
-"""Errors that come with a good status: some proxies and servers answer 200 with an error in the place of a result."""
+"""Finds errors behind a good status: some proxies and servers answer 200 with an error in place of a result."""
 
 import re
 
@@ -6,9 +6,9 @@ import msgspec
 
 from app.adapters.upstream.json_text import without_surrogates
 
-# Without it in an answer nothing is looked at any closer.
+# A body without this text is not examined further.
 _MARK = b'"error"'
-# Where endpoints have their results: chat, embeddings, responses, moderations and rerankers, and others.
+# The members with the results of chat, embeddings, responses, moderations, rerankers and other endpoints.
 _RESULTS = (
     "choices",
     "data",
@@ -26,11 +26,11 @@ _RESULTS = (
     "text",
 )
 _NOTHING = frozenset({b"null", b"[]", b"{}", b'""', b"false"})
-# Where an error says of which kind it is, in itself or beside it.
+# The members with the kind of an error, inside the error or beside the error.
 _KINDS = ("code", "status", "status_code", "type", "error_type")
 _MAX_KIND_CHARS = 100
 _LOWEST_STATUS, _HIGHEST_STATUS = 400, 599
-# What kinds are called, as the status that says the same.
+# The HTTP status equivalent to the kind of an error.
 _STATUS_OF_KIND = (
     (429, re.compile("rate.?limit|too.?many|throttl|quota|resource.?exhausted", re.IGNORECASE)),
     (503, re.compile("overload|unavailable|capacity|loading", re.IGNORECASE)),
@@ -46,7 +46,7 @@ _read_members = msgspec.json.Decoder(dict[str, msgspec.Raw]).decode
 
 
 def status_within(body: bytes) -> int | None:
-    """Return the status of 400 and more that an answer should have had; None where it is no error or has a result."""
+    """Return the correct status, 400 or above, of an answer; None for an answer with a result or without an error."""
     if _MARK not in body:
         return None
     members = _members(without_surrogates(body))

@@ -1,4 +1,4 @@
-"""Heads of answers that the parser refuses, though other clients read them and they can be read in one way only."""
+"""Mends answer heads that the parser refuses, where other clients read the head and only one reading is possible."""
 
 import re
 
@@ -11,24 +11,24 @@ _LINE_END = re.compile(rb"\r?\n")
 _HEAD_END = re.compile(rb"\r?\n\r?\n")
 _NAME = re.compile(rb"[!#$%&'*+.^_`|~0-9A-Za-z-]+")
 _CONTROLS = re.compile(rb"[\x00-\x08\x0a-\x1f\x7f]")
-# The largest number that a parser holds has this many digits.
+# The largest number that a parser holds has 18 digits.
 _LENGTH = re.compile(rb"[0-9]{1,18}")
 _CHUNKED = b"chunked"
 
 
 def mend_head(said: bytes) -> bytes | None:
-    """Return an answer so that the parser reads it; None where its head is not all there yet.
+    """Return an answer in a form accepted by the parser, or None while the head is incomplete.
 
-    Lengths that are given several times alike are one length; a length beside `chunked` is left out, as RFC 9112 has it
-    (6.3); `identity` is no coding; lines may be folded, end with LF alone, or hold control characters. A server that
-    sends such a head may count the bytes after it in another way, so its connection is not to be used again.
+    Repeated equal lengths count as a single length. A length beside `chunked` is left out, as RFC 9112 (6.3) says.
+    `identity` is no coding. Lines may be folded, end with LF alone, or hold control characters. A server with a
+    malformed head may count the bytes after the head differently, and the connection must not be used again.
 
     Raises:
-        AnswerGarbled: it can't be told where the answer ends.
+        AnswerGarbled: the end of the answer can't be told.
     """
     while True:
         said = said.lstrip(b"\r\n")
-        # Otherwise whoever speaks no HTTP, and waits for an answer, would be waited for.
+        # Without this check the client would go on waiting for a server that speaks no HTTP and waits for the client.
         if not said.startswith(_START[: len(said)]):
             raise AnswerGarbled("the answer is not of HTTP/1")
         end = _HEAD_END.search(said)

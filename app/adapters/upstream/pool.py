@@ -1,4 +1,4 @@
-"""The connections to one upstream: opens them, keeps idle ones for the next call, watches over the busy ones."""
+"""The connections to one upstream: opens connections, keeps idle ones for the next call, watches the busy ones."""
 
 import asyncio
 import ssl
@@ -9,24 +9,25 @@ from app.adapters.upstream.connection import Connection
 from app.adapters.upstream.faults import CannotConnect, ConnectTimedOut, ServerDisconnected
 from app.adapters.upstream.target import Target
 
-# uvicorn and node close a connection that was idle for 5 s; one taken up before that is not closed under a request.
+# uvicorn and node close a connection after 5 s of idleness; a connection reused earlier is not closed during a request.
 _KEEPALIVE_S = 4.0
-# How late a timeout may be noticed. One timer for all calls in place of one for each; limits are seconds and minutes.
+# How late a timeout may be noticed. A single timer serves all calls, because the limits are seconds and minutes.
 _SWEEP_S = 0.05
-# Closing takes a turn or two of the loop; past this something is broken, and the loop's end closes it.
+# Closing takes an iteration or two of the loop. After this time something is broken, and the loop closes the rest at
+# its end.
 _CLOSE_WAIT_S = 1.0
 
 
 class Pool:
-    """Connections to one server, as many as there are calls at once. Belongs to the loop that runs when it is made.
+    """Connections to a server, one per call in flight. Belongs to the loop that runs when the pool is made.
 
     Args:
         target: the server.
         connect_timeout_s: for name, connection and TLS together.
         silence_s: the longest time without data while an answer is awaited.
-        max_body_bytes: the most of a body that is kept, as it comes over the wire.
-        memory: what large answers share; one of this pool's own where left out.
-        resolve: asks for the addresses of a name.
+        max_body_bytes: the most bytes of a body to keep, counted as received.
+        memory: the budget shared by large answers; a budget of this pool where left out.
+        resolve: returns the addresses of a name.
     """
 
     def __init__(
@@ -48,18 +49,18 @@ class Pool:
         self._connector = Connector(target.host, target.port, resolve)
         self._tls = ssl.create_default_context() if target.is_tls else None
         self._open: set[Connection] = set()
-        # The last one is the one used last, so that those too many grow old at the start.
+        # The connection used last comes last, so that surplus connections age at the start.
         self._idle: list[Connection] = []
         self._sweeping: asyncio.TimerHandle | None = None
         self._emptied: asyncio.Future[None] | None = None
         self._is_closed = False
 
     def now(self) -> float:
-        """Return the loop's time, which deadlines are in."""
+        """Return the loop's time, the clock of every deadline."""
         return self._loop.time()
 
     def take(self) -> Connection | None:
-        """Return an idle connection for a call that is made at once; None where there is none."""
+        """Return an idle connection for a call that is made at once, or None."""
         idle = self._idle
         while idle:
             connection = idle.pop()
@@ -73,19 +74,19 @@ class Pool:
         """Open a connection for a call that is made at once.
 
         Raises:
-            CannotConnect: there is none to be had, ConnectTimedOut in the time for it.
-            TimeoutError: `timeout_s`, which the whole call has left, is shorter than that and is over.
+            CannotConnect: no connection came about; ConnectTimedOut where the connect timeout was over.
+            TimeoutError: `timeout_s`, the time left to the call, was shorter than the connect timeout and is over.
         """
         limit_s = min(self._connect_timeout_s, timeout_s)
         try:
             async with asyncio.timeout(limit_s) as scope:
                 connection = await self._create()
-        # A name that is no name fails as a UnicodeError, a port past the last one as an OverflowError, and uvloop says
-        # some faults of sockets as a RuntimeError.
+        # A malformed name raises a UnicodeError, a port above the last port an OverflowError, and uvloop reports some
+        # faults of sockets as a RuntimeError.
         except (OSError, UnicodeError, OverflowError, RuntimeError) as fault:
-            # The system has a TimeoutError of its own, for packets that nobody answers.
+            # The system raises a TimeoutError of its own when packets stay unanswered.
             if not scope.expired():
-                # A connection that the server closes while TLS is agreed on breaks without a word.
+                # A connection that the server closes during the TLS handshake breaks without a message.
                 why = str(fault) or "the server closed it at once"
                 raise CannotConnect(f"{type(fault).__name__}: {why} ({self._target.authority})") from fault
             if timeout_s <= self._connect_timeout_s:
@@ -94,7 +95,7 @@ class Pool:
         if self._is_closed:
             connection.abort()
             raise ServerDisconnected("the client was closed")
-        # One that the server closed already is not coming back to be forgotten.
+        # A connection already closed by the server has reported its loss, and would never be forgotten.
         if connection.is_open:
             self._open.add(connection)
             self._watch()
@@ -145,7 +146,7 @@ class Pool:
             self._sweeping = self._loop.call_later(_SWEEP_S, self._sweep)
 
     def _sweep(self) -> None:
-        """End calls whose time is up and connections that were idle for long; again while calls are in flight."""
+        """End calls past a deadline and connections idle for too long; repeat while calls are in flight."""
         now = self._loop.time()
         is_busy = False
         for connection in tuple(self._open):

@@ -1,4 +1,4 @@
-"""One server of an upstream, asked once, for the check."""
+"""Asks a single server of an upstream once, for the check."""
 
 from app.adapters.upstream.calling import calling_of
 from app.adapters.upstream.catalog import fetch_models
@@ -9,7 +9,7 @@ from app.services.ports import Answer
 
 
 class ProbedServer:
-    """A server asked as workers ask it, for each call over a new connection."""
+    """A server asked as workers ask, but over a new connection for each call."""
 
     def __init__(self, spec: UpstreamSpec, url: str) -> None:
         self._spec = spec
@@ -24,7 +24,7 @@ class ProbedServer:
 
     async def call(self, endpoint: str, body: bytes, timeout_s: float) -> Answer:
         calling = calling_of(self._spec)
-        # Shorter than the whole, or no connection would be told as no answer.
+        # Shorter than the whole time; otherwise a failed connection would be reported as a missing answer.
         calling["connect_timeout_s"] = min(self._spec.connect_timeout_s, timeout_s / 2)
         upstream = HttpUpstream(self._url, **calling)
         try:

@@ -1,4 +1,4 @@
-"""What an HTTP answer says: its bytes, unpacked and checked, as an `Answer`."""
+"""Turns an HTTP reply into an `Answer`: unpacks and checks the bytes."""
 
 from msgspec import UNSET, DecodeError, Raw, Struct, UnsetType
 from msgspec.json import Decoder, encode
@@ -15,21 +15,21 @@ from app.domain.result import INVALID_RESPONSE, NO_USAGE, RESPONSE_TOO_LARGE, re
 from app.domain.retry import Trouble, trouble_of
 from app.services.ports import Answer
 
-# An error page's start says what it is; callers see this much of it.
+# The start of an error page tells the cause; callers see at most these characters of the page.
 _MAX_WRAPPED_CHARS = 2_000
 _MAX_SHOWN_CHARS = 200
-# Longer than any request id in use; it is repeated in every line of the output.
+# Longer than any request id in use; the id is repeated in every line of the output.
 _MAX_REQUEST_ID_CHARS = 200
 _NO_PACKING = frozenset({"", "identity", "chunked"})
-# Nobody packs more often; each time may make the body a thousand times as long.
+# No server packs a body more often, and each coding may make the body a thousand times as long.
 _MAX_CODINGS = 3
 _STARTS = (b"{", b"[")
-# A character of UTF-8 is at most four bytes.
+# A character takes at most four bytes in UTF-8.
 _MAX_CHAR_BYTES = 4
 
 
 def read_answer(reply: Reply, max_bytes: int) -> Answer:
-    """Sort and check a reply; AnswerGarbled where its body is not packed as it says."""
+    """Sort and check a reply; raises AnswerGarbled where the body is not packed as the headers say."""
     status, headers, body, is_whole = reply
     trouble = trouble_of(status)
     if "content-encoding" in headers or "transfer-encoding" in headers:
@@ -56,7 +56,7 @@ def read_answer(reply: Reply, max_bytes: int) -> Answer:
 
 def _unpacked(reply: Reply, max_bytes: int) -> tuple[bytes, bool]:
     headers, body, is_whole = reply.headers, reply.body, reply.is_whole
-    # In the order in which they were applied. The parser has put chunks together.
+    # In the order in which the server applied the codings. The parser has already joined the chunks.
     given = f"{headers.get('content-encoding', '')},{headers.get('transfer-encoding', '')}".lower().split(",")
     codings = [coding.strip() for coding in given if coding.strip() not in _NO_PACKING]
     if len(codings) > _MAX_CODINGS:
@@ -75,12 +75,12 @@ class _Said(Struct):
 
 
 _read_said = Decoder(_Said).decode
-# What FastAPI answers where nothing is at a path.
+# FastAPI's answer for a path without an endpoint.
 _NOTHING_HERE = b'"Not Found"'
 
 
 def _names_fault(body: bytes) -> bool:
-    """Return whether an answer is the error of a model server, and not of whatever else stands at the address."""
+    """Return whether the body is the error of a model server, and not of another program at the address."""
     try:
         said = _read_said(body)
     except (DecodeError, UnicodeDecodeError, RecursionError):
@@ -91,7 +91,7 @@ def _names_fault(body: bytes) -> bool:
 
 
 def _read_json(body: bytes) -> tuple[bytes, Usage] | None:
-    """Return an answer in UTF-8 with its usage; None where it is none that every reader of the output can read."""
+    """Return the answer in UTF-8 with its usage; None for JSON that some reader of the output can't read."""
     usage = _check(body)
     if usage is not None:
         return body, usage
@@ -101,14 +101,14 @@ def _read_json(body: bytes) -> tuple[bytes, Usage] | None:
 
 
 def _check(body: bytes) -> Usage | None:
-    """Return the usage in an answer; None where it is not JSON with something in it.
+    """Return the usage in an answer; None where the answer is not a JSON object or list.
 
-    Endpoints answer with an object, those beyond OpenAI's maybe with a list: `null` and the like say nothing.
+    Endpoints answer with an object, endpoints beyond OpenAI's perhaps with a list: `null` and the like say nothing.
     """
     if body[:1] != b"{" and not body.lstrip().startswith(_STARTS):
         return None
     try:
-        # msgspec does not look inside the strings that it skips.
+        # msgspec does not check skipped strings.
         if not body.isascii():
             body.decode()
         return read_usage(body)

@@ -1,4 +1,4 @@
-"""How long an upstream asks to be left alone, from the headers of its answer."""
+"""Reads from the headers of an answer how long an upstream asks to be left alone."""
 
 import re
 import time
@@ -8,7 +8,7 @@ from email.utils import parsedate_tz
 
 # No server means more than a day; a longer wait comes from a broken clock or from other units.
 MAX_RETRY_AFTER_S = 86_400.0
-# The longest wait for a date that only this host's clock can be compared with, which the server's may differ from.
+# The longest wait for a date compared with this host's clock, which may differ from the server's clock.
 _MAX_UNMEASURED_S = 60.0
 _MAX_CHARS = 64
 _NUMBER = re.compile(r"[0-9]+(?:\.[0-9]+)?")
@@ -16,9 +16,9 @@ _LAST_SECOND = 59
 
 
 def read_retry_after(headers: Mapping[str, str], now: float | None = None) -> float | None:
-    """Return the seconds that the answer asks to wait; None where it says nothing that makes sense.
+    """Return the seconds that the answer asks to wait, or None where the headers say nothing meaningful.
 
-    A date is compared with the answer's own `Date`: both are of the server's clock, whatever that clock shows.
+    A date is compared with the answer's own `Date`: the server's clock stamps both, however wrong the clock is.
 
     Args:
         headers: by their names in lower case.
@@ -35,7 +35,7 @@ def read_retry_after(headers: Mapping[str, str], now: float | None = None) -> fl
 
 
 def _number(text: str | None) -> float | None:
-    # Python's float takes more: infinity, underscores, digits of other scripts.
+    # Python's float also accepts infinity, underscores and digits of other scripts.
     if text is None or len(text) > _MAX_CHARS or not _NUMBER.fullmatch(text.strip()):
         return None
     return float(text)
@@ -53,7 +53,7 @@ def _seconds_until(date: str, answered: str | None, now: float | None) -> float 
 
 
 def _instant(date: str) -> float | None:
-    """Return a date of HTTP in one of its three forms, as seconds since 1970; one without a zone is in UTC."""
+    """Return an HTTP date, in any of the three forms, as seconds since 1970; a date without a zone is in UTC."""
     if len(date) > _MAX_CHARS:
         return None
     try:
@@ -61,9 +61,9 @@ def _instant(date: str) -> float | None:
         if parts is None:
             return None
         year, month, day, hour, minute, second = parts[:6]
-        # A leap second is no second of Python's.
+        # Python's datetime has no leap second.
         moment = datetime(year, month, day, hour, minute, min(second, _LAST_SECOND), tzinfo=UTC)
-    # The parser of dates trips over some texts that are none.
+    # The date parser raises these exceptions for texts without a date.
     except (ValueError, OverflowError, IndexError, TypeError):
         return None
     return moment.timestamp() - (parts[9] or 0)

@@ -1,4 +1,4 @@
-"""Calls that wait, each in a thread of its own that no process waits for when it ends."""
+"""Runs blocking calls in daemon threads, for which a process does not wait at the end."""
 
 from collections.abc import Callable
 from concurrent.futures import Future
@@ -9,11 +9,11 @@ Result = TypeVar("Result")
 
 
 def start(call: Callable[[], Result]) -> Future[Result]:
-    """Begin a call, and return what it will come to."""
+    """Start a call in a new thread, and return a future of the result."""
     future: Future[Result] = Future()
-    # From now on nobody can cancel it, who then would find the thread at work all the same.
+    # From now on the future can't be cancelled: the thread would go on with the call anyway.
     future.set_running_or_notify_cancel()
-    # The threads of an executor are waited for at the end of the process, however long their servers are silent.
+    # Not an executor: an ending process waits for the threads of an executor, however long the servers stay silent.
     Thread(target=_settle, args=(future, call), daemon=True).start()
     return future
 
@@ -21,5 +21,5 @@ def start(call: Callable[[], Result]) -> Future[Result]:
 def _settle(future: Future[Result], call: Callable[[], Result]) -> None:
     try:
         future.set_result(call())
-    except Exception as fault:  # whoever waits gets it
+    except Exception as fault:  # the waiting caller gets the exception
         future.set_exception(fault)

@@ -1,4 +1,4 @@
-"""What the end of a call says of the server that was called, and of the model there."""
+"""Tells from the end of a call how the called server is, and how the model on the server is."""
 
 from app.domain.result import CONNECT_TIMED_OUT, CONNECTION_FAILED, REQUEST_TIMEOUT
 from app.domain.retry import TOO_MANY_REQUESTS, Trouble
@@ -7,7 +7,7 @@ from app.services.ports import Answer
 
 
 def signs_of(answer: Answer | None) -> tuple[Sign, Sign]:
-    """Return what a call says of its server, and of the model there; `answer` is None where it was broken off."""
+    """Return the signs for the server and for the model; `answer` is None where the call was broken off."""
     if answer is None or answer.trouble is Trouble.WITHHELD:
         return Sign.BROKEN_OFF, Sign.BROKEN_OFF
     if answer.trouble is Trouble.NONE:
@@ -19,10 +19,10 @@ def signs_of(answer: Answer | None) -> tuple[Sign, Sign]:
         return Sign.ANSWERED, Sign.REFUSING if answer.trouble is Trouble.FINAL else Sign.FAILING
     code = answer.error[0]
     if answer.trouble is Trouble.AWAY:
-        # A server whose queue of connections is full for a moment lets them time out.
+        # A server whose connection queue is briefly full lets connections time out.
         return (Sign.FAILING if code == CONNECT_TIMED_OUT else Sign.GONE), Sign.NOTHING
     if code == REQUEST_TIMEOUT[0]:
-        # What takes long for one line may take long for this line alone.
+        # A line may be slow by itself, so the timeout shows nothing about the server or the model.
         return Sign.NOTHING, Sign.NOTHING
     if answer.trouble is Trouble.FINAL:
         return Sign.ANSWERED, Sign.REFUSING
@@ -30,5 +30,5 @@ def signs_of(answer: Answer | None) -> tuple[Sign, Sign]:
 
 
 def error_of(answer: Answer) -> str:
-    """Return in a few words what a call met."""
+    """Return a short description of the failure of a call."""
     return answer.error[1] if answer.error else f"The upstream answered {answer.status}."

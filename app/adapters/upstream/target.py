@@ -1,30 +1,30 @@
-"""Where a base URL points to: an address to connect to, and the names that requests carry."""
+"""Splits a base URL into the address to connect to and the names in requests."""
 
 from typing import NamedTuple
 from urllib.parse import quote, urlsplit
 
 _DEFAULT_PORTS = {"http": 80, "https": 443}
-# What may stand in a path as it is; the percent sign, since a URL may be quoted already.
+# The characters that stay unquoted in a path; the percent sign too, because a URL may already be quoted.
 _PATH_SAFE = "/%:@!$&'()*+,;=~"
 
 
 class Target(NamedTuple):
-    """A server, and the path below which its endpoints are."""
+    """A server, and the path below which the endpoints are."""
 
     host: str
     port: int
     is_tls: bool
-    # As the Host header names it: an IPv6 address in brackets, the port only where it is not the scheme's own.
+    # For the Host header: an IPv6 address in brackets, the port only where it is not the default of the scheme.
     authority: str
     base_path: str
 
     def path_of(self, endpoint: str) -> str:
-        """Return the path of an endpoint, whose `/v1` the base path stands for."""
+        """Return the path of an endpoint; the base path stands for the endpoint's `/v1`."""
         return quote(self.base_path + endpoint.removeprefix("/v1"), safe=_PATH_SAFE)
 
 
 def read_target(base_url: str) -> Target:
-    """Return what a base URL such as `https://models:8443/v1` points to; ValueError says what is wrong with it."""
+    """Return the target of a base URL such as `https://models:8443/v1`; ValueError tells the fault of the URL."""
     url = urlsplit(base_url)
     if url.scheme not in _DEFAULT_PORTS or not url.hostname:
         raise ValueError(f"The upstream's URL must be http://HOST… or https://HOST…, not {url.scheme}:….")
@@ -33,9 +33,9 @@ def read_target(base_url: str) -> Target:
     if url.query or url.fragment:
         raise ValueError("The upstream's URL must end with its path: endpoints are added to it.")
     default_port = _DEFAULT_PORTS[url.scheme]
-    # Port 0 is nobody's, so it is not taken for a missing one.
+    # Port 0 is not a missing port, although no server has it.
     port = default_port if url.port is None else url.port
-    # A name in other letters goes over the wire in its ASCII form.
+    # A name in other scripts goes over the wire in ASCII form.
     host = url.hostname if url.hostname.isascii() else url.hostname.encode("idna").decode()
     name = f"[{host}]" if ":" in host else host
     authority = name if port == default_port else f"{name}:{port}"

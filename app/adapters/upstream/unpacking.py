@@ -1,23 +1,23 @@
-"""Unpacks compressed answers, which are taken though they are not asked for."""
+"""Unpacks compressed answers, which are accepted although not asked for."""
 
 import zlib
 
 from app.adapters.upstream.faults import AnswerGarbled
 
-# Of zlib: the largest window with a gzip header, with a zlib header, and with none.
+# zlib's codes for the largest window: with a gzip header, with a zlib header, and without a header.
 _GZIP = 16 + zlib.MAX_WBITS
 _ZLIB = zlib.MAX_WBITS
 _RAW = -zlib.MAX_WBITS
-# The low half of a zlib header's first byte; servers send deflate both with and without that header.
+# The low half of the first byte of a zlib header; servers send deflate both with and without a header.
 _ZLIB_METHOD = 8
-# What is unpacked in one step; a body past the limit is noticed after at most this much.
+# The size of a step of unpacking; a body past the limit is noticed at most one step late.
 _STEP_BYTES = 64 * 1024
 
 
 def unpack(body: bytes, encoding: str, max_bytes: int, *, is_whole: bool) -> tuple[bytes, bool]:
-    """Return up to `max_bytes` of a body by its coding, in lower case, and whether that is all of it.
+    """Return up to `max_bytes` of the unpacked body, and whether the body is complete; `encoding` is in lower case.
 
-    Raises AnswerGarbled for what is not packed so, or ends before its end though `is_whole`.
+    Raises AnswerGarbled if the body is not packed with the encoding, or is cut off although `is_whole` is true.
     """
     unpacker = zlib.decompressobj(_window(encoding, body))
     pieces: list[bytes] = []
@@ -32,7 +32,7 @@ def unpack(body: bytes, encoding: str, max_bytes: int, *, is_whole: bool) -> tup
     except zlib.error as fault:
         raise AnswerGarbled(f"the body is not {encoding}: {fault}") from fault
     if room < 0:
-        # The start is enough to say what it was; a second copy of the rest would only cost memory.
+        # The start is enough to identify the body; a second copy of the rest would only cost memory.
         return pieces[0], False
     if is_whole and not unpacker.eof:
         raise AnswerGarbled(f"the {encoding} body ends before its end")
