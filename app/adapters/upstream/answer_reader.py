@@ -75,6 +75,7 @@ class AnswerReader:
         self._room = self._max_body_bytes
         self._is_complete = self._is_keepable = False
         self._is_plain = True
+        self._most_room = self._max_body_bytes
         # A body usually arrives in a single piece, which is kept as received. Further pieces are joined on arrival: a
         # list of many small pieces takes a hundred times as much memory.
         self._body = b""
@@ -90,7 +91,7 @@ class AnswerReader:
     @property
     def size(self) -> int:
         """The bytes of the body kept so far."""
-        return self._max_body_bytes - self._room
+        return self._most_room - self._room
 
     @property
     def is_keepable(self) -> bool:
@@ -175,7 +176,9 @@ class AnswerReader:
         self._status = status
         length = self._headers.get("content-length")
         if length is not None and int(length) > self._max_body_bytes:
-            self._room = min(self._room, _START_BYTES)
+            # The start of the body is enough to tell the answer by.
+            self._room = self._most_room = min(self._room, _START_BYTES)
+            self._is_plain = False
 
     def on_body(self, piece: bytes) -> None:
         if self._is_complete:

@@ -6,6 +6,7 @@ from app.adapters.upstream.faults import AnswerGarbled
 
 # zlib's codes for the largest window: with a gzip header, with a zlib header, and without a header.
 _GZIP = 16 + zlib.MAX_WBITS
+_GZIP_MAGIC = b"\x1f\x8b"
 _ZLIB = zlib.MAX_WBITS
 _RAW = -zlib.MAX_WBITS
 # The low half of the first byte of a zlib header; servers send deflate both with and without a header.
@@ -29,6 +30,9 @@ def unpack(body: bytes, encoding: str, max_bytes: int, *, is_whole: bool) -> tup
             pieces.append(piece[:room])
             room -= len(piece)
             packed = unpacker.unconsumed_tail
+            if unpacker.eof and unpacker.unused_data.startswith(_GZIP_MAGIC):
+                # A gzip body may have several members, one after the other (RFC 1952, section 2.2).
+                packed, unpacker = unpacker.unused_data, zlib.decompressobj(_GZIP)
     except zlib.error as fault:
         raise AnswerGarbled(f"the body is not {encoding}: {fault}") from fault
     if room < 0:

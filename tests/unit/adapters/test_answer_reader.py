@@ -45,4 +45,6 @@ def test_of_an_answer_that_says_it_is_too_large_no_more_than_its_start_is_waited
     reader.expect()
 
     assert not reader.feed(answer(b"", length=2**30))
+    assert not reader.feed(b"x" * 7)
+    assert reader.size == 7
     assert reader.feed(b"x" * 2**17)

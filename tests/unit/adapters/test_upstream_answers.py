@@ -1,6 +1,7 @@
 """The shapes that an HTTP/1.1 answer may have on the wire."""
 
 import asyncio
+import gzip
 import zlib
 
 import pytest
@@ -134,6 +135,12 @@ def test_headers_that_are_cut_off_are_a_broken_connection():
 )
 def test_deflate_is_unpacked_with_and_without_its_header(packed):
     assert call(once(answer(packed, "Content-Encoding: Deflate"))).body == GOOD
+
+
+def test_a_gzip_body_of_several_members_is_unpacked_whole():
+    packed = gzip.compress(GOOD[:4]) + gzip.compress(b"") + gzip.compress(GOOD[4:])
+
+    assert call(once(answer(packed, "Content-Encoding: gzip"))).body == GOOD
 
 
 @pytest.mark.parametrize(
