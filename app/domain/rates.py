@@ -82,7 +82,7 @@ class RateLimit:
         return Ticket(self.estimate_tokens)
 
     def calls_per_s(self) -> float:
-        """Return how many calls a second may begin in the long run, at the recent mean of tokens; else inf."""
+        """Return the sustained calls a second, at the recent tokens a call; inf without limits."""
         pace = math.inf
         if self._requests is not None:
             pace = self._requests.per_s
