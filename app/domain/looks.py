@@ -37,10 +37,10 @@ def choose_newest(waiting: Sequence[Waiting], limit: int) -> set[int]:
 
 
 def _in_turn(waiting: Sequence[Waiting]) -> list[Waiting]:
-    """Return the nearest deadline of each tenant first, then the next nearest of each, and so on.
+    """Return the nearest deadline of each tenant first, then the next nearest deadlines, and so on.
 
-    Within a tenant, groups of batches for the same upstreams take turns in the same way: batches for a slow upstream
-    must not hide the tenant's batches for another upstream.
+    Within a tenant, groups of batches for the same upstreams take turns likewise: batches for a slow upstream must not
+    hide the tenant's batches for other upstreams.
     """
     by_deadline = sorted(waiting, key=lambda each: (each.expires_at, each.seq))
     of_way = _places((each.tenant_id, each.waiting_for) for each in by_deadline)

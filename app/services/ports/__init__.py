@@ -1,4 +1,4 @@
-"""What the use cases need from outside, as Protocols; the adapters have the real things, the tests the fakes.
+"""The needs of the use cases from outside, as Protocols; adapters implement them, and tests have fakes.
 
 Instants are seconds since 1970, UTC.
 """
