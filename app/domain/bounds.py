@@ -35,14 +35,14 @@ _DOUBTS = 1_000
 _FULL = 0.85
 # The back-off: the new bound as a part of the calls in flight at a refusal.
 _BACK_OFF = 0.93
-# Answers without a refusal before the limit rises above a refused level, and the least number of times that all calls
-# in flight were answered by then: one refusal in this many calls.
+# Answers without a refusal before the limit rises above a refused level, and the least number of rounds in which the
+# calls in flight were answered by then: one refusal in this many calls.
 _QUIET_ANSWERS = 64
 _QUIET_ROUNDS = 6
 # Refusals are unrelated to load after this many with fewer calls in flight, by this factor, than answered calls had.
 _VAIN_CUTS = 8
 _FEWER = 0.9
-# If refusals outnumber answers by this many, the upstream is overloaded; it is not one missing model.
+# If refusals outnumber answers by this many, the upstream is overloaded, and not just without one model.
 _EXCESS = 96
 # Each time refusals prove unrelated to load, ignore them for this many times as many answers, up to a maximum.
 _BELIEF = 4
@@ -170,8 +170,8 @@ class ByRefusals:
     def refused(self, started_at: float, now: float, in_flight: int) -> None:
         """Lower the bound to the calls in flight without the refused call, and once a burst by a little more."""
         if in_flight == 0:
-            # The upstream refuses the only call in flight: one of its models is away, or it takes no calls. The number
-            # of calls is not the cause, and a model that is there must not get fewer calls.
+            # The upstream refuses the only call in flight: a model is away, or the upstream takes no calls. The number
+            # of calls is not the cause, and calls for other models must not become fewer.
             self._give_up()
             return
         self._quiet = 0

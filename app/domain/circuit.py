@@ -1,4 +1,4 @@
-"""The circuit breaker of one server, or of one model of a server, as one process sees it.
+"""The circuit breaker of a server, or of one model of a server, as one process sees it.
 
           nobody is there, or the calls of several lines fail in a row
 closed ───────────────────────────────────────────────────────────────► open ──┐ the probe fails:
@@ -10,21 +10,21 @@ While the circuit breaker is open, lines wait and use no try. A probe is the cal
 
 from app.domain.sign import FAILURES, THERE, Change, Sign
 
-# A server that is overloaded, or restarts behind its proxy, refuses a call now and then. Failures of fewer lines than
-# this, in a row and with no answer among them, may be chance.
+# A server under overload, or during a restart behind its proxy, refuses a call now and then. Failures of fewer lines
+# than this, in a row and with no answer in between, may be chance.
 FAILURES_IN_A_ROW = 3
 # Longer than the restart of a small server, and short enough that nobody misses a server that was back at once.
 FIRST_PAUSE_S = 1.0
 # A model takes minutes to load, so more frequent probes find no server sooner; fewer probes leave a machine idle.
 LAST_PAUSE_S = 30.0
-# Jitter: up to this part of a pause is left out, so that workers with the same outage do not come back together.
+# Jitter: up to this part of a pause is left out, to keep workers with a common outage from coming back together.
 _JITTER = 0.25
 # A suspect line leaves the probe to other lines for this long.
 _LATER_S = 3.0
 # After two failed probes in a row, the lines of the last probe's batch may all be at fault: the next probe goes to
 # another batch. A single probe may fail by chance, and a batch alone should not wait longer for a chance failure.
 _PROBES_FOR_A_BATCH = 2
-# A server that answered another line within this time before a call began was well when the call began.
+# If a server answered a line within this time before a call began, the server was well when the call began.
 _WELL_S = 30.0
 
 
@@ -94,7 +94,7 @@ class Circuit:
     def may_begin(self, now: float, *, batch_id: str = "", is_suspect: bool = False) -> bool:
         """Return whether a call may begin, perhaps as a probe.
 
-        A suspect line probes only if no other line does. The same holds for a line of a batch whose probes failed.
+        A suspect line probes only if no other line does. So does a line of a batch with failed probes.
         """
         return not self.is_open or now >= self.due_at + self._later_s(batch_id, is_suspect)
 
@@ -110,7 +110,7 @@ class Circuit:
         self.in_flight += 1
         if self.is_open:
             self._probed_at, self._probed_for = now, batch_id
-            # After a probe that hangs, another probe may go: a hanging line must not keep other lines from a server.
+            # After a hanging probe, the next probe may go: a hanging line must not keep other lines from a server.
             self.due_at = now + LAST_PAUSE_S
         return self.is_open
 
@@ -137,7 +137,7 @@ class Circuit:
         is_convicted: bool = False,
         is_repeat: bool = False,
     ) -> Change | None:
-        """Count a call that ended, and return the change of state.
+        """Count a call that ended; return the change of state.
 
         Args:
             sign: the evidence from the call.
@@ -146,10 +146,11 @@ class Circuit:
             term: the circuit breaker's term when the call began.
             is_probe: the value that `begin` returned.
             random: uniform in [0, 1).
-            asked_s: the seconds for which the server asks to be left alone; at most the longest pause is granted.
+            asked_s: the seconds for which the server asks to be left alone; the longest pause is the cap.
             error: the error of the call.
-            is_suspect: whether others were answered when the line failed before; a suspect's failures open nothing.
-            is_convicted: whether nearly all others were answered; the line's failures say nothing of the server.
+            is_suspect: whether other lines were answered when the line failed before; a suspect's failures open
+                nothing.
+            is_convicted: whether nearly all other lines were answered; the line's failures say nothing of the server.
             is_repeat: whether the line has already failed in this term.
         """
         self.in_flight -= 1
@@ -172,7 +173,8 @@ class Circuit:
             self.last_error = error
             if self.failing_since is None:
                 self.failing_since = now
-            # As many failures as calls in flight: those calls may all be answered while a few lines in a row can't be.
+            # As many failures as calls in flight: the calls in flight may all be answered while a few lines in a row
+            # can't be.
             if sign is Sign.GONE or self._in_a_row >= max(FAILURES_IN_A_ROW, self.in_flight):
                 self._open(now, random, asked_s)
                 return Change.OPENED
@@ -227,7 +229,7 @@ class Circuit:
             self.due_at = now
             return None
         if sign is Sign.NOTHING or is_suspect:
-            # The probe says nothing of the server: a call of another line probes next, after no longer a pause.
+            # The probe says nothing of the server: a call for a different line probes next, after no longer a pause.
             self.due_at = now + FIRST_PAUSE_S
             return None
         self.last_error = error

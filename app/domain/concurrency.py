@@ -23,16 +23,16 @@ __all__ = ["Call", "ConcurrencyLimit", "Outcome", "Report"]
 
 # Additional calls that go out each second at the start.
 _RISE_PER_S = 1_000.0
-# A cohort has as many calls as may be in flight, so that it samples every wave in which calls come back; it has at
+# A cohort has as many calls as may be in flight, and so samples every wave of returning calls; but a cohort has at
 # least this many calls, and lasts at least this long.
 _MIN_COHORT = 16
 _MIN_COHORT_S = 0.05
-# Publish a new bound only if it moved by this part or more: while the peers' calls in flight stay level, this worker's
+# Publish a new bound only after a move by this part or more: while the peers' calls in flight stay level, this worker's
 # effect on latency is easier to see.
 _SAID_ANEW = 0.1
-# Beside other workers, a refusal lowers the shared bound to no less than this part, and this worker's own limit to no
-# less than the second part, until the next report. If calls end and begin together, few of this worker's calls may be
-# in flight at the moment of the refusal.
+# Beside peers, a refusal lowers the shared bound to no less than the first part, and this worker's own limit to no less
+# than the second part, until the next report. If calls end and begin together, few of this worker's calls may be in
+# flight at the moment of the refusal.
 _HELD = 0.8
 _LEAST_CAP = 0.5
 
@@ -47,7 +47,7 @@ class Outcome(Enum):
 
 
 class Call(NamedTuple):
-    """A call in flight; `beside` counts the calls in flight of all workers when it began, itself included."""
+    """A call in flight; `beside` counts the calls in flight of all workers at the call's beginning, itself included."""
 
     cohort: Cohort
     started_at: float
@@ -55,7 +55,7 @@ class Call(NamedTuple):
 
 
 class ConcurrencyLimit:
-    """The limit of one worker process for one upstream; instants are seconds of a clock close to the peers' clocks.
+    """The limit of a worker process for an upstream; instants are seconds of a clock close to the peers' clocks.
 
     Args:
         ceiling: the limit never passes the ceiling.
@@ -101,13 +101,14 @@ class ConcurrencyLimit:
         return Report(self.in_flight, self._said, since if since < math.inf else 0.0, now)
 
     def set_workers(self, place: int, reports: Sequence[Report], ceiling: int, now: float) -> None:
-        """Take in the last reports of the upstream's workers; called once a second, also if this worker is alone.
+        """Take in the last reports of the upstream's workers; called once a second, even by a lone worker.
 
         Args:
-            place: this worker's index among them, 0-based; the order is the same for every worker.
-            reports: one report for each worker, this worker included.
-            ceiling: this worker's limit never passes the ceiling from now on.
-            now: the present instant. If clocks differ, the later of two workers that begin together may become the
+            place: this worker's index among the workers, 0-based; every worker uses the same order.
+            reports: a report for each worker, this worker included.
+            ceiling: the limit never passes the ceiling from now on.
+            now: the present instant. If clocks differ, the later of two workers may become the leader if they begin
+                together.
                 leader.
         """
         fellows, were_settling, was_told = self._fellows, self._fellows.are_settling, self._fellows.bound is not None
@@ -125,7 +126,7 @@ class ConcurrencyLimit:
             self._latency.follow(fellows.bound)
             self._start = self.ceiling
             if were_settling and not fellows.are_settling:
-                # This worker's findings from before it knew its peers say less than the peers' reports.
+                # Findings from before this worker knew its peers say less than the peers' reports.
                 self._refusals.forget()
         elif was_told and not fellows.leads and not fellows.are_settling:
             # The leader has given up its bound.

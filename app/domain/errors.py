@@ -7,12 +7,12 @@ WylonError
 │   ├── NotFound           404
 │   ├── Conflict           409 (not worth an unchanged retry)
 │   └── TooLarge           413
-├── StateConflict      an event came in a status that does not take the event: another process was first
-├── KeyTaken           another request stored its object with this Idempotency-Key: that object is the answer
+├── StateConflict      an event came in a status that refuses the event: another process was first
+├── KeyTaken           an earlier request stored an object with this Idempotency-Key: that object is the answer
 ├── LineInvalid        a line of an input file is no valid request
 ├── StorageFull        no room for the bytes: 507
-├── BlobMissing        the bytes of a file are not in their place
-├── Unavailable        a part that wylon needs does not answer: 503, worth a retry
+├── BlobMissing        bytes of a file are missing
+├── Unavailable        a part of the system does not answer: 503, worth a retry
 └── SettingInvalid     a setting can't be used; names the variable
 """
 
@@ -40,7 +40,7 @@ class NotAuthorized(Refused):
 
 
 class NotFound(Refused):
-    """The tenant has no such object."""
+    """The object does not exist for the tenant."""
 
 
 class Conflict(Refused):
@@ -52,11 +52,11 @@ class TooLarge(Refused):
 
 
 class StateConflict(WylonError):
-    """An event came to a batch whose status does not take the event: another process was first."""
+    """An event came to a batch in a status that refuses the event: another process was first."""
 
 
 class KeyTaken(WylonError):
-    """Another request stored its object with this Idempotency-Key: the present request stores nothing."""
+    """An earlier request stored an object with this Idempotency-Key: the present request stores nothing."""
 
 
 class LineInvalid(WylonError):
@@ -74,11 +74,11 @@ class StorageFull(WylonError):
 
 
 class BlobMissing(WylonError):
-    """The bytes of a file are not in their place."""
+    """Bytes of a file are missing."""
 
 
 class Unavailable(WylonError):
-    """A part that wylon needs does not answer right now: try again in a moment."""
+    """A part of the system does not answer right now: try again in a moment."""
 
 
 class SettingInvalid(WylonError):

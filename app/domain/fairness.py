@@ -1,4 +1,4 @@
-"""Whose lines go next: the dispatch window, shared by the outstanding lines of each tenant and each batch.
+"""The shares of the dispatch window, from the outstanding lines of each tenant and each batch.
 
     tenants    by weight: the next turn goes to the tenant with the fewest lines outstanding for its weight
     batches    of a tenant, in the same way: by a weight that rises as a batch's deadline comes nearer
@@ -18,19 +18,19 @@ from app.domain.batch import RunningTotal
 from app.domain.max_min import max_min
 from app.domain.standings import BatchStanding, RunningBatch, TenantStanding
 
-# A batch's time left counts as at least this part of its window: a nearer deadline weighs no more.
+# The time left of a batch counts as at least this part of its window: a nearer deadline weighs no more.
 _LEAST_LEFT = 0.01
 # Refill a quarter at a time: fewer, larger refills than at each line, and three quarters keep the workers busy.
 _DUE_AT = 0.75
-# A turn gives at most this part of the window, or one task if a task is more. Each batch that gets lines costs a
+# A turn gives at most this part of the window, or a whole task if a task is more. A batch that gets lines costs a
 # transaction: a hundred batches with a line each would be refilled more slowly than the workers finish lines.
 _TURN_PART = 1 / 32
 # How far over its share a tenant may go for a new batch of its own. Weights should hold within 10 %, also for a tenant
-# that submits small batches one after the other. If no line is answered, the tenant may go as far for any batch with
-# nothing outstanding, because lines that hang stay outstanding for hours.
+# that submits small batches one after the other. If no line is answered, a tenant may go as far for any batch without
+# outstanding lines, because hanging lines stay outstanding for hours.
 _TENANT_MOST = 1.1
-# How far over its share a tenant may go for batches that have waited with nothing outstanding, beside batches that have
-# more than their share.
+# How far over its share a tenant may go for batches that have waited without outstanding lines, beside batches over
+# their share.
 _CROWDED_MOST = 2.0
 
 
@@ -160,21 +160,21 @@ class Sharing:
             yield turn
 
     def _fill_tenant(self, tenant: TenantStanding) -> Iterator[Turn]:
-        # A tenant whose lines all hang must not keep the window from other tenants.
+        # A tenant with only hanging lines must not keep the window from other tenants.
         while tenant.turns and (
             tenant.outstanding == 0 or tenant.outstanding + tenant.next_batch.turn_lines / 2 <= tenant.share
         ):
             yield _give_next(tenant, Why.TENANT_SHARE)
 
     def _fill_batches(self, tenant: TenantStanding) -> Iterator[Turn]:
-        # A small new batch gets its share at once; and a batch whose lines all pause must not keep the tenant's share
+        # A small new batch gets its share at once; and a batch with only paused lines must not keep the tenant's share
         # from the tenant's other batches.
         paused, is_crowded = self.window.lines_paused, tenant.is_crowded
         is_tight = is_crowded or self.window.is_still
         short = [each for each in tenant.batches if each.is_short and (each.batch.is_new or paused or is_tight)]
         most_waited = tenant.share * (_CROWDED_MOST if is_crowded else _TENANT_MOST) + paused
         for standing in sorted(short, key=lambda each: (not each.batch.is_young, not each.batch.is_new, each.level)):
-            # The same holds where lines hang, a turn at a time, because the lines of other batches may come back in a
+            # Hanging lines are treated alike, a turn at a time, because the lines of other batches may come back in a
             # moment.
             has_waited = not standing.batch.is_young and standing.outstanding == 0
             if is_tight and has_waited and tenant.outstanding < most_waited:

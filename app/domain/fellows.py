@@ -1,10 +1,10 @@
 """Reports of an upstream's other workers (peers), a second or two old, and this worker's share of the limit.
 
-The worker that began to call first leads for as long as it calls. Only the leader probes the upstream's capacity, by
-its own calls; the peers take an even share of the bound that the leader reports. If every worker probed alone, each
-would mistake queueing caused by the others for a slow upstream. And only the first worker has seen how long a call
-takes with few calls in flight. Of workers that begin within a second, the first by place leads, and the others wait for
-it.
+The worker that began to call first leads for as long as its calls go on. Only the leader probes the upstream's
+capacity, by the leader's own calls; the peers take even shares of the bound that the leader reports. If every worker
+probed alone, each would mistake queueing caused by its peers for a slow upstream. And only the first worker has seen
+how long a call takes with few calls in flight. Of workers that begin within a second, the first by place leads, and the
+rest wait.
 """
 
 import math
@@ -12,15 +12,15 @@ from collections import deque
 from collections.abc import Sequence
 from typing import NamedTuple
 
-# Calls that each worker sends at once at the start.
+# Calls that a worker sends at once at the start.
 START = 16
 # Reports from the moment a worker joins, or begins to call, until every peer has counted the newcomer and reported
 # since.
 _SETTLING = 3
 # For this many reports a beginner waits for the first worker to find the capacity, or for peers to give up a share.
 _WAITING = 1
-# A worker with calls in flight in any of the last `_REMEMBERED` reports has not stopped: lines arrive in clumps. Its
-# unused share stays reserved for `_DIPS` reports, because the worker needs the share for its next lines.
+# A worker with calls in flight in any of the last `_REMEMBERED` reports has not stopped: lines arrive in clumps. The
+# unused share stays reserved for `_DIPS` reports, because the worker needs the share for the next lines.
 _REMEMBERED = 3
 _DIPS = 2
 # If the peers' calls in flight changed by more than this part of all calls between two reports, samples taken in
@@ -34,10 +34,9 @@ class Report(NamedTuple):
     """A worker's report about its limit.
 
     Args:
-        in_flight: the worker's calls in flight.
-        bound: calls that all workers together should have in flight; 0 if the worker knows no bound.
-        leads_since: the instant from which the worker leads, as far as it knows, above 0; 0 if it does not lead.
-        at: the instant of the report.
+        in_flight: the worker's calls in flight. bound: calls that all workers together should have in flight; 0 if the
+        worker knows no bound. leads_since: the instant from which the worker leads, as far as it knows, above 0; 0 if
+        it does not lead. at: the instant of the report.
     """
 
     in_flight: int
@@ -52,7 +51,7 @@ class Fellows:
     def __init__(self) -> None:
         self.workers = 1
         self.in_flight = 0
-        # Also true while no worker calls: then this worker leads once it calls.
+        # Also true while no worker calls: then this worker leads after its first call.
         self.leads = True
         # Infinite while a peer leads, and until this worker has called and no longer waits for peers.
         self.leads_since = math.inf
@@ -139,12 +138,12 @@ class Fellows:
         return self._heard_at
 
     def held(self, own: int) -> int:
-        """Return the calls in flight of all workers, with an estimate for starting peers that have not reported yet."""
+        """Return the calls in flight of all workers, with an estimate for starting peers without a report."""
         begun = min(own, START) * (self.workers - 1) if self._settling else 0
         return own + max(self.in_flight, begun)
 
     def part(self, bound: float) -> float:
-        """Return this worker's share of `bound`; the leader makes up for peers above or below their shares."""
+        """Return this worker's share of `bound`; the leader makes up for peers above or below their share."""
         part = bound / self.workers
         if self._waiting:
             return min(part, max(bound - self.in_flight, 1.0))

@@ -7,7 +7,7 @@ from app.domain.limits import MIB
 
 # Work up to this size takes a fraction of a second; larger work leaves room for small work and makes way for it.
 SMALL_BYTES = 8 * MIB
-# Smaller work goes first, but only if it came within a second for each MiB of the difference in size.
+# Smaller work goes first, but only if it came at most a second later for each MiB of the difference in size.
 _BYTES_PER_S = MIB
 # The cost of the smallest work: rows, blobs, commits.
 _LEAST_BYTES = MIB // 4
@@ -22,8 +22,7 @@ class Work(NamedTuple):
     tenant_id: str
     # Bytes to process, as far as they are known beforehand.
     size: int
-    # The input to process. Two pieces of work on one input run one after the other: the second uses the first's
-    # findings.
+    # The input to process. Work on a common input runs one after the other: the second uses the first's findings.
     input_blob: str | None = None
 
     @property

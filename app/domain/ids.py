@@ -1,10 +1,10 @@
-"""Ids: random ids for objects that callers create, derived ids that must come out the same each time."""
+"""Ids: random ids for objects that callers create, derived ids that must come out equal each time."""
 
 import hashlib
 import secrets
 from uuid import UUID, uuid5
 
-# wylon's own namespace, so that no other use of uuid5 yields the same ids.
+# wylon's own namespace: no other use of uuid5 yields equal ids.
 _NAMESPACE = UUID("8a3f0d52-5f0e-4c0b-9d55-0a4b7a4d3c11")
 
 

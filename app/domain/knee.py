@@ -7,9 +7,9 @@
       |       knee
       +----------------- calls in flight
 
-Below the knee, latency does not depend on the calls in flight; above the knee, latency grows with them, and throughput
-does not. The time that answers take differs by a factor of ten and drifts, so a single latency says nothing. The
-difference between times with more and with fewer calls in flight says something.
+Below the knee, latency does not depend on the calls in flight; above the knee, latency grows with the calls in flight,
+and throughput does not. The time that answers take differs by a factor of ten and drifts, so a single latency says
+nothing. The difference between times with more and with fewer calls in flight is evidence.
 """
 
 import math

@@ -11,7 +11,7 @@ from app.domain.nesting import is_nested_deeper
 from app.domain.prefix import prefix_key
 from app.domain.surrogates import has_surrogates, hide_surrogates, show_surrogates, without_surrogates
 
-# The field that each endpoint needs beside `model`, with the message that callers know.
+# The field that an endpoint needs beside `model`, with the message known to callers.
 _REQUIRED_INPUT = {
     "/v1/chat/completions": ("messages", "Messages parameter is required."),
     "/v1/completions": ("prompt", "Prompt parameter is required."),
@@ -88,7 +88,7 @@ class CheckedLine(NamedTuple):
 
     custom_id: str
     model: str | None
-    # Texts that an embeddings line holds; other lines count as one.
+    # The number of texts in an embeddings line; 1 for other lines.
     inputs: int = 1
     # Equal in the upper bits for lines with the same beginning.
     prefix_key: int = 0
@@ -127,7 +127,7 @@ def check_line(data: bytes, endpoint: str) -> CheckedLine:
     """Return the facts of a good line; raise LineInvalid with the code, message and param of the first fault."""
     if len(data) > MAX_LINE_BYTES:
         raise too_long()
-    # The decoder skips strings that it need not return, and so skips bytes in them that are not UTF-8.
+    # The decoder skips strings that are not returned, and with the strings any bytes that are not UTF-8.
     if not data.isascii():
         _check_utf8(data)
     line = _decode(data)
@@ -217,7 +217,7 @@ def _is_given(value: Raw | UnsetType) -> bool:
 
 
 def _prefix_key(body: _Body, endpoint: str) -> int:
-    """Return the key of the text that the model sees first; the model's name is left out, as each model has a cache."""
+    """Return the key of the text that the model sees first, without the model's name, as caches are by model."""
     if endpoint in _NEVER_ALIKE:
         return 0
     # In the order of the models' templates.
@@ -237,10 +237,10 @@ def _count_inputs(given: Raw | UnsetType) -> int:
 
 
 def _decode_by_parts(data: bytes) -> _Line:
-    """Return a line that the strict decoder refused for its surrogates, or raise the error for its fault.
+    """Return a line that the strict decoder refused for its surrogates, or raise the error for the fault.
 
-    No part of the line becomes a Python object before the part is known to be a text: some megabytes of brackets would
-    become some hundred.
+    No part of the line becomes a Python object before the part is known to be a text: a few megabytes of brackets would
+    become a few hundred.
     """
     _check_grammar(data)
     try:

@@ -1,8 +1,8 @@
-"""The plan of a batch: one fixed-width entry a line, so that any range of lines is one read.
+"""The plan of a batch: a fixed-width entry for each line, so that a range of lines is a single read.
 
 A line's *position* is its place in the plan, 0-based and without gaps; its *number* is its place in the caller's file,
-1-based and with blank lines counted. The plan is in the order of sending, which is the file's order unless lines with
-the same beginning were put together.
+1-based and with blank lines counted. The plan is in the order of sending: the file's order, unless lines with a common
+beginning were put together.
 """
 
 import struct
@@ -72,7 +72,7 @@ def put_alike_together(plan: bytes | bytearray, groups_at_once: int) -> bytes:
 def in_dispatch_order(plan: bytearray, groups_at_once: int) -> tuple[bytes, list[int]]:
     """Return a plan in the order of sending, and the number of lines of each upstream.
 
-    With 0 for `groups_at_once`, an upstream gets its lines in the order of the file.
+    With 0 for `groups_at_once`, lines for an upstream keep the order of the file.
     """
     ordered, counts = put_upstreams_apart(plan)
     pieces, start = [], 0

@@ -1,12 +1,12 @@
 """Token buckets: the calls and tokens a minute that an upstream allows, and when one process may begin a call.
 
-Each limit is a token bucket: time fills the balance, at the limit's pace and up to a burst, and calls are charged to
-it. A call may begin while there is no debt, however much the call is charged; the next call waits until the debt is
-paid. So a call that takes more tokens than a burst holds begins too, and the charges in any span of time never exceed
+A limit is a token bucket: time fills the balance, at the limit's pace and up to a burst, and calls are charged to the
+balance. A call may begin while there is no debt, however much the call is charged; the next call waits until the debt
+is paid. So a call for more tokens than a burst begins too, and the charges in any span of time never exceed
 
     the limit for the span + the burst + one call
 
-The tokens of a call are known at its end. So a call is first charged the recent mean, and at its end the difference.
+The tokens of a call are known at the end. So a call is first charged the recent mean, and at the end the difference.
 The deviation of calls in flight from the mean comes on top of the bound.
 """
 
@@ -27,7 +27,7 @@ _MINUTE_S = 60.0
 
 
 class Ticket(NamedTuple):
-    """The charge of a call at its beginning."""
+    """The charge of a call at the beginning."""
 
     tokens: float
 
@@ -158,6 +158,6 @@ class _Balance:
         if self._amount <= burst:
             self._amount = min(self._amount + gained, burst)
         else:
-            # The excess is refunds from calls that took less than their charge. It may be used now; kept for hours, it
-            # would become an unexpected burst.
+            # The excess is refunds from calls that took less than the charge. The excess may be used now; kept for
+            # hours, it would become an unexpected burst.
             self._amount = max(self._amount - gained, burst)

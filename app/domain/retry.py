@@ -23,7 +23,7 @@ class Trouble(Enum):
 
 
 class Tries(NamedTuple):
-    """The calls made for a line so far, and the calls among them that count against the line."""
+    """The calls made for a line so far, and the calls that count against the line."""
 
     calls: int = 0
     # Failures shown to be the line's own.
@@ -35,18 +35,18 @@ class Tries(NamedTuple):
     failed: Mark | None = None
     is_judged: bool = False
     last: Trouble = Trouble.NONE
-    # Some other lines were answered when this line failed; nearly all other lines were answered.
+    # Other lines were answered when this line failed; nearly all other lines were answered.
     is_suspect: bool = False
     is_convicted: bool = False
     # The server answered another line shortly before this line's first failure that other lines can't explain.
     was_well: bool = False
-    # Answered and failed calls of other lines, over the spans in which some were answered.
+    # Answered and failed calls of other lines, over the spans with any answer.
     others_answered: int = 0
     others_failed: int = 0
 
     @property
     def others_are_served(self) -> bool:
-        """Whether the server is known to have answered other lines at the time of this line's failures."""
+        """Whether the server is known to have answered other lines around the line's failures."""
         return self.is_suspect or self.was_well
 
     @property
@@ -82,7 +82,7 @@ class Tries(NamedTuple):
         if verdict is Verdict.UNKNOWN and self.last is not Trouble.FLAKY and not (is_suspect or self.was_well):
             # A server may be away for hours, and a single line must not end for that.
             return self
-        # With no other line to compare with, a line that was convicted before is still at fault.
+        # Without other lines to compare with, a line that was convicted before is still at fault.
         is_convicted = verdict is Verdict.LINE or (verdict is Verdict.UNKNOWN and self.is_convicted)
         return self._replace(
             faults=self.faults + (is_convicted and self.last is not Trouble.AWAY),
@@ -97,7 +97,7 @@ class Tries(NamedTuple):
 
 NO_TRIES = Tries()
 
-# With a server that fails at random, some ten lines in a million would be lost.
+# With a server that fails at random, about ten lines in a million would be lost.
 _CHANCE = 1e-5
 
 # The server refuses the caller, the key or the balance, whatever the request is.
@@ -110,11 +110,11 @@ _FLAKY_STATUSES = frozenset({408, 409, 425})
 
 
 def trouble_of(status: int, *, names_fault: bool = True) -> Trouble:
-    """Return the meaning of an HTTP status for the line that got it.
+    """Return the meaning of an HTTP status for a line.
 
     Args:
         status: the HTTP status.
-        names_fault: whether the body is a JSON error, as a model server writes it.
+        names_fault: whether the body is a JSON error in a model server's form.
     """
     if status in _AWAY_STATUSES:
         return Trouble.AWAY
@@ -132,27 +132,26 @@ class RetryPolicy(NamedTuple):
 
     # Calls that may fail by the line's own fault before the failure becomes the line's result.
     max_tries: int = 5
-    # For a line that always finds the upstream away while others are answered: both limits must be reached. An
-    # overloaded server may refuse a line twenty times by chance, and no overload that lets others through lasts this
-    # long.
+    # For a line that always finds the upstream away while other lines are answered: the tries and the span must both be
+    # used up. An overloaded server may refuse a line twenty times by chance, and no overload that lets calls through
+    # lasts this long.
     max_away_tries: int = 20
     away_span_s: float = 900.0
-    # A key that works for others at the same time is not being rotated.
+    # A key that works for other lines meanwhile is not being rotated.
     max_denied_tries: int = 3
     base_s: float = 0.5
     cap_s: float = 60.0
     # The cap on `Retry-After`: the upstream may be up sooner than it says.
     retry_after_cap_s: float = 600.0
-    # A line whose next failure would be its last gets that call soon.
+    # If the next failure would end a line, the call is made soon.
     last_look_s: float = 1.0
-    # If the server serves other lines, but many of them fail too or no other line is left to compare with, a line is
-    # called again within `doubt_look_s`, for at least `doubt_span_s`: longer than a key rotation or the restart of a
-    # small server.
+    # If the server serves other lines, but many calls fail or no line is left to compare with, a line is called again
+    # within `doubt_look_s`, for at least `doubt_span_s`: longer than a key rotation or the restart of a small server.
     doubt_span_s: float = 20.0
     doubt_look_s: float = 2.0
 
     def is_used_up(self, tries: Tries, now: float) -> bool:
-        """Return whether a line's tries are used up, so that its last failure is its result."""
+        """Return whether a line's tries are used up, which makes the last failure the line's result."""
         span_s = now - tries.counted_since
         if tries.last is not Trouble.AWAY:
             if tries.faults >= self._most(tries):

@@ -7,9 +7,9 @@ class Sign(Enum):
     """Evidence from the end of a call about the server behind the circuit breaker."""
 
     ANSWERED = "answered"
-    # The server is there and refused this request; the server may refuse every line.
+    # The server is there and refused a single request; whether it serves other lines stays open.
     REFUSING = "refusing"
-    # The server is there and had no room for this call: a failure for comparison, which never opens the breaker.
+    # The server is there and had no room for the call: a failure for comparison that never opens the circuit breaker.
     LIMITED = "limited"
     FAILING = "failing"
     # No server can be reached. A line can't cause that.

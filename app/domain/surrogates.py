@@ -1,13 +1,13 @@
 r"""Escapes of surrogates in JSON texts, such as "\ud83d\ude00" for one character or "\ud800" for half of one.
 
 The grammar of JSON allows halves (RFC 8259, section 8.2), and clients that cut a text in the middle of a character send
-halves. msgspec refuses halves even where it returns no text. So msgspec gets two other texts: the first shows that the
+halves. msgspec refuses halves even without returning a text. So msgspec gets two substitutes: the first shows that the
 rest is JSON; the second hides the escapes, has the length of the original, and can be undone.
 """
 
 # No UTF-8 text has these bytes.
 _HIDDEN = b"\xff"
-# In place of two backslashes, so that the second backslash is not taken for the beginning of an escape.
+# Stands for two backslashes: the second backslash must not be taken for the beginning of an escape.
 _PAIR = b"\xfe\xfe"
 
 
@@ -17,7 +17,7 @@ def has_surrogates(text: bytes) -> bool:
 
 
 def without_surrogates(text: bytes) -> bytes:
-    """Return a text that is JSON exactly if `text` is JSON by the grammar, with other characters for the escapes."""
+    """Return a text that is JSON exactly if `text` is JSON by the grammar, with plain characters for the escapes."""
     return _replaced(text, b"\\u0", b"\\u0")
 
 

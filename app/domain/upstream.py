@@ -107,7 +107,7 @@ class Routes:
         return any(pattern.match(model) for _, pattern in self._routes)
 
     def idle(self) -> list[str]:
-        """Return the names of upstreams that no line can reach, because earlier upstreams cover their models.
+        """Return the names of upstreams that no line can reach, as earlier upstreams have the models and endpoints.
 
         Patterns are compared as far as stars go: a pattern that only several patterns together cover is not found.
         """

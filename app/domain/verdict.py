@@ -9,8 +9,8 @@ from typing import NamedTuple
 
 from app.domain.circuit import Circuit
 
-# The line is at fault once other lines have this many answers for each of their failures. If a quarter of the calls
-# fail at random, five calls of a line in a row fail for one line in a thousand.
+# The line is at fault once other lines have this many answers for each failure. If a quarter of the calls fail at
+# random, five calls of a line in a row fail for one line in a thousand.
 _ANSWERS_A_FAILURE = 4
 
 
@@ -19,9 +19,9 @@ class Verdict(Enum):
 
     SERVER = "server"
     LINE = "line"
-    # Some other lines were answered, but too many failed to convict the line soon.
+    # Other lines were answered, but too many failed to convict the line soon.
     MIXED = "mixed"
-    # No other line was called since, or only one or two lines, which failed as well.
+    # No other line was called since, or only one or two lines, without an answer either.
     UNKNOWN = "unknown"
 
 
@@ -71,6 +71,6 @@ def compare(before: Mark) -> Seen:
         return Seen(Verdict.SERVER, answered, failed)
     if answered < _ANSWERS_A_FAILURE * failed:
         return Seen(Verdict.MIXED, answered, failed)
-    # An answered call may have begun before the failure, at a server that takes no calls any more.
+    # An answered call may have begun before the failure, at a server that now takes no calls.
     is_line = circuit.has_answered_since(before.failed_at)
     return Seen(Verdict.LINE if is_line else Verdict.UNKNOWN, answered, failed)

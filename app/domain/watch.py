@@ -1,7 +1,7 @@
-"""How long a value did not change, as one process saw it: the basis of liveness.
+"""How long a value did not change, as seen by a process: the basis of liveness.
 
-Two processes' clocks need not agree, and either clock may step. So no process writes down an instant for another to
-compare: a live process changes a value (a heartbeat), and an observer counts the time by its own monotonic clock.
+Two processes' clocks need not agree, and may step. So no process writes down an instant for comparison: a live process
+changes a value (a heartbeat), and an observer counts the time by the observer's own monotonic clock.
 """
 
 import threading
@@ -22,8 +22,9 @@ class Watch(Generic[K, V]):
     """Counts, by key, how long a value has been unchanged; safe to use from any thread.
 
     Args:
-        longest_gap_s: the most seconds that count between two looks. A process that stood still, perhaps with its whole
-            machine, has not seen whether others did anything meanwhile.
+        longest_gap_s: the most seconds that count between two looks. A process that stood still, perhaps with the whole
+            machine, has not seen whether other processes did anything meanwhile. machine, has not seen whether others
+            did anything meanwhile.
     """
 
     def __init__(self, longest_gap_s: float) -> None:

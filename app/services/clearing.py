@@ -1,17 +1,17 @@
-"""Clearing: delete the results of batches that have ended, in the time that recording leaves."""
+"""Clearing: delete the results of ended batches, in the time that recording leaves."""
 
 import time
 from collections.abc import Callable
 
 from app.services.ports import ResultStore
 
-# Other processes record results meanwhile, and on SQLite transactions wait for each other. So a transaction should take
-# this long, and deletes as many results as fit into this time.
+# Results are recorded meanwhile, and on SQLite transactions wait for each other. So a transaction aims at this time,
+# and deletes as many results as fit.
 _AIM_S = 0.02
 _FIRST_RESULTS, _FEWEST_RESULTS, _MOST_RESULTS = 200, 20, 20_000
-# After a transaction the database is left to other processes for this many times as long.
+# After a transaction, recording has the database for this many times as long.
 _PAUSE_TIMES = 2.0
-# A call ends after this, whatever is left: the next call follows soon.
+# A call ends after this time, even with results left: the next call follows soon.
 _CLEAR_FOR_S = 8.0
 
 

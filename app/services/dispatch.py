@@ -18,17 +18,16 @@ from app.services.sharing import LaneLook, SharingService
 
 log = structlog.get_logger()
 
-# The messages wait in one queue, and a batch that always goes first waits less, so that it gets more done than its part
-# of the window: 3 to 1 came out as 2.4 to 1. So a refill goes out in pieces, and each piece has its batches in any
-# order.
+# The messages wait in one queue. A batch that always went first would wait less and get more done than its part of the
+# window: 3 to 1 came out as 2.4 to 1. So a refill goes out in pieces, with the batches of a piece in any order.
 _PIECES = 4
 # Longer than a refill takes; nobody waits longer for a holder that died.
 _LOCK_S = 10.0
 # A move of a cursor may wait for seconds, for example for the lock of a worker that stands still. Tasks moved before
-# are still sent for a while, but not once repair may have found them lost: the queue would refuse them.
+# are still sent for a while, but not once repair may have found the tasks lost: the queue would refuse late tasks.
 _MOVE_WITHIN_S = 1.0
 _SEND_WITHIN_S = 3.0
-# A refill begins no upstream's window later than this, so that the refill ends within its lock.
+# No upstream's window begins later than this: a refill must end within its lock.
 _BEGIN_WITHIN_S = 3.0
 
 
@@ -75,7 +74,7 @@ class DispatchService:
             return sent
 
     def close(self, batch_id: str) -> None:
-        """End a batch that was cancelled or whose window elapsed, once its published tasks have returned."""
+        """End a cancelled batch, or a batch past its window, once the published tasks have returned."""
         batch = self._batches.find(batch_id)
         if batch is None or batch.status not in (Status.CANCELLING, Status.EXPIRING):
             return
@@ -94,7 +93,7 @@ class DispatchService:
             for section in batch.sections
             if section.upstream == lane.upstream and batch.id in tasks
         }
-        # Read the fences before the cursors move: until then repair misses none of these tasks.
+        # Read the fences before the cursors move: until then repair does not miss the tasks.
         fences = self._roster.fences(list(parts))
         decided_at = self._clock.monotonic()
         moved, is_cut_short = self._move(parts, tasks, decided_at)
@@ -109,8 +108,8 @@ class DispatchService:
 
         Returns the batches counted, by id, and whether further batches were not tried because the database is away.
         """
-        # The cursor is committed before the messages go: a crash in between leaves tasks that upkeep finds lost, never
-        # messages for tasks that the database does not know.
+        # The cursor is committed before the messages go: a crash in between leaves tasks for upkeep to find lost, never
+        # messages for tasks unknown to the database.
         moved: dict[str, _Part] = {}
         for batch_id, part in parts.items():
             if self._is_past(decided_at, _MOVE_WITHIN_S):
@@ -162,7 +161,7 @@ class DispatchService:
 
 
 class _Part(NamedTuple):
-    """A batch, and its next task for one upstream."""
+    """A batch, and its next task for an upstream."""
 
     batch: Batch
     next_task: int
@@ -184,7 +183,7 @@ def line_tasks(batch: Batch | InFlight, numbers: Iterable[int]) -> list[LineTask
 
 
 def _in_pieces(turns: list[str], new: set[str]) -> Iterator[tuple[str, int]]:
-    """Yield batches, each with the number of tasks to send together; a batch comes again in each piece of the turns."""
+    """Yield batches with the numbers of tasks to send together; a batch comes again in each piece of the turns."""
     size = max(-(-len(turns) // _PIECES), 1)
     for start in range(0, len(turns), size):
         counts = Counter(turns[start : start + size])

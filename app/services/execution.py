@@ -1,4 +1,4 @@
-"""Execution: from the bytes of a line to its result, with the retries that are worth their cost."""
+"""Execution: from the bytes of a line to the result, with the retries that are worth the cost."""
 
 import random
 import time
@@ -18,10 +18,10 @@ from app.services.ports import ANYBODY, Answer, Caller, Clock, Upstream
 
 log = structlog.get_logger()
 
-# A timer may fire some milliseconds early. The rest of the time must not go to one more call, and the end of the call
-# must not be taken for the upstream's silence.
+# A timer may fire milliseconds early. The rest of the time must not go to a further call, and the end of the call must
+# not be taken for the upstream's silence.
 _EARLY_S = 0.05
-# Lines that wait for a server return spread over this long, or over half of their wait, not together.
+# Lines that wait for a server return spread over this long, or over half of the wait, not together.
 _SPREAD_S = 2.0
 _LEAST_WAIT_S = 0.1
 # An answer is kept in case it was the line's last; a larger answer is asked for once more.
@@ -44,7 +44,7 @@ class OutOfTime(NamedTuple):
 
 
 class LineAttempt(NamedTuple):
-    """A line that needs one more call.
+    """A line that needs another call.
 
     Args:
         batch_id: the line's batch.
@@ -53,7 +53,7 @@ class LineAttempt(NamedTuple):
         position: the line's place in the batch's plan.
         data: the line's bytes.
         caller: the facts about the line that the upstream needs, with the line's tries.
-        met: the answer to the line's last call, if there was a call.
+        met: the answer to the line's last call, if any.
     """
 
     batch_id: str
@@ -87,7 +87,7 @@ class ExecutionService:
         self._told = _Told()
 
     async def attempt(self, line: LineAttempt) -> Result | Retry | OutOfTime:
-        """Call the upstream for a line once more, unless its last failure is its result; never past the deadline."""
+        """Call the upstream for a line, unless the last failure is the line's result; never past the deadline."""
         left_s = line.deadline - self._clock.now()
         if left_s <= 0:
             return OutOfTime()
@@ -123,7 +123,7 @@ class ExecutionService:
         failed = mark_failure(answer.circuit, began_at, self._steady()) if answer.circuit is not None else None
         tries = before.after(answer.trouble, failed, is_excused=is_excused)
         if answer.circuit is None and not is_excused:
-            # Without a circuit breaker no other line's calls are compared, so each failure counts at once.
+            # Without a circuit breaker no calls of other lines are compared, and each failure counts at once.
             return tries.with_verdict(Verdict.LINE, self._steady())
         return tries
 
@@ -190,7 +190,7 @@ class _Told:
 
 
 def met_by(tries: Tries, answer: Answer) -> Met:
-    """Return the tries and the last trouble of a line whose last call had this answer."""
+    """Return the tries and the last trouble of a line, given the answer to the last call."""
     if answer.trouble is Trouble.WITHHELD and answer.circuit is not None and answer.circuit.last_error is not None:
         return Met(tries.calls, f"the model server is away. {answer.circuit.last_error}"[:_MAX_NOTED_CHARS])
     return Met(tries.calls, _describe(answer)[:_MAX_NOTED_CHARS])

@@ -23,7 +23,7 @@ UNNAMED = "upload"
 _MAX_SHOWN_CHARS = 100
 # Each slow reader has a piece in memory, and thousands of callers may read.
 _CONTENT_PIECE_BYTES = 64 * 1024
-# Any other text is no id of a file and does not reach the database, which can't even store a NUL.
+# Other text is no id of a file and does not reach the database, where even a NUL can't be stored.
 _FILE_ID = re.compile(r"file-[A-Za-z0-9_-]{1,64}")
 
 
@@ -49,7 +49,7 @@ class Content:
 
 
 class Upload:
-    """A file's bytes on their way in; FileService.create takes the upload, or the owner must discard it."""
+    """A file's bytes during the upload; FileService.create takes the upload, or the owner must discard the upload."""
 
     def __init__(self, file_id: str, blob: str, writer: BlobWriter, *, is_hashed: bool) -> None:
         self.file_id = file_id
@@ -124,7 +124,7 @@ class FileService:
         lifetime_s: int | None = None,
         idempotency_key: str | None = None,
     ) -> File:
-        """Make a file of a complete upload; after any failure, the upload is discarded.
+        """Make a file of a complete upload; after a failure, the upload is discarded.
 
         Raises:
             InvalidRequest: no such purpose.
@@ -177,7 +177,7 @@ class FileService:
         return FilePage(found[:limit], len(found) > limit)
 
     def delete(self, tenant_id: str, file_id: str) -> None:
-        """Hide the file at once; its bytes go when nothing reads them any more."""
+        """Hide the file at once; the bytes go when nobody reads them any more."""
         if not (_FILE_ID.fullmatch(file_id) and self._files.mark_deleted(tenant_id, file_id, self._clock.now())):
             raise no_such_file(file_id)
         log.info("file.deleted", file_id=file_id, tenant_id=tenant_id)
@@ -221,7 +221,7 @@ class FileService:
         try:
             self._files.add(file, claim)
         except Unavailable:
-            # The row may exist all the same: the bytes stay for upkeep to judge.
+            # The row may still exist: the bytes stay for upkeep to judge.
             raise
         except Exception:
             # The error may be KeyTaken: then the answer is the file of the first request.

@@ -19,7 +19,7 @@ from app.services.ports import BatchStore, Blobs, BlobWriter, Clock, Queue, Resu
 
 log = structlog.get_logger()
 
-# The size of a usual answer in its line: the database would have to read all results to know their sizes.
+# The size of a usual answer with the rest of its line: to know real sizes the database would have to read all results.
 _BYTES_PER_LINE = 4 * 1024
 # Lines are handed to the blob in pieces of about this size.
 _PIECE_BYTES = 256 * 1024
@@ -58,7 +58,7 @@ class FinalizationService:
         return Work(batch.tenant_id, size)
 
     def finalize(self, batch_id: str, rest: Callable[[], None] = lambda: None) -> bool:
-        """Seal the batch, write its files, end it; return False if nothing is to do or another process is at work.
+        """Seal the batch, write its files, end it; return False if no work is left or another process is at work.
 
         Safe to call at any time and by any process. After a failure the lease is kept for a pause, before upkeep has
         the batch tried again.
@@ -98,7 +98,7 @@ class FinalizationService:
             files.discard()
             return False
         lease.has_ended()
-        # Any other error leaves open whether the batch ended with these files: the files stay, and upkeep deletes files
+        # Any other error leaves open whether the batch ended with the files: the files stay, and upkeep deletes files
         # without an owner.
         log.info("batch.ended", batch_id=batch.id, status=ended.status, total=ended.total, failed=ended.failed)
         if batch.plan_blob is not None:
@@ -108,7 +108,7 @@ class FinalizationService:
         return True
 
     def _have_mended(self, batch_id: str, lease: Lease, fault: BlobMissing) -> None:
-        """Leave the batch to the process that writes its plan anew; upkeep asks for its files again."""
+        """Leave the batch to the process that writes the plan anew; upkeep asks for the files again."""
         log.warning("blob.missing", batch_id=batch_id, error=str(fault))
         self._excuse(batch_id, lease.token)
         lease.release()
@@ -228,7 +228,7 @@ class _LineFile:
     def discard(self) -> None:
         if self._writer is not None:
             self._writer.discard()
-            # A blob that can't be deleted now has no owner: the sweep deletes it.
+            # If the blob can't be deleted now, the sweep deletes a blob without an owner.
             with suppress(Unavailable):
                 self._blobs.delete(self._key)
 

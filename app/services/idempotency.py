@@ -15,12 +15,12 @@ _PARAM = "Idempotency-Key"
 
 
 class Idempotency:
-    """Lets the first request with a key make its object, and gives later requests the same object.
+    """Lets the first request with a key make an object, and gives later requests the same object.
 
-    The key is a row of the object's transaction, so the key is stored with the object and never before. A request that
-    fails, or whose process dies, leaves no key behind, and a stored key has its object. Of two requests at once, the
-    database lets one store its row; the second transaction fails whole, and the second request gets the first one's
-    object.
+    The key is a row of the object's transaction, so the key is stored with the object and never before. A failed
+    request, or a request of a dead process, leaves no key behind, and a stored key has an object. Of two requests at
+    once, the database lets the first store its row; the second transaction fails whole, and the second request gets the
+    first request's object.
     """
 
     def __init__(self, store: IdempotencyStore) -> None:
@@ -29,16 +29,16 @@ class Idempotency:
     def once(
         self, tenant_id: str, claim: Claim | None, find: Callable[[str], T | None], make: Callable[[Claim | None], T]
     ) -> T:
-        """Return the object that an earlier request with this key made, else the object that `make` stores.
+        """Return the object that an earlier request with the key made, else the object that `make` stores.
 
         Args:
             tenant_id: the tenant of the key.
-            claim: None if the request carries no key, and so is a first request.
+            claim: None for a request without a key, which counts as a first request.
             find: returns the object with an id, or None.
             make: stores the object together with the claim; raises KeyTaken if the key is taken.
 
         Raises:
-            Conflict: the key was used for another request, or the object of its request is deleted.
+            Conflict: the key was used for a different request, or the object of the request is deleted.
         """
         if claim is None:
             return make(None)
@@ -76,7 +76,7 @@ class Idempotency:
 
 
 def claim_of(key: str | None, kind: str, **parts: object) -> Claim | None:
-    """Return the claim of a request's key on a kind and parts, which must fit into JSON; None without a key.
+    """Return the claim of a request's key on a kind and on parts that fit into JSON; None without a key.
 
     Raises:
         InvalidRequest: the key is empty or too long.

@@ -6,7 +6,7 @@ from app.domain.api_key import MAX_NAME_CHARS, ApiKey, keyed_hash, new_api_key, 
 from app.domain.errors import Conflict, InvalidRequest, NotAuthorized, NotFound
 from app.services.ports import Clock, KeyStore
 
-# A single tenant is enough to manage here; every object carries the tenant, so that more can follow.
+# A single tenant is enough to manage here; every object carries the tenant, for more tenants to follow.
 DEFAULT_TENANT = "default"
 
 
@@ -37,7 +37,7 @@ class KeyService:
             )
         found = self._keys.find(self._hash(key))
         if found is None or found.revoked_at is not None:
-            # The answer repeats nothing of the key, because an answer may end in a log that others read.
+            # The answer repeats nothing of the key: an answer may end in a log with other readers.
             raise NotAuthorized("Incorrect API key provided.", code="invalid_api_key")
         self._on_use(found.id)
         return found.tenant_id

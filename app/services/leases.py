@@ -1,7 +1,7 @@
-"""Leases on batches: a process that validates a batch or writes its files renews a lease, so its death shows soon.
+"""Leases on batches: the process that validates a batch or writes its files renews a lease, and is missed soon.
 
-Two sides renew a lease each second: the work itself, which so notices the loss of the lease, and a thread of the
-process, so that a slow step, for example the sync of a slow disk, is not taken for a death.
+Two sides renew a lease each second: the work, to notice the loss of the lease, and a thread of the process, to cover
+slow steps of the work. So the slow sync of a disk, for example, is not taken for a death.
 """
 
 import threading
@@ -18,11 +18,11 @@ from app.services.ports import PAUSED, BatchStore, Clock
 
 log = structlog.get_logger()
 
-# A holder that did not renew for this long counts as dead. A holder that renews later has lost nothing, unless upkeep
+# A holder without a renewal for this long counts as dead. A holder that renews later has lost nothing, unless upkeep
 # has freed the batch meanwhile.
 LEASE_S = 5.0
 RENEW_S = 1.0
-# Work that failed by a fault of the storage, the database or the batch itself is tried again after this long.
+# After a fault of the storage, the database or the batch itself, the work is tried again after this long.
 PAUSE_S = 30.0
 
 
@@ -35,7 +35,7 @@ class Lease:
         self._clock = clock
         self._batch_id = batch_id
         self._renewed_at = float("-inf")
-        # Held while the row is written, so that a lease that was given up meanwhile is not renewed.
+        # Held while the row is written: a lease that was given up meanwhile must not be renewed.
         self._lock = threading.Lock()
         self._is_over = False
 
@@ -60,7 +60,7 @@ class Lease:
             raise StateConflict(f"Another process took over {self._batch_id}.")
 
     def has_ended(self) -> None:
-        """Note that the batch has ended, so that its row has no lease any more."""
+        """Note the end of the batch: its row has no lease any more."""
         with self._lock:
             self._is_over = True
 
@@ -81,7 +81,7 @@ class Lease:
 
 
 class Leases:
-    """The leases that this process holds.
+    """The leases of this process.
 
     Args:
         batches: the rows of batches.
@@ -98,9 +98,9 @@ class Leases:
 
     @contextmanager
     def hold(self, batch_id: str) -> Iterator[Lease | None]:
-        """Hold a batch during work on it; yield None if another process has the lease.
+        """Hold a batch during work on the batch; yield None if another process has the lease.
 
-        Work that raises leaves a pause behind, so that the batch is not tried again at once.
+        Work that raises leaves a pause behind, so the batch is not tried again at once.
         """
         lease = Lease(self._batches, self._clock, batch_id, self._new_owner())
         if not lease.take():
@@ -118,12 +118,12 @@ class Leases:
         lease.release()
 
     def renew(self) -> None:
-        """Renew every lease, whatever the work under it does at the moment."""
+        """Renew every lease, whatever the work under the lease does at the moment."""
         with self._lock:
             held = list(self._held)
         for lease in held:
             try:
-                # The work itself finds out that another process has the lease.
+                # The work finds out by itself that another process has the lease.
                 lease.take()
             except (StorageFull, Unavailable) as fault:
                 log.warning("lease.not_renewed", error=str(fault))
@@ -135,14 +135,14 @@ class Leases:
 
 
 class LeaseWatch:
-    """Frees batches whose holders died or stand still; each process that watches others has its own.
+    """Frees batches whose holders died or stand still; each watching process has a LeaseWatch.
 
-    A holder that resumes after all changes nothing: its lease guards every write.
+    A holder that resumes after all changes nothing: every write is guarded by the lease.
 
     Args:
         batches: the rows of batches.
-        clock: the clock of this process, by which it counts the time without a renewal.
-        is_abandoned: whether the owner of a lease is a process of this host that has surely ended.
+        clock: the clock of this process, which counts the time without a renewal.
+        is_abandoned: whether the owner of a lease is a process of this host and has surely ended.
     """
 
     def __init__(

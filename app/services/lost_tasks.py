@@ -1,7 +1,7 @@
-"""Lost (orphaned) tasks: missing at each look for some seconds, while no sender can still send them for the first time.
+"""Lost (orphaned) tasks: missing at each look for some seconds, while no sender can send the task for the first time.
 
-For each missing task the roster keeps the look since which the task has been missing, for every observer; each observer
-counts the time since then by its own clock.
+For each missing task the roster keeps the first look of its absence, for every observer. Observers count the time since
+that look by their own clocks.
 """
 
 from collections import OrderedDict
@@ -10,16 +10,16 @@ from collections.abc import Collection, Mapping
 from app.domain.watch import Watch
 from app.services.ports import Clock, Roster
 
-# A worker reports its tasks once a second, later if its machine is busy: a missing task is lost only after this.
+# A worker reports its tasks once a second, later on a busy machine: only after this long is a missing task lost.
 LOST_AFTER_S = 4.5
-# The dispatcher may have stalled just before it sent a task that is missing this long. From now on the fence refuses
-# the dispatcher's messages, and the next look sees the messages sent by now.
+# After an absence of this long, the dispatcher may have stalled just before sending the task. From now on the fence
+# refuses the dispatcher's messages, and the next look sees the messages sent by now.
 _FENCE_AFTER_S = 1.5
-# The least time between the fence and the look that finds a task lost: within it a worker reports the tasks it took.
+# The least time between the fence and the look that finds a task lost: a worker reports a taken task sooner.
 _FENCED_FOR_S = 1.5
-# The most that counts between two looks: a look before a standstill and a look after it make no task lost.
+# The most that counts between two looks: two looks around a standstill make no task lost.
 _LONGEST_GAP_S = 4.0
-# The most batches with missing tasks that are watched.
+# The most batches with missing tasks to watch.
 _MOST_BATCHES = 20_000
 
 
@@ -28,11 +28,11 @@ class _Batch:
 
     def __init__(self) -> None:
         self._watch: Watch[int, str] = Watch(_LONGEST_GAP_S)
-        # By task: the look since which the task was missing, and its seconds missing when the batch was fenced.
+        # By task: the first look of the absence, and its length in seconds when the batch was fenced.
         self._fenced: dict[int, tuple[str, float]] = {}
 
     def look(self, since: Mapping[int, str], now: float) -> tuple[list[int], bool]:
-        """Take in the look since which each task was missing; return the lost tasks, and whether a fence is due."""
+        """Take in the first look of each task's absence; return the lost tasks, and whether a fence is due."""
         missing_s = {number: self._watch.unchanged_s(number, look, now) for number, look in since.items()}
         self._watch.keep(since)
         fenced = {number: fence for number, fence in self._fenced.items() if fence[0] == since.get(number)}
@@ -54,7 +54,7 @@ class _Batch:
 
 
 class LostTasks:
-    """Finds lost tasks; each process that repairs has its own."""
+    """Finds lost tasks, in each process that repairs."""
 
     def __init__(self, roster: Roster, clock: Clock) -> None:
         self._roster = roster
@@ -62,7 +62,7 @@ class LostTasks:
         self._batches: OrderedDict[str, _Batch] = OrderedDict()
 
     def find(self, missing: Mapping[str, Collection[int]]) -> dict[str, list[int]]:
-        """Take in the tasks of these batches that are missing now; return the lost tasks, whose time starts anew."""
+        """Take in the missing tasks of the batches; return the lost tasks, and start their time anew."""
         since = self._roster.missing_since(missing)
         for batch_id in missing.keys() - since.keys():
             self._batches.pop(batch_id, None)

@@ -1,4 +1,4 @@
-"""The lines of a batch that ended before they ran, read from its input in long ranges."""
+"""The lines of a batch that ended before the lines ran, read from the input in long ranges."""
 
 from collections.abc import Callable, Iterable, Iterator, Mapping
 

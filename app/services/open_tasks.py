@@ -1,7 +1,7 @@
 """The line tasks that may lack results, as far as this process has counted.
 
-A recorded result stays while its batch runs. So a task needs to be found complete only once, and a look counts the
-results of the tasks that have left their worker since the last look.
+A recorded result stays while its batch runs. So a task needs to be found complete only once, and a look counts only the
+results of tasks that have left their worker since the last look.
 """
 
 from collections.abc import Callable, Collection, Iterable, Iterator, Sequence
@@ -12,10 +12,10 @@ from app.domain import ids
 from app.domain.batch import InFlight, Section
 from app.services.ports import ResultStore
 
-# A span of tasks with more than this many lines of other tasks in between is counted as two.
+# Tasks with more than this many lines of other tasks in between are counted as two spans.
 _GAP_LINES = 1_000
-# Tasks handed out since the last look are taken in by this many: most tasks of a batch that has run for long are done,
-# and a single count shows so.
+# Tasks handed out since the last look are taken in by this many: most tasks of an old batch are done, and a single
+# count proves the tasks done.
 _TASKS_AT_ONCE = 1_000
 # For fewer tasks a count would cost more than it can save.
 _FEW_TASKS = 64
@@ -37,7 +37,7 @@ class _Known:
     cursors: list[int]
     # The ids of tasks that may lack results, by number.
     open: dict[int, str] = field(default_factory=dict)
-    # Open tasks that lacked results when counted, and the batch's number of results just before that count.
+    # Open tasks that lacked results when counted, and the batch's number of results just before the count.
     lacking: set[int] = field(default_factory=set)
     recorded: int = -1
 
@@ -53,9 +53,9 @@ class OpenTasks:
     def missing(
         self, batches: Iterable[InFlight], accounted: Collection[str], may_count: Callable[[], bool]
     ) -> Iterator[tuple[InFlight, list[int], bool]]:
-        """Yield each batch, its tasks that lack results and are not accounted for, and whether the list is exact.
+        """Yield each batch, the unaccounted tasks that lack results, and whether the list is exact.
 
-        Once no count is allowed any more, the tasks are limited to those known before.
+        Once counting is not allowed any more, the list has only tasks known before.
         """
         known: dict[str, _Known] = {}
         before, self._known = self._known, known
@@ -84,7 +84,7 @@ class OpenTasks:
         return any(cursor < section.next_task for cursor, section in self._following(batch, known))
 
     def _following(self, batch: InFlight, known: _Known) -> Iterator[tuple[int, Section]]:
-        # Tasks for an upstream that is not configured wait for its return.
+        # Tasks for an upstream outside the configuration wait for its return.
         pairs = zip(known.cursors, batch.sections, strict=True)
         return ((cursor, section) for cursor, section in pairs if section.upstream in self._upstreams)
 

@@ -1,6 +1,6 @@
 """Repair: find lost line tasks, and send them again.
 
-A task is lost if, for some seconds, it lacks results, is in no queue, and is in no live worker's report.
+A task is lost if, for some seconds, results are missing and the task is in no queue and in no live worker's report.
 """
 
 from collections.abc import Collection, Sequence
@@ -19,12 +19,12 @@ log = structlog.get_logger()
 
 # Longer than a look takes; nobody waits longer for a holder that died.
 _LOCK_S = 10.0
-# The seconds in which a look counts results, and in which it begins to send. When the time is over, the next look
-# begins with the batches that this look did not reach.
+# The seconds in which a look counts results, and in which a look begins to send. When the time is over, the next look
+# begins with the batches that the last look did not reach.
 _COUNT_FOR_S = 1.5
 _SEND_FOR_S = 6.0
 _BATCHES_AT_ONCE = 200
-# A task lost with this many workers may be the cause of their deaths.
+# A task lost with this many workers may be the cause of the deaths.
 _LOSSES_BEFORE_ALONE = 2
 # Workers together hold no more messages than dispatch publishes.
 _UNACKED_PER_LOOK = 25_000
@@ -52,7 +52,7 @@ class RepairService:
         self._begin_with: str | None = None
 
     def repair(self) -> None:
-        """Look once; only one process looks at a time."""
+        """Look once, unless another process is looking."""
         with self._roster.lock("repair", _LOCK_S) as is_held:
             if is_held:
                 self._look()
@@ -103,12 +103,13 @@ class RepairService:
                     self._queue.publish_lines(batch.id, section.upstream, tasks, delivery, fence)
 
     def _count_losses(self, batch_id: str, lost: list[int], tags: dict[str, str]) -> dict[int, int]:
-        """Return how often tasks of the batch were lost with their worker, this time included."""
-        # A message that was merely lost is no evidence against its lines; a line that ended its worker was taken by it.
+        """Return how often tasks of the batch were lost with their worker, this loss included."""
+        # A lost message alone is no evidence against its lines: only a worker that took the message can die of the
+        # lines.
         taken = {number: tag for number in lost if (tag := tags.get(ids.task_id(batch_id, number)))}
         if taken:
-            # Nobody is left to acknowledge the message. Drop it before the loss is counted, so that it can't count
-            # twice.
+            # No worker is left to acknowledge the message. Drop the message before counting the loss, so as not to
+            # count twice.
             self._queue.drop_unacked(list(taken.values()))
             self._roster.count_losses(batch_id, list(taken))
         return self._roster.losses(batch_id)

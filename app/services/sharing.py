@@ -10,17 +10,18 @@ from app.domain.stranded import Stranded, find_stranded
 from app.domain.upstream import DEFAULT_UPSTREAM
 from app.services.ports import BatchStore, Clock, LaneState, Roster, WorkerState
 
-# Lines published and not done, for each call that the workers can have in flight. With 2 the calls never ran out either
+# Lines published and not done, for each call that the workers can have in flight. With 2, too, the calls never ran out
 # (0.999 of an upstream's capacity used); a small batch waits behind every line beyond.
 _WINDOW_PER_SLOT = 2.5
 # A fast upstream empties such a window in no time: the window also holds this many seconds of recent throughput.
 _WINDOW_S = 0.5
-# Lines that wait for a retry widen the window, because they keep no call from other lines. But each holds its message,
-# and a worker takes a bounded number of messages: a batch whose model is away must never fill that number.
+# Lines that wait for a retry widen the window: paused lines keep no call from other lines. But a paused line holds its
+# message, and a worker takes a bounded number of messages: a batch for a model that is away must never fill that
+# number.
 _PAUSED_PER_SLOT = 8
-# A batch with fewer lines sent than this counts as new for this long. New batches go first, so without these limits a
-# tenant with a hundred waiting batches would always gain. A tenant's newest batch with no line sent counts as new for
-# as long as needed: no batch must depend on a refill in the moment after it came.
+# A batch is new for this many seconds, and only while fewer lines than this were sent. New batches go first, so without
+# the two limits a tenant with a hundred waiting batches would always gain. A tenant's newest batch with no line sent is
+# new for as long as needed: no batch must depend on a refill in the moment after its creation.
 _NEW_S = 1.0
 _NEW_LINES = 10
 # Bounds the broker's content (about 1.3 kB a task) at one line a task.
@@ -74,7 +75,7 @@ class SharingService:
         return Look(now, batches, [self._look_at(name, batches, others, workers, now) for name in self._upstreams])
 
     def stranded(self) -> list[Stranded]:
-        """Return the work that waits for upstreams that are not configured."""
+        """Return the work that waits for upstreams outside the configuration."""
         return find_stranded(self._batches.bound_elsewhere(self._upstreams), self._upstreams)
 
     def _look_at(
@@ -136,7 +137,7 @@ def window_reason(look: LaneLook) -> str:
 
 
 def _others(totals: dict[tuple[str, str], RunningTotal], batches: list[Batch]) -> dict[tuple[str, str], RunningTotal]:
-    """Return the running total of each tenant with each upstream, without these batches."""
+    """Return the running totals of tenants by upstream, without the given batches."""
     others = dict(totals)
     for batch in batches:
         for section in batch.sections:

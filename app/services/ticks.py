@@ -1,4 +1,4 @@
-"""Finished ticks are counted, so that any process sees when ticks stop.
+"""Finished ticks are counted: a count that stands still shows any process that ticks have stopped.
 
 Only the movement of a count matters: no process compares the clocks of two processes (decision 0026).
 """
@@ -16,7 +16,7 @@ from app.services.ports import Clock, TickStore
 log = structlog.get_logger()
 
 EXPIRE, REFILL, REPAIR = "expire", "refill", "repair"
-# A process of files takes no light ticks. It counts the rounds of its loop.
+# A process of files takes no light ticks, and counts the rounds of its loop instead.
 FILES = "files"
 # The processes at fault if the count stands still.
 _KINDS = {
@@ -25,18 +25,18 @@ _KINDS = {
     REPAIR: "beat or control",
     FILES: "files",
 }
-# A count that did not move for this long has stopped.
+# A count without a movement for this long has stopped.
 SILENT_S = 30.0
 # The processes of a deployment may still be starting, on a machine that is busy with the start.
 _FIRST_WITHIN_S = 60.0
-# The most that counts between two looks: a watcher that stood still saw nothing meanwhile.
+# The most that counts between two looks: a watcher sees nothing during its own standstill.
 _LONGEST_GAP_S = 5.0
 # Counts are written together, at most this often.
 _NOTE_EVERY_S = 0.8
 
 
 class TickCounter:
-    """Counts the ticks that this process finished; safe to use from any thread."""
+    """Counts the finished ticks of this process; safe to use from any thread."""
 
     def __init__(self, store: TickStore, clock: Clock) -> None:
         self._store = store
@@ -61,7 +61,7 @@ class TickCounter:
 
 
 class TickWatch:
-    """Finds counts that stand still; each process that looks has its own, and has to look every few seconds."""
+    """Finds counts that stand still; each watching process has a TickWatch, and must look every few seconds."""
 
     def __init__(self, store: TickStore, monotonic: Callable[[], float]) -> None:
         self._store = store
@@ -75,7 +75,8 @@ class TickWatch:
         try:
             done = self._store.done()
         except Exception:
-            # Without the database nothing can be counted. That is another fault, so every kind has its full time again.
+            # Without the database no tick can be counted. A missing database is a fault of its own, so every kind has
+            # its full time again.
             self._watch.keep(())
             raise
         silent = set()
@@ -90,12 +91,12 @@ class TickWatch:
 
 
 def watched_at_once() -> set[str]:
-    """Return the kinds whose counts move every second or two, so that a short look is enough."""
+    """Return the kinds with counts that move every second or two: a short look is enough."""
     return {EXPIRE, REFILL, FILES}
 
 
 def explain_silence(kinds: set[str], seconds: float) -> str:
-    """Return in words the processes that do nothing, and where to look."""
+    """Return in words the idle processes, and where to look."""
     at_fault = " and ".join(sorted({_KINDS[kind] for kind in kinds}))
     return (
         f"nothing was done for {seconds:g} s of: {', '.join(sorted(kinds))}. "
@@ -107,7 +108,7 @@ class ControlClock:
     """`Clock` of a worker: control's time of day, by which windows end.
 
     A worker's own clock may be off. The worker's view of control's clock is a second or two old, so no call is kept
-    back before its window has ended. Before the first view no window has ended: control ends the batch all the same.
+    back before the end of its window. Before the first view no window has ended: control ends the batch anyway.
     """
 
     def __init__(self, monotonic: Callable[[], float]) -> None:

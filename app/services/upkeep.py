@@ -1,6 +1,6 @@
 """Upkeep: the work that beat triggers every few seconds, to make good dead processes and lost messages.
 
-Each tick is idempotent: two beats, or a tick that is delivered twice, do no harm.
+A tick is idempotent: two beats, or a second delivery of a tick, do no harm.
 """
 
 from collections.abc import Callable, Sequence
@@ -35,11 +35,11 @@ log = structlog.get_logger()
 
 # The most batches looked at in one tick; later ticks look at the rest.
 _BATCHES_PER_TICK = 500
-# A validation that did not begin for this long has lost its message.
+# A validation that has not begun for this long has lost its message.
 _VALIDATE_AGAIN_S = 5.0
 # The most that counts between two looks at a waiting batch.
 _LONGEST_GAP_S = 6.0
-# Past the grace for calls in flight, an ending batch waits this much longer for its tasks to return.
+# Past the grace for calls in flight, an ending batch waits this much longer for the return of its tasks.
 _DRAIN_SLACK_S = 10.0
 _FILES_PER_SWEEP = 200
 # Longer than clearing goes on; nobody waits longer for a holder that died.
@@ -49,7 +49,7 @@ _IDEMPOTENCY_LIFETIME_S = 2 * 86_400.0
 # A blob without an owner is removed at this age; its writer has long finished or died.
 _ORPHAN_AGE_S = 86_400.0
 _BLOBS_PER_LOOKUP = 500
-# A message that was taken this long ago is nobody's, unless a live worker reports it.
+# A message taken this long ago is abandoned, unless a live worker reports the task.
 _UNACKED_AGE_S = 60.0
 # The most that counts between two sweeps of the broker.
 _LONGEST_SWEEP_GAP_S = 40.0
@@ -96,7 +96,7 @@ class UpkeepService:
         self._shorten_log = shorten_log
         self._lines = RepairService(batches, results, queue, roster, clock, upstreams)
         self._clearing = ClearingService(results)
-        # How long batches have waited for a validation, and for their tasks to return, as seen by this process.
+        # How long batches have waited for a validation, and for the return of tasks, as seen by this process.
         self._unvalidated: Watch[str, Status] = Watch(_LONGEST_GAP_S)
         self._draining: Watch[str, Status] = Watch(_LONGEST_GAP_S)
         # How long messages have been taken and not acknowledged, as seen by this process.
@@ -143,7 +143,7 @@ class UpkeepService:
 
     def sweep_broker(self) -> None:
         """Delete the remains of dead processes and late messages from the broker."""
-        # The broker is read before the batches, so that a chord opened meanwhile is not among the chords.
+        # The broker is read before the batches: a chord opened meanwhile is not among the chords.
         chords, with_losses = self._queue.chords(), self._roster.batches_with_losses()
         fenced = self._roster.fenced_batches()
         taken = self._queue.unacked(_UNACKED_PER_SWEEP)
@@ -194,7 +194,7 @@ class UpkeepService:
         now = self._clock.monotonic()
         if batch.status is Status.VALIDATING:
             waited_s = self._unvalidated.unchanged_s(batch.id, batch.status, now)
-            # Batches that wait when this process begins may have lost their messages with the end of the process
+            # Batches that wait at the start of this process may have lost their messages at the end of the process
             # before.
             if waited_s > _VALIDATE_AGAIN_S or is_freed or not self._has_looked:
                 self._unvalidated.restart(batch.id)
@@ -208,7 +208,7 @@ class UpkeepService:
         try:
             self._batches.advance(batch.id, Event.GAVE_UP, now)
         except StateConflict:
-            # A finalizer that was thought dead has ended the batch after all.
+            # A finalizer thought dead has ended the batch after all.
             return
         log.error("batch.gave_up", batch_id=batch.id, tries=batch.finalize_tries)
 

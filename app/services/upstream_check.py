@@ -1,4 +1,4 @@
-"""Whether each server of each upstream answers, from its list of models and from one call."""
+"""Check whether the servers of the upstreams answer, by a list of models and a call for each server."""
 
 import asyncio
 import re
@@ -33,18 +33,18 @@ _SMALLEST: dict[str, dict[str, Any]] = {
     "/v1/responses": {"input": _WORD, "max_output_tokens": 16},
     "/v1/moderations": {"input": _WORD},
 }
-# The name of the limit at OpenAI's reasoning models; their refusal of `max_tokens` contains this name.
+# The name of the limit at OpenAI's reasoning models, found in their refusals of `max_tokens`.
 _OTHER_MAX_TOKENS = "max_completion_tokens"
 
 
-# If each address of a name refuses, the client raises a single error of another kind.
+# If a name has several addresses and no address accepts, the client raises a single error of another kind.
 _REFUSED = re.compile(rf"ConnectionRefusedError|\[Errno {ECONNREFUSED}\]")
 # The system's words in the client's message, without the error's kind and number, and without the address behind them.
 _CANNOT_CONNECT = re.compile(r"No connection to the upstream: (?:\w+: )?(?:\[[^\]]*\] )?(.*) \(\S+\)")
 
 
 class Server(Protocol):
-    """One server of an upstream, as the check sees it."""
+    """A server of an upstream, as the check sees it."""
 
     async def models(self) -> list[str] | None:
         """Return the ids of the models that the server lists; None if the list can't be had."""
@@ -54,7 +54,7 @@ class Server(Protocol):
 
 
 class ServerCheck(NamedTuple):
-    """The outcome for a server; `models` are the listed models that lines for its upstream may name."""
+    """The outcome for a server; `models` are the listed models that lines for the upstream may name."""
 
     upstream: str
     url: str
@@ -74,9 +74,10 @@ class UpstreamCheckService:
     Args:
         routes: the routes from models to upstreams.
         endpoints: the endpoints that a batch may use.
-        open_server: returns the server of an upstream at one of its URLs.
-        patience_s: the seconds that a server has for its list of models, and again for the call.
-        may_stop_at_list: accept a server that lists a model for its lines without a call, as a call may cost money.
+        open_server: returns the server of an upstream at a URL.
+        patience_s: the seconds for the list of models, and again for the call.
+        may_stop_at_list: accept a server that lists a model for the upstream's lines without a call: a call may cost
+            money.
     """
 
     def __init__(
@@ -95,7 +96,7 @@ class UpstreamCheckService:
         self._may_stop_at_list = may_stop_at_list
 
     async def check(self, specs: Sequence[UpstreamSpec]) -> list[ServerCheck]:
-        """Return the outcome for each server, in the order of the specs and their URLs."""
+        """Return the outcomes for the servers, in the order of the specs and their URLs."""
         turns = asyncio.Semaphore(_MOST_AT_ONCE)
         return await asyncio.gather(*(self._check(spec, url, turns) for spec in specs for url in spec.urls))
 
@@ -153,7 +154,7 @@ class UpstreamCheckService:
         return answer
 
     def _question(self, spec: UpstreamSpec, listed: list[str] | None) -> _Question | None:
-        """Return the call to make, first for a model that is named and not listed, since that model is in doubt."""
+        """Return the call to make, first for a model that is named and not listed: an unlisted model is in doubt."""
         models = (*_unlisted(spec, listed), *spec.named_models, *(listed or ()))
         for endpoint in self._endpoints_of(spec):
             if endpoint in _SMALLEST:
@@ -186,7 +187,7 @@ class UpstreamCheckService:
     def _no_answer(self, error: tuple[str, str]) -> str:
         if error[0] == REQUEST_TIMEOUT[0]:
             return f"takes the call and does not answer within {self._patience_s:g} s"
-        # The client's own message, which contains the system's words.
+        # The client's own message with the system's words.
         message = error[1].rstrip(".")
         if _REFUSED.search(message):
             return "refuses connections"
@@ -213,7 +214,7 @@ def _lacks_model(status: int, said: str, model: str) -> bool:
 
 
 def _message_in(body: bytes) -> str:
-    """Return the message in the body of a server's error, with its code, in any of the known shapes."""
+    """Return the message and code in the body of a server's error, in any of the known shapes."""
     try:
         said = msgspec.json.decode(body)
     except (msgspec.DecodeError, UnicodeDecodeError, RecursionError):
@@ -226,7 +227,7 @@ def _message_in(body: bytes) -> str:
 
 
 def _shown(text: str, spec: UpstreamSpec) -> str:
-    """Return a text for the terminal: one line, not too long, and without the key that a server may repeat."""
+    """Return a text for the terminal: a single line, not too long, and without a key that a server may repeat."""
     for secret in (spec.api_key, *spec.secrets):
         if secret:
             text = text.replace(secret, "…")

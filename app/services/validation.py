@@ -1,7 +1,7 @@
 """Check a batch's input file and make its plan.
 
-The file's structure comes from a pass that holds a line at a time, or from an earlier pass over the same bytes. The
-part that depends on settings, namely where each model's lines go, is looked up each time.
+The file's structure comes from a pass that holds a line at a time, or from an earlier pass over the bytes. The part
+that depends on settings, namely where lines of each model go, is looked up anew.
 """
 
 from collections.abc import Callable, Iterable, Iterator
@@ -32,7 +32,7 @@ from app.services.verdicts import Verdicts
 
 log = structlog.get_logger()
 
-# The reading of a batch that was cancelled meanwhile goes no further than this.
+# If the batch was cancelled meanwhile, reading stops within this many bytes.
 _LOOK_EVERY_BYTES = 8 * MIB
 
 
@@ -87,11 +87,11 @@ class ValidationService:
         return Work(batch.tenant_id, size, batch.input_blob)
 
     def validate(self, batch_id: str, rest: Callable[[], None] = lambda: None) -> bool:
-        """Accept or reject a batch; return whether it was accepted by this call.
+        """Accept or reject a batch; return whether this call accepted the batch.
 
-        For a batch that was accepted before, mend the blobs that storage lacks, or give the batch up.
+        For a batch that was accepted earlier, mend blobs missing from storage, or give the batch up.
 
-        Idempotent, also for two calls at once: one call holds the lease, and a batch that left validating stays as it
+        Idempotent, also for two calls at once: only one call holds the lease, and a batch past validating stays as it
         is.
 
         Args:
@@ -138,12 +138,12 @@ class ValidationService:
                     sections,
                     order_digest(ordered),
                 )
-                # When this raises anything but a conflict, the batch may have been accepted with this plan all the
-                # same: the plan stays, and upkeep deletes a plan without an owner.
+                # When this raises anything but a conflict, the batch may still have been accepted with this plan: the
+                # plan stays, and upkeep deletes a plan without an owner.
                 self._batches.accept(batch.id, planned, self._clock.now())
                 log.info("batch.accepted", batch_id=batch.id, total=structure.total, lines_per_task=per_task)
         except StateConflict:
-            # The batch was cancelled, ran out of time or found another validator meanwhile: nothing is left to do.
+            # The batch was cancelled, ran out of time or got a second validator meanwhile: no work is left.
             self._blobs.delete(plan_blob)
             return False
         finally:
@@ -152,7 +152,7 @@ class ValidationService:
         return not errors
 
     def _plan_of(self, batch: Batch, structure: Structure, groups_at_once: int) -> bytes:
-        """Return the plan of a batch that was accepted before, when other models may have been configured."""
+        """Return the plan of a batch that was accepted earlier, perhaps with different models configured."""
 
         def route(model: str | None, endpoint: str) -> str:
             found = self._route(model, endpoint) if batch.mixed else None
@@ -161,8 +161,8 @@ class ValidationService:
         return in_dispatch_order(_Routed(structure, batch.endpoint, route).plan(), groups_at_once)[0]
 
     def _structure_of(self, batch: Batch, lease: Lease, rest: Callable[[], None]) -> Structure | None:
-        """Return the structure of the batch's file; None if some or all of its bytes are gone."""
-        # The batch has its bytes from its creation on, whatever happens to the file.
+        """Return the structure of the batch's file; None if bytes of the file are gone."""
+        # The batch keeps the bytes from its creation on, even if the file is deleted.
         if batch.input_blob is None:
             return None
         try:
@@ -187,7 +187,7 @@ class ValidationService:
             rest()
             lease.check()
             unlooked += len(piece)
-            # A plan that is written anew is needed whatever happens to its batch.
+            # A plan that is written anew is needed even if its batch ends.
             if unlooked >= _LOOK_EVERY_BYTES and batch.status is Status.VALIDATING:
                 unlooked = 0
                 if self._batches.statuses([batch.id]).get(batch.id) is not Status.VALIDATING:
@@ -213,7 +213,7 @@ class _Routed:
     def __init__(self, structure: Structure, endpoint: str, route: Route) -> None:
         self._structure = structure
         self._endpoint = endpoint
-        # The upstreams, in the order in which the file first has lines for them.
+        # The upstreams, in the order of their first lines in the file.
         self.upstreams: list[str] = []
         # By the place of the model: the upstream's index and the model's hash; None if no upstream matches.
         self._routes: list[tuple[int, int] | None] = []
@@ -229,7 +229,7 @@ class _Routed:
         return self._structure.models[0] if len(self._structure.models) == 1 else None
 
     def errors(self) -> list[LineError]:
-        """Return the errors of the file; a fault of the whole file stands for all others."""
+        """Return the errors of the file; a fault of the whole file stands alone."""
         found = self._structure
         if found.file_error is not None:
             return [found.file_error]

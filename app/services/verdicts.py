@@ -1,8 +1,8 @@
-"""Verdicts on the structure of inputs, kept beside the inputs so that the same bytes are checked once.
+"""Verdicts on the structure of inputs, kept beside the inputs to check equal bytes only once.
 
-A verdict is a blob named after its input's blob, whose bytes never change. A verdict only saves work: a verdict that is
-missing, torn, for another endpoint or by other rules is made anew, and a verdict that can't be written is left out. A
-verdict goes with its input, at the latest a day after writing, when upkeep deletes blobs without an owner.
+A verdict is a blob named after an input's blob, which never changes. A verdict only saves work: a missing or torn
+verdict, or a verdict for another endpoint or by different rules, is made anew, and a verdict that can't be written is
+left out. A verdict goes with its input, at the latest a day after writing, when upkeep deletes blobs without an owner.
 """
 
 from hashlib import blake2b
@@ -25,7 +25,7 @@ _WORTH_KEEPING_BYTES = MIB
 # Above the largest verdict: 50,000 entries, the names of models and a hundred errors.
 _MAX_VERDICT_BYTES = 16 * MIB
 _DIGEST_BYTES = 32
-# The code of these modules makes a verdict: other code may judge the same bytes differently.
+# The code of these modules makes a verdict: changed code may judge equal bytes differently.
 _RULES = (limits, line, nesting, prefix, source_lines, structure, surrogates)
 
 

@@ -1,7 +1,7 @@
 """Byte strings by key, as the use cases see them.
 
 Every method raises Unavailable if the storage can't be used, or is not this deployment's storage: BlobMissing means
-that the right storage has no such blob.
+that the right storage lacks the blob.
 """
 
 from collections.abc import Iterator
@@ -15,7 +15,7 @@ PIECE_BYTES = MIB
 
 
 class BlobWriter(Protocol):
-    """A blob during its writing: it exists under its key only once `commit` returned."""
+    """A blob during its writing: the key exists only once `commit` returned."""
 
     def write(self, data: bytes) -> int:
         """Append bytes; raise StorageFull if there is no room."""

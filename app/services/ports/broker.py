@@ -1,17 +1,17 @@
-"""The other processes, as the use cases see them: messages to processes, and the live workers."""
+"""The other processes, as the use cases see them: messages for processes, and the live workers."""
 
 from collections.abc import Collection, Mapping, Sequence
 from contextlib import AbstractContextManager
 from enum import StrEnum
 from typing import NamedTuple, Protocol
 
-# A worker whose report did not change for this long counts as dead, and by then takes itself for dead: other workers
-# may run its tasks.
+# After this long without a change of its report a worker counts as dead, and takes itself for dead: other workers may
+# run its tasks.
 REPORT_LIFETIME_S = 6.0
 
 
 class LineTask(NamedTuple):
-    """One Celery task of a batch: its number, and the positions from `first` up to and without `end`."""
+    """A Celery task of a batch: its number, and the positions from `first` up to and without `end`."""
 
     number: int
     first: int
@@ -25,7 +25,7 @@ class Delivery(StrEnum):
     FIRST = "first"
     # The task was lost: its worker first looks up the lines with a result.
     AGAIN = "again"
-    # The task's workers died again and again: its lines run one at a time, and lines that end a worker are counted.
+    # The task's workers died again and again: lines run one at a time, and the deaths of workers are counted by line.
     ALONE = "alone"
 
 
@@ -90,14 +90,15 @@ class LaneState(NamedTuple):
     # Calls that may be in flight.
     slots: int
     lines_per_s: float = 0.0
-    # Lines that wait for a retry: the worker holds them, and they occupy no slot.
+    # Lines that wait for a retry: in the worker's hands, but in no slot.
     lines_paused: int = 0
-    # The bound that keeps the slots from being more.
+    # The bound on the number of slots.
     bound_by: str = ""
     in_flight: int = 0
-    # Calls in flight for all workers together, as far as this worker found out; 0 for no bound.
+    # Calls in flight for all workers together, as found by this worker; 0 for no bound.
     bound: int = 0
-    # The instant, in seconds since the epoch, from which this worker leads the search for the bound; 0 if a peer leads.
+    # The instant, in seconds since the epoch, when this worker began to lead the search for the bound; 0 if a peer
+    # leads.
     leads_since: float = 0.0
     # The instant of the report, in seconds since the epoch.
     at: float = 0.0
@@ -106,7 +107,7 @@ class LaneState(NamedTuple):
 
 
 class WorkerState(NamedTuple):
-    """The report of a live worker, each second."""
+    """The report of a live worker, sent each second."""
 
     name: str
     held_tasks: tuple[str, ...]
@@ -124,25 +125,25 @@ class Roster(Protocol):
         """Report that this worker ends: its tasks are free."""
 
     def count_losses(self, batch_id: str, task_numbers: Sequence[int]) -> None:
-        """Count a loss for each task that was lost with its worker; the counts expire after an hour without a loss."""
+        """Count a loss for each task lost with its worker; the counts expire after an hour without a loss."""
 
     def losses(self, batch_id: str) -> dict[int, int]:
-        """Return how often each task of the batch was counted, without tasks that never were."""
+        """Return the losses of each task of the batch, without tasks that were never lost."""
 
     def batches_with_losses(self) -> set[str]:
         """Return the ids of the batches with counted losses."""
 
     def forget_losses(self, batch_id: str) -> None:
-        """Delete the counts of a batch that has ended."""
+        """Delete the counts of an ended batch."""
 
     def workers(self) -> list[WorkerState]:
-        """Return the workers that reported lately."""
+        """Return the workers with a recent report."""
 
     def missing_since(self, missing: Mapping[str, Collection[int]]) -> dict[str, dict[int, str]]:
-        """Note the missing tasks; return, by batch and task, the look since which the task was missing at every look.
+        """Note the missing tasks; return, by batch and task, the first look since which every look missed the task.
 
-        `missing` has every batch looked at, also batches without a missing task. The name of a look is the same for all
-        processes. A task that is not in `missing` starts anew when it is missing again.
+        `missing` has every batch looked at, also batches without a missing task. A look has the same name in every
+        process. A task that is not in `missing` starts anew at the next absence.
         """
 
     def not_missing(self, numbers: Mapping[str, Collection[int]]) -> None:
@@ -152,17 +153,17 @@ class Roster(Protocol):
         """Have the queue refuse messages for these batches from every sender that read a fence before."""
 
     def fences(self, batch_ids: Sequence[str]) -> dict[str, str]:
-        """Return the fence of each batch, to read before its cursor is moved or its lost tasks are found."""
+        """Return the fence of each batch, to read before moving its cursor or finding lost tasks."""
 
     def fenced_batches(self) -> set[str]:
         """Return the ids of the batches with a fence."""
 
     def forget_fences(self, batch_ids: Collection[str]) -> None:
-        """Delete the fences of batches that have ended."""
+        """Delete the fences of ended batches."""
 
     def lock(self, name: str, seconds: float) -> AbstractContextManager[bool]:
         """Hold a lock; yield False if another process has the lock.
 
-        A process that has seen another hold the lock for `seconds` takes the lock over: the holder's own time bounds
-        the protected work, and the database guards the work beyond that time.
+        After seeing another process hold the lock for `seconds`, a process takes the lock over: the holder's own time
+        bounds the protected work, and the database guards any later work.
         """

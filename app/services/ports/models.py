@@ -21,7 +21,7 @@ class Answer(NamedTuple):
     usage: Usage = Usage()
     retry_after_s: float | None = None
     error: tuple[str, str] | None = None
-    # For a failure: the circuit breaker with other lines' calls to the same place; None if nobody counts them.
+    # For a failure: the circuit breaker with other lines' calls to the same place; None if nobody counts calls.
     circuit: Circuit | None = None
 
 
