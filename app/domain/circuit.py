@@ -24,7 +24,7 @@ _LATER_S = 3.0
 # After two failed probes in a row, the lines of the last probe's batch may all be at fault: the next probe goes to
 # another batch. A single probe may fail by chance, and a batch alone should not wait longer for a chance failure.
 _PROBES_FOR_A_BATCH = 2
-# If a server answered a line within this time before a call began, the server was well when the call began.
+# A server that answered another line within this time before a call began was well when the call began.
 _WELL_S = 30.0
 
 
@@ -62,7 +62,7 @@ class Circuit:
         # While the circuit breaker is open: the earliest instant of the next probe.
         self.due_at = 0.0
         # Totals since the start: answered calls, failed calls, and failed calls that the server had no room for.
-        # Failures of convicted lines are left out of both, and failures of suspects out of `limited`.
+        # Failures of convicted lines are left out of `failed` and `limited`, failures of suspects out of `limited`.
         self.answered = 0
         self.failed = 0
         self.limited = 0

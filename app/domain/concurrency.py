@@ -107,8 +107,7 @@ class ConcurrencyLimit:
             place: this worker's index among the workers, 0-based; every worker uses the same order.
             reports: a report for each worker, this worker included.
             ceiling: the limit never passes the ceiling from now on.
-            now: the present instant. If clocks differ, the later of two workers may become the leader if they begin
-                together.
+            now: the present instant. If clocks differ, the later of two workers that begin together may become the
                 leader.
         """
         fellows, were_settling, was_told = self._fellows, self._fellows.are_settling, self._fellows.bound is not None

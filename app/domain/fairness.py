@@ -174,7 +174,7 @@ class Sharing:
         short = [each for each in tenant.batches if each.is_short and (each.batch.is_new or paused or is_tight)]
         most_waited = tenant.share * (_CROWDED_MOST if is_crowded else _TENANT_MOST) + paused
         for standing in sorted(short, key=lambda each: (not each.batch.is_young, not each.batch.is_new, each.level)):
-            # Hanging lines are treated alike, a turn at a time, because the lines of other batches may come back in a
+            # The same holds where lines hang, a turn at a time, because the lines of other batches may come back in a
             # moment.
             has_waited = not standing.batch.is_young and standing.outstanding == 0
             if is_tight and has_waited and tenant.outstanding < most_waited:

@@ -34,9 +34,10 @@ class Report(NamedTuple):
     """A worker's report about its limit.
 
     Args:
-        in_flight: the worker's calls in flight. bound: calls that all workers together should have in flight; 0 if the
-        worker knows no bound. leads_since: the instant from which the worker leads, as far as it knows, above 0; 0 if
-        it does not lead. at: the instant of the report.
+        in_flight: the worker's calls in flight.
+        bound: calls that all workers together should have in flight; 0 if the worker knows no bound.
+        leads_since: the instant from which the worker leads, as far as it knows, above 0; 0 if it does not lead.
+        at: the instant of the report.
     """
 
     in_flight: int

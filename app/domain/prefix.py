@@ -69,8 +69,8 @@ def group_alike(keys: Sequence[int], at_once: int) -> list[int] | None:
     """Return the 0-based indices of `keys` in an order that keeps lines with a common beginning together.
 
     Groups go in the order of their first lines, `at_once` groups side by side, a line of each in turn; within a group,
-    lines keep their order. None if the new order gains nothing: the lines are already in order, or begin alike in
-    general, or mostly begin differently.
+    lines keep their order. None if the new order gains nothing: the lines are already in order, or all begin alike, or
+    mostly begin differently.
     """
     # Lines with equal first 256 B are a group, lines with equal first 1 KiB a subgroup, and so on.
     places = range(len(keys))

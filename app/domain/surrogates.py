@@ -27,7 +27,7 @@ def hide_surrogates(text: bytes) -> bytes:
 
 
 def show_surrogates(hidden: bytes) -> bytes:
-    """Return a part of a text as before `hide_surrogates`."""
+    """Return a part of a text with its escapes, as before `hide_surrogates`."""
     return hidden.replace(_HIDDEN, b"\\")
 
 

@@ -21,7 +21,7 @@ class Verdict(Enum):
     LINE = "line"
     # Other lines were answered, but too many failed to convict the line soon.
     MIXED = "mixed"
-    # No other line was called since, or only one or two lines, without an answer either.
+    # No other line was called since, or only one or two lines, which failed as well.
     UNKNOWN = "unknown"
 
 

@@ -23,8 +23,7 @@ class Watch(Generic[K, V]):
 
     Args:
         longest_gap_s: the most seconds that count between two looks. A process that stood still, perhaps with the whole
-            machine, has not seen whether other processes did anything meanwhile. machine, has not seen whether others
-            did anything meanwhile.
+            machine, has not seen whether other processes did anything meanwhile.
     """
 
     def __init__(self, longest_gap_s: float) -> None:

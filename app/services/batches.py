@@ -20,7 +20,7 @@ from app.services.ports import BatchStore, Claim, Clock, FileStore, IdempotencyS
 
 log = structlog.get_logger()
 
-# Other text is no id and does not reach the database, where even a NUL can't be stored.
+# Any other text is no id, and does not reach the database, which can't even store a NUL.
 _BATCH_ID = re.compile(r"batch_[A-Za-z0-9_-]{1,64}")
 _FILE_ID = re.compile(r"file-[A-Za-z0-9_-]{1,64}")
 # PostgreSQL stores no NUL, and UTF-8 knows no half of a surrogate pair.
@@ -112,7 +112,7 @@ class BatchService:
         return BatchPage(found[:limit], len(found) > limit)
 
     def cancel(self, tenant_id: str, batch_id: str) -> Batch:
-        """Send no more of the batch and end the batch with the results so far; raise Conflict if a cancel is too late."""
+        """Send no more of the batch and end it with the results so far; raise Conflict if a cancel is too late."""
         self.get(tenant_id, batch_id)
         try:
             batch = self._batches.advance(batch_id, Event.CANCEL_REQUESTED, self._clock.now())

@@ -9,7 +9,7 @@ from app.services.ports import ResultStore
 # and deletes as many results as fit.
 _AIM_S = 0.02
 _FIRST_RESULTS, _FEWEST_RESULTS, _MOST_RESULTS = 200, 20, 20_000
-# After a transaction, recording has the database for this many times as long.
+# After a transaction, the database is left to recording for this many times as long.
 _PAUSE_TIMES = 2.0
 # A call ends after this time, even with results left: the next call follows soon.
 _CLEAR_FOR_S = 8.0

@@ -84,7 +84,7 @@ class DispatchService:
             self._queue.close_chord(batch_id, batch.tasks_dispatched, batch.tasks)
 
     def _fill(self, lane: LaneLook, batches: Sequence[Batch]) -> tuple[int, bool]:
-        """Publish up to the window of one upstream; return the number of tasks and whether the database was away."""
+        """Fill the window of one upstream; return the number of tasks and whether the database was away."""
         turns = [turn.batch_id for turn in lane.sharing.turns() for _ in range(turn.tasks)]
         tasks = Counter(turns)
         parts = {

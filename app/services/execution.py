@@ -117,7 +117,7 @@ class ExecutionService:
         return self._again(line, request.custom_id, tries, answer)
 
     def _after(self, before: Tries, answer: Answer, began_at: float) -> Tries:
-        # A server that says when to come again limits its callers, and an unreachable server has judged no line.
+        # A server that says when to come again limits its callers, and an unreachable server is the fault of no line.
         is_limited = answer.status == TOO_MANY_REQUESTS and answer.retry_after_s is not None
         is_excused = is_limited or (answer.trouble is Trouble.AWAY and answer.error is not None)
         failed = mark_failure(answer.circuit, began_at, self._steady()) if answer.circuit is not None else None

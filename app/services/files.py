@@ -23,7 +23,7 @@ UNNAMED = "upload"
 _MAX_SHOWN_CHARS = 100
 # Each slow reader has a piece in memory, and thousands of callers may read.
 _CONTENT_PIECE_BYTES = 64 * 1024
-# Other text is no id of a file and does not reach the database, where even a NUL can't be stored.
+# Any other text is no id of a file, and does not reach the database, which can't even store a NUL.
 _FILE_ID = re.compile(r"file-[A-Za-z0-9_-]{1,64}")
 
 

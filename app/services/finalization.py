@@ -47,7 +47,7 @@ class FinalizationService:
         self._find_met = find_met
 
     def work(self, batch_id: str) -> Work | None:
-        """Return the size of the work for a batch's files; None if the batch has ended or is being validated."""
+        """Return the work on a batch's files; None if the batch has ended or is being validated."""
         batch = self._batches.find(batch_id)
         if batch is None or batch.status not in ACTIVE - {Status.VALIDATING}:
             return None
@@ -228,7 +228,7 @@ class _LineFile:
     def discard(self) -> None:
         if self._writer is not None:
             self._writer.discard()
-            # If the blob can't be deleted now, the sweep deletes a blob without an owner.
+            # A blob that can't be deleted now has no owner: the sweep deletes it.
             with suppress(Unavailable):
                 self._blobs.delete(self._key)
 

@@ -1,4 +1,4 @@
-"""Leases on batches: the process that validates a batch or writes its files renews a lease, and is missed soon.
+"""Leases on batches: the process that validates a batch or writes its files renews a lease, so its death shows soon.
 
 Two sides renew a lease each second: the work, to notice the loss of the lease, and a thread of the process, to cover
 slow steps of the work. So the slow sync of a disk, for example, is not taken for a death.

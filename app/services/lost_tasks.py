@@ -1,4 +1,4 @@
-"""Lost (orphaned) tasks: missing at each look for some seconds, while no sender can send the task for the first time.
+"""Lost (orphaned) tasks: missing at every look for some seconds, and past the moment when a first send is possible.
 
 For each missing task the roster keeps the first look of its absence, for every observer. Observers count the time since
 that look by their own clocks.
@@ -15,7 +15,7 @@ LOST_AFTER_S = 4.5
 # After an absence of this long, the dispatcher may have stalled just before sending the task. From now on the fence
 # refuses the dispatcher's messages, and the next look sees the messages sent by now.
 _FENCE_AFTER_S = 1.5
-# The least time between the fence and the look that finds a task lost: a worker reports a taken task sooner.
+# The least time between the fence and the look that finds a task lost: within this time a worker reports its tasks.
 _FENCED_FOR_S = 1.5
 # The most that counts between two looks: two looks around a standstill make no task lost.
 _LONGEST_GAP_S = 4.0
@@ -54,7 +54,7 @@ class _Batch:
 
 
 class LostTasks:
-    """Finds lost tasks, in each process that repairs."""
+    """Finds lost tasks; each process that repairs has its own instance."""
 
     def __init__(self, roster: Roster, clock: Clock) -> None:
         self._roster = roster

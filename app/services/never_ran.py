@@ -1,4 +1,4 @@
-"""The lines of a batch that ended before the lines ran, read from the input in long ranges."""
+"""The lines that had not run when their batch ended, read from the input in long ranges."""
 
 from collections.abc import Callable, Iterable, Iterator, Mapping
 

@@ -76,7 +76,7 @@ class UpstreamCheckService:
         endpoints: the endpoints that a batch may use.
         open_server: returns the server of an upstream at a URL.
         patience_s: the seconds for the list of models, and again for the call.
-        may_stop_at_list: accept a server that lists a model for the upstream's lines without a call: a call may cost
+        may_stop_at_list: accept, without a call, a server that lists a model for the upstream's lines: a call may cost
             money.
     """
 

@@ -1,7 +1,7 @@
 """Check a batch's input file and make its plan.
 
-The file's structure comes from a pass that holds a line at a time, or from an earlier pass over the bytes. The part
-that depends on settings, namely where lines of each model go, is looked up anew.
+The file's structure comes from a pass that holds a line at a time, or from an earlier pass over the same bytes. The
+part that depends on settings, namely where lines of each model go, is looked up each time.
 """
 
 from collections.abc import Callable, Iterable, Iterator

@@ -1,4 +1,4 @@
-"""Verdicts on the structure of inputs, kept beside the inputs to check equal bytes only once.
+"""Verdicts on the structure of inputs, kept beside the inputs so that the same bytes are checked once.
 
 A verdict is a blob named after an input's blob, which never changes. A verdict only saves work: a missing or torn
 verdict, or a verdict for another endpoint or by different rules, is made anew, and a verdict that can't be written is
@@ -79,7 +79,7 @@ class Verdicts:
         return verdict.structure if is_fitting else None
 
     def keep(self, input_blob: str, endpoint: str, structure: Structure, bytes_read: int) -> None:
-        """Keep the structure from a pass over `bytes_read` bytes of an input, if a blob pays and there is room."""
+        """Keep the structure from a pass over `bytes_read` bytes of an input, if worth a blob and if there is room."""
         if bytes_read < _WORTH_KEEPING_BYTES:
             return
         try:

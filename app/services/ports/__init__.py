@@ -1,4 +1,4 @@
-"""The needs of the use cases from outside, as Protocols; adapters implement them, and tests have fakes.
+"""The outside needs of the use cases, as Protocols; adapters hold the real implementations, tests the fakes.
 
 Instants are seconds since 1970, UTC.
 """

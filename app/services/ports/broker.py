@@ -92,7 +92,7 @@ class LaneState(NamedTuple):
     lines_per_s: float = 0.0
     # Lines that wait for a retry: in the worker's hands, but in no slot.
     lines_paused: int = 0
-    # The bound on the number of slots.
+    # The reason that bounds the slots.
     bound_by: str = ""
     in_flight: int = 0
     # Calls in flight for all workers together, as found by this worker; 0 for no bound.
