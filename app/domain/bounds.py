@@ -19,7 +19,7 @@ _PROBE = 1.12
 _LOWER_EVERY = 3
 _BELOW = 0.9
 _GROWTH = 1.15
-# The growth while it is this certain that no limit tried so far is above a knee.
+# The growth while the absence of a knee below the tried limits is this certain.
 _CERTAIN, _FAST_GROWTH = 0.9, 1.4
 # Lower the bound if the upstream is free of a knee with less than this certainty; raise the bound above one half.
 _UNLIKELY = 0.1
@@ -44,7 +44,7 @@ _VAIN_CUTS = 8
 _FEWER = 0.9
 # If refusals outnumber answers by this many, the upstream is overloaded, and not just without one model.
 _EXCESS = 96
-# Each time refusals prove unrelated to load, ignore them for this many times as many answers, up to a maximum.
+# Whenever refusals prove unrelated to load, ignore refusals for this many times as many answers, up to a maximum.
 _BELIEF = 4
 _MOST_BELIEF = 64 * _QUIET_ANSWERS
 # How far a target may lower or raise the limit in one step.

@@ -18,7 +18,7 @@ from app.domain.batch import RunningTotal
 from app.domain.max_min import max_min
 from app.domain.standings import BatchStanding, RunningBatch, TenantStanding
 
-# The time left of a batch counts as at least this part of its window: a nearer deadline weighs no more.
+# The time left of a batch counts as at least this part of the window: a nearer deadline weighs no more.
 _LEAST_LEFT = 0.01
 # Refill a quarter at a time: fewer, larger refills than at each line, and three quarters keep the workers busy.
 _DUE_AT = 0.75
@@ -26,7 +26,7 @@ _DUE_AT = 0.75
 # transaction: a hundred batches with a line each would be refilled more slowly than the workers finish lines.
 _TURN_PART = 1 / 32
 # How far over its share a tenant may go for a new batch of its own. Weights should hold within 10 %, also for a tenant
-# that submits small batches one after the other. If no line is answered, a tenant may go as far for any batch without
+# that submits small batches one after the other. If no line is answered, a tenant may go as far for a batch without
 # outstanding lines, because hanging lines stay outstanding for hours.
 _TENANT_MOST = 1.1
 # How far over its share a tenant may go for batches that have waited without outstanding lines, beside batches over
@@ -62,7 +62,7 @@ class Weights:
         return self.of_deadline(batch.created_at, batch.expires_at, now)
 
     def of_deadline(self, created_at: float, expires_at: float, now: float) -> float:
-        """Return the weight of a batch that was created and expires at these instants."""
+        """Return the weight of a batch, from the instants of creation and expiry."""
         window_s = max(expires_at - created_at, 1.0)
         left_s = min(max(expires_at - now, _LEAST_LEFT * window_s), window_s)
         return float((window_s / left_s) ** self.deadline)
@@ -115,7 +115,7 @@ class Sharing:
         for tenant, share in zip(self.tenants, max_min(demands, window.lines_moving), strict=True):
             tenant.share = share
             parts = [(standing.weight, standing.outstanding + standing.waiting) for standing in tenant.batches]
-            # The batches outside this look count as one more batch.
+            # The batches outside the look count as an additional batch.
             parts.append((1.0, tenant.others.lines_outstanding))
             *shares, tenant.share_of_others = max_min(parts, share)
             for standing, part in zip(tenant.batches, shares, strict=True):

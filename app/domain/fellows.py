@@ -2,7 +2,7 @@
 
 The worker that began to call first leads for as long as its calls go on. Only the leader probes the upstream's
 capacity, by the leader's own calls; the peers take even shares of the bound that the leader reports. If every worker
-probed alone, each would mistake queueing caused by its peers for a slow upstream. And only the first worker has seen
+probed alone, a worker would mistake queueing caused by peers for a slow upstream. And only the first worker has seen
 how long a call takes with few calls in flight. Of workers that begin within a second, the first by place leads, and the
 rest wait.
 """
@@ -47,12 +47,12 @@ class Report(NamedTuple):
 
 
 class Fellows:
-    """The peers (the other workers of an upstream), as far as this worker knows."""
+    """The peers (the other workers of an upstream), as known to this worker."""
 
     def __init__(self) -> None:
         self.workers = 1
         self.in_flight = 0
-        # Also true while no worker calls: then this worker leads after its first call.
+        # Also true while no worker calls: the first call then makes this worker the leader.
         self.leads = True
         # Infinite while a peer leads, and until this worker has called and no longer waits for peers.
         self.leads_since = math.inf
@@ -79,7 +79,7 @@ class Fellows:
         return self._waiting > 0
 
     def begin(self, now: float) -> None:
-        """Note that this worker begins to call."""
+        """Note the beginning of this worker's calls."""
         if self.leads and not self._waiting:
             self.leads_since = min(self.leads_since, now)
 

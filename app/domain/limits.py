@@ -9,13 +9,13 @@ MAX_BATCH_FILE_BYTES = 200 * MIB
 MAX_FILE_BYTES = 512 * MIB
 
 # A chat line with a few images inlined as base64 stays below this limit. Above the limit, the memory of a worker, which
-# holds as many lines as it has calls in flight, would have no sensible bound.
+# holds a line for each call in flight, would have no sensible bound.
 MAX_LINE_BYTES = 8 * MIB
 # A custom_id is repeated in the output; 512 characters hold any path or hash that callers join by.
 MAX_CUSTOM_ID_CHARS = 512
 # Enough errors to mend a file by, few enough for a row and a response.
 MAX_LINE_ERRORS = 100
-# Deeper than any real request; beyond this, parsers (wylon's and the upstream's) differ and crash.
+# Deeper than any real request; at greater depth parsers, wylon's and the upstream's, differ and crash.
 MAX_JSON_DEPTH = 100
 
 # Embeddings of 1,024 texts with 1,024 numbers each are 20 MiB, with 3,072 numbers 60 MiB.

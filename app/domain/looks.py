@@ -1,4 +1,4 @@
-"""The choice of waiting batches for one look of dispatch, where more batches wait than one look reads."""
+"""The choice of waiting batches for a look of dispatch, where more batches wait than a look reads."""
 
 from collections import Counter
 from collections.abc import Hashable, Iterable, Sequence
@@ -20,8 +20,8 @@ class Waiting(NamedTuple):
 def choose(waiting: Iterable[Waiting], limit: int) -> set[int]:
     """Return the `seq` of each batch to look at.
 
-    Half of the places are for batches without a line in flight: batches whose lines all hang must not take every
-    place. Places that one half leaves free go to the other half.
+    Half of the places are for batches without a line in flight: batches with only hanging lines must not take every
+    place. Places that a half leaves free go to the other half.
     """
     found = list(waiting)
     resting = _in_turn([each for each in found if not each.has_outstanding])

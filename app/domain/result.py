@@ -21,7 +21,7 @@ CONNECTION_FAILED = "connection_failed"
 CONNECT_TIMED_OUT = "connect_timed_out"
 INVALID_RESPONSE = "invalid_response"
 RESPONSE_TOO_LARGE = "response_too_large"
-# A line that ended its worker process each time.
+# A line that ended the worker process at every try.
 WORKER_LOST = ("worker_lost", "The worker that executed this request was lost each time it was tried.")
 
 NO_USAGE = Usage()
@@ -100,7 +100,7 @@ def read_usage(body: bytes) -> Usage:
 
 
 def _odd_usage(body: bytes) -> Usage:
-    """Read each field by itself, if one of the fields has a wrong type."""
+    """Read each field by itself, after a field with a wrong type."""
     try:
         fields = _fields(_odd_decoder.decode(body).usage)
     except msgspec.ValidationError:

@@ -35,12 +35,12 @@ class UpstreamSpec:
     _: KW_ONLY
     # Names, or patterns such as `llama-*`.
     models: tuple[str, ...] = ("*",)
-    # None means every endpoint that a batch may use.
+    # None means every endpoint open to batches.
     endpoints: tuple[str, ...] | None = None
     api_key: str | None = field(default=None, repr=False)
     # The environment variable that held the key, for messages.
     api_key_variable: str | None = None
-    # The limit of all workers together; None leaves each worker its own limit.
+    # The limit of all workers together; None leaves every worker with a limit of its own.
     max_in_flight: int | None = None
     requests_per_minute: int | None = None
     tokens_per_minute: int | None = None
@@ -73,7 +73,7 @@ class UpstreamSpec:
 
     @property
     def longest_call_s(self) -> float:
-        """The longest time that a call may take, over all models."""
+        """The longest time that a call may take, for any model."""
         return max(self.call_timeout_s, *(limits.call.seconds for _, limits in self.model_limits), 0.0)
 
     @property
@@ -122,7 +122,7 @@ class Routes:
 def _covers(before: UpstreamSpec, glob: str, endpoints: tuple[str, ...] | None) -> bool:
     if before.endpoints is not None and (endpoints is None or not set(endpoints) <= set(before.endpoints)):
         return False
-    # A star covers any star or question mark. Patterns with `?` or `[` are left out: their reach is unknown.
+    # A star covers every star or question mark. Patterns with `?` or `[` are left out, because their reach is unknown.
     simple = [pattern for pattern in before.models if not set("?[") & set(pattern)]
     return glob in before.models or bool(simple and _pattern_of(simple).match(glob))
 

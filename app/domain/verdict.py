@@ -9,7 +9,7 @@ from typing import NamedTuple
 
 from app.domain.circuit import Circuit
 
-# The line is at fault once other lines have this many answers for each failure. If a quarter of the calls fail at
+# The line is at fault once the other lines have this many answers for every failure. If a quarter of the calls fail at
 # random, five calls of a line in a row fail for one line in a thousand.
 _ANSWERS_A_FAILURE = 4
 
@@ -21,7 +21,7 @@ class Verdict(Enum):
     LINE = "line"
     # Other lines were answered, but too many failed to convict the line soon.
     MIXED = "mixed"
-    # No other line was called since, or only one or two lines, which failed as well.
+    # No other line was called since, or only one or two lines that failed as well.
     UNKNOWN = "unknown"
 
 

@@ -74,7 +74,7 @@ class BatchService:
 
         Raises:
             InvalidRequest: a value is not supported.
-            NotFound: there is no such input file.
+            NotFound: the tenant has no such input file.
             Conflict: the Idempotency-Key was used for another request.
         """
         request = replace(request, endpoint=_with_version(request.endpoint))

@@ -5,7 +5,7 @@ from collections.abc import Callable
 
 from app.services.ports import ResultStore
 
-# Results are recorded meanwhile, and on SQLite transactions wait for each other. So a transaction aims at this time,
+# Results are recorded meanwhile, and SQLite runs transactions one by one. A transaction therefore aims at this time,
 # and deletes as many results as fit.
 _AIM_S = 0.02
 _FIRST_RESULTS, _FEWEST_RESULTS, _MOST_RESULTS = 200, 20, 20_000
@@ -16,7 +16,7 @@ _CLEAR_FOR_S = 8.0
 
 
 class ClearingService:
-    """Deletes results whose files are written."""
+    """Deletes results once the files are written."""
 
     def __init__(
         self,

@@ -19,7 +19,7 @@ from app.services.ports import BatchStore, Blobs, BlobWriter, Clock, Queue, Resu
 
 log = structlog.get_logger()
 
-# The size of a usual answer with the rest of its line: to know real sizes the database would have to read all results.
+# The size of a usual answer with the rest of the line: to know real sizes the database would have to read every result.
 _BYTES_PER_LINE = 4 * 1024
 # Lines are handed to the blob in pieces of about this size.
 _PIECE_BYTES = 256 * 1024

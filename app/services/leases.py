@@ -1,7 +1,7 @@
 """Leases on batches: the process that validates a batch or writes its files renews a lease, so its death shows soon.
 
-Two sides renew a lease each second: the work, to notice the loss of the lease, and a thread of the process, to cover
-slow steps of the work. So the slow sync of a disk, for example, is not taken for a death.
+Two sides renew a lease every second: the work, to notice the loss of the lease, and a thread of the process, to cover
+slow steps of the work. The slow sync of a disk, for example, is not taken for a death.
 """
 
 import threading
@@ -18,8 +18,8 @@ from app.services.ports import PAUSED, BatchStore, Clock
 
 log = structlog.get_logger()
 
-# A holder without a renewal for this long counts as dead. A holder that renews later has lost nothing, unless upkeep
-# has freed the batch meanwhile.
+# A holder without a renewal for this long counts as dead. A holder that renews later keeps the lease, unless upkeep has
+# freed the batch meanwhile.
 LEASE_S = 5.0
 RENEW_S = 1.0
 # After a fault of the storage, the database or the batch itself, the work is tried again after this long.
@@ -60,7 +60,7 @@ class Lease:
             raise StateConflict(f"Another process took over {self._batch_id}.")
 
     def has_ended(self) -> None:
-        """Note the end of the batch: its row has no lease any more."""
+        """Note the end of the batch: the row has no lease left."""
         with self._lock:
             self._is_over = True
 
@@ -100,7 +100,7 @@ class Leases:
     def hold(self, batch_id: str) -> Iterator[Lease | None]:
         """Hold a batch during work on the batch; yield None if another process has the lease.
 
-        Work that raises leaves a pause behind, so the batch is not tried again at once.
+        After work that raises, the lease is kept for a pause, and the batch is not tried again at once.
         """
         lease = Lease(self._batches, self._clock, batch_id, self._new_owner())
         if not lease.take():
@@ -135,9 +135,9 @@ class Leases:
 
 
 class LeaseWatch:
-    """Frees batches whose holders died or stand still; each watching process has a LeaseWatch.
+    """Frees batches of dead or stalled holders; every watching process has a LeaseWatch.
 
-    A holder that resumes after all changes nothing: every write is guarded by the lease.
+    A holder that resumes later can do no harm: every write is guarded by the lease.
 
     Args:
         batches: the rows of batches.

@@ -1,7 +1,7 @@
-"""Lost (orphaned) tasks: missing at every look for some seconds, and past the moment when a first send is possible.
+"""Lost (orphaned) tasks: missing at every look for several seconds, and past the moment when a first send is possible.
 
-For each missing task the roster keeps the first look of its absence, for every observer. Observers count the time since
-that look by their own clocks.
+For each missing task the roster keeps the first look of the absence, for every observer. An observer counts the time
+since the first look by the observer's own clock.
 """
 
 from collections import OrderedDict

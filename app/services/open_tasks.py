@@ -1,7 +1,7 @@
 """The line tasks that may lack results, as far as this process has counted.
 
-A recorded result stays while its batch runs. So a task needs to be found complete only once, and a look counts only the
-results of tasks that have left their worker since the last look.
+A recorded result stays while its batch runs. A task therefore needs to be found complete only once, and a look counts
+only the results of tasks that have left their worker since the last look.
 """
 
 from collections.abc import Callable, Collection, Iterable, Iterator, Sequence
@@ -55,7 +55,7 @@ class OpenTasks:
     ) -> Iterator[tuple[InFlight, list[int], bool]]:
         """Yield each batch, the unaccounted tasks that lack results, and whether the list is exact.
 
-        Once counting is not allowed any more, the list has only tasks known before.
+        After the time for counting, the list has only tasks known before.
         """
         known: dict[str, _Known] = {}
         before, self._known = self._known, known

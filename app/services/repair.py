@@ -19,8 +19,8 @@ log = structlog.get_logger()
 
 # Longer than a look takes; nobody waits longer for a holder that died.
 _LOCK_S = 10.0
-# The seconds in which a look counts results, and in which a look begins to send. When the time is over, the next look
-# begins with the batches that the last look did not reach.
+# The seconds for a look to count results, and the seconds for a look to begin sending. When the time is over, the next
+# look begins with the batches that the last look did not reach.
 _COUNT_FOR_S = 1.5
 _SEND_FOR_S = 6.0
 _BATCHES_AT_ONCE = 200
@@ -103,7 +103,7 @@ class RepairService:
                     self._queue.publish_lines(batch.id, section.upstream, tasks, delivery, fence)
 
     def _count_losses(self, batch_id: str, lost: list[int], tags: dict[str, str]) -> dict[int, int]:
-        """Return how often tasks of the batch were lost with their worker, this loss included."""
+        """Return how often tasks of the batch were lost with the worker, this loss included."""
         # A lost message alone is no evidence against its lines: only a worker that took the message can die of the
         # lines.
         taken = {number: tag for number in lost if (tag := tags.get(ids.task_id(batch_id, number)))}

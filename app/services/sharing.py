@@ -16,7 +16,7 @@ _WINDOW_PER_SLOT = 2.5
 # A fast upstream empties such a window in no time: the window also holds this many seconds of recent throughput.
 _WINDOW_S = 0.5
 # Lines that wait for a retry widen the window: paused lines keep no call from other lines. But a paused line holds its
-# message, and a worker takes a bounded number of messages: a batch for a model that is away must never fill that
+# message, and a worker takes a bounded number of messages: a batch for a model that is away must never use up the
 # number.
 _PAUSED_PER_SLOT = 8
 # A batch is new for this many seconds, and only while fewer lines than this were sent. New batches go first, so without
@@ -105,7 +105,7 @@ def window_lines(workers: Sequence[WorkerState], upstream: str = DEFAULT_UPSTREA
 
 
 def window_of(lanes: Sequence[LaneState]) -> Window:
-    """Return the window of an upstream that these workers call."""
+    """Return the window of an upstream, from the reports of the workers that call it."""
     if not lanes:
         return Window(_WINDOW_WITHOUT_WORKERS, _WINDOW_WITHOUT_WORKERS)
     slots = sum(lane.slots for lane in lanes)

@@ -1,4 +1,4 @@
-"""Finished ticks are counted: a count that stands still shows any process that ticks have stopped.
+"""Counts of finished ticks: a count that stands still tells every process that ticks have stopped.
 
 Only the movement of a count matters: no process compares the clocks of two processes (decision 0026).
 """
@@ -75,8 +75,8 @@ class TickWatch:
         try:
             done = self._store.done()
         except Exception:
-            # Without the database no tick can be counted. A missing database is a fault of its own, so every kind has
-            # its full time again.
+            # Without the database no tick can be counted. A missing database is a separate fault, and every kind gets
+            # the full time again.
             self._watch.keep(())
             raise
         silent = set()

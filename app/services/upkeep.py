@@ -35,7 +35,7 @@ log = structlog.get_logger()
 
 # The most batches looked at in one tick; later ticks look at the rest.
 _BATCHES_PER_TICK = 500
-# A validation that has not begun for this long has lost its message.
+# A validation that has not begun for this long has lost the message.
 _VALIDATE_AGAIN_S = 5.0
 # The most that counts between two looks at a waiting batch.
 _LONGEST_GAP_S = 6.0
@@ -194,8 +194,7 @@ class UpkeepService:
         now = self._clock.monotonic()
         if batch.status is Status.VALIDATING:
             waited_s = self._unvalidated.unchanged_s(batch.id, batch.status, now)
-            # Batches that wait at the start of this process may have lost their messages at the end of the process
-            # before.
+            # Batches that wait at the start of this process may have lost messages at the end of the process before.
             if waited_s > _VALIDATE_AGAIN_S or is_freed or not self._has_looked:
                 self._unvalidated.restart(batch.id)
                 self._queue.validate(batch.id)

@@ -91,15 +91,15 @@ class ValidationService:
 
         For a batch that was accepted earlier, mend blobs missing from storage, or give the batch up.
 
-        Idempotent, also for two calls at once: only one call holds the lease, and a batch past validating stays as it
-        is.
+        Idempotent, also for two calls at once: only one call holds the lease, and a batch past validating stays
+        unchanged.
 
         Args:
             batch_id: the batch.
             rest: called after each MiB of the input, to let other work go on.
 
         Raises:
-            StorageFull: there is no room for the plan; the batch stays as it is, for another try.
+            StorageFull: there is no room for the plan; the batch stays unchanged, for a later try.
         """
         with self._leases.hold(batch_id) as lease:
             batch = self._batches.find(batch_id)
@@ -138,8 +138,8 @@ class ValidationService:
                     sections,
                     order_digest(ordered),
                 )
-                # When this raises anything but a conflict, the batch may still have been accepted with this plan: the
-                # plan stays, and upkeep deletes a plan without an owner.
+                # On any error but a conflict, the batch may still have been accepted with this plan: the plan stays,
+                # and upkeep deletes a plan without an owner.
                 self._batches.accept(batch.id, planned, self._clock.now())
                 log.info("batch.accepted", batch_id=batch.id, total=structure.total, lines_per_task=per_task)
         except StateConflict:
@@ -187,7 +187,7 @@ class ValidationService:
             rest()
             lease.check()
             unlooked += len(piece)
-            # A plan that is written anew is needed even if its batch ends.
+            # A plan that is written anew is needed even if the batch ends.
             if unlooked >= _LOOK_EVERY_BYTES and batch.status is Status.VALIDATING:
                 unlooked = 0
                 if self._batches.statuses([batch.id]).get(batch.id) is not Status.VALIDATING:

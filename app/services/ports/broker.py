@@ -1,12 +1,12 @@
-"""The other processes, as the use cases see them: messages for processes, and the live workers."""
+"""The other processes, as seen by the use cases: messages for processes, and the live workers."""
 
 from collections.abc import Collection, Mapping, Sequence
 from contextlib import AbstractContextManager
 from enum import StrEnum
 from typing import NamedTuple, Protocol
 
-# After this long without a change of its report a worker counts as dead, and takes itself for dead: other workers may
-# run its tasks.
+# After this long without a change of the report a worker counts as dead, and takes itself for dead: other workers may
+# run the tasks.
 REPORT_LIFETIME_S = 6.0
 
 
@@ -87,7 +87,7 @@ class Queue(Protocol):
 class LaneState(NamedTuple):
     """A worker's report about its calls to one upstream."""
 
-    # Calls that may be in flight.
+    # The most calls in flight.
     slots: int
     lines_per_s: float = 0.0
     # Lines that wait for a retry: in the worker's hands, but in no slot.
@@ -153,7 +153,7 @@ class Roster(Protocol):
         """Have the queue refuse messages for these batches from every sender that read a fence before."""
 
     def fences(self, batch_ids: Sequence[str]) -> dict[str, str]:
-        """Return the fence of each batch, to read before moving its cursor or finding lost tasks."""
+        """Return the fences by batch, to read before moving a cursor or finding lost tasks."""
 
     def fenced_batches(self) -> set[str]:
         """Return the ids of the batches with a fence."""
