@@ -1,4 +1,4 @@
-"""An API key as it is known after it was shown once: by its name, its end and its keyed hash."""
+"""An API key after its value was shown once: its name, its end and its keyed hash."""
 
 import hashlib
 import hmac
@@ -6,7 +6,7 @@ import secrets
 from dataclasses import dataclass
 
 PREFIX = "sk-wy-"
-# Of a shorter key, its ends would tell too much to whoever guesses the rest.
+# The ends of a shorter key would tell too much to a person who guesses the rest.
 _SHOWN_FROM_CHARS = 24
 _SHOWN_END_CHARS = 4
 MAX_NAME_CHARS = 64
@@ -14,15 +14,15 @@ MAX_NAME_CHARS = 64
 
 @dataclass(frozen=True, slots=True)
 class ApiKey:
-    """One key of a tenant. Instants are seconds since 1970, UTC."""
+    """An API key of a tenant. Instants are seconds since 1970, UTC."""
 
     id: str
     tenant_id: str
     name: str
-    # Enough of the key for a person to tell it from others.
+    # Enough of the key for a person to tell keys apart.
     redacted_value: str
     created_at: float
-    # To the minute.
+    # Accurate to the minute.
     last_used_at: float | None = None
     revoked_at: float | None = None
 
@@ -38,12 +38,12 @@ def new_key_id() -> str:
 
 
 def plain_hash(key: str) -> str:
-    """Return the SHA-256 of a key in hex: before keyed hashes, the database had this."""
+    """Return the SHA-256 of a key in hex: the database had this hash before keyed hashes."""
     return hashlib.sha256(key.encode()).hexdigest()
 
 
 def keyed_hash(secret: bytes, plain: str) -> str:
-    """Return the hash that is stored of a key, from its plain hash: the database alone lets nobody test a guess."""
+    """Return the stored hash of a key, from its plain hash: the database alone lets nobody test a guess."""
     return hmac.new(secret, plain.encode(), hashlib.sha256).hexdigest()
 
 

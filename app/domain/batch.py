@@ -1,4 +1,4 @@
-"""A batch, and what it says of itself while it runs."""
+"""A batch, and its state while it runs."""
 
 from collections.abc import Iterable, Sequence
 from dataclasses import dataclass, field
@@ -19,7 +19,7 @@ class Usage:
 
     @property
     def total_tokens(self) -> int:
-        """Input and output together; cached and reasoning tokens are parts of those."""
+        """Input and output tokens together; cached and reasoning tokens are parts of these."""
         return self.input_tokens + self.output_tokens
 
     def __add__(self, other: "Usage") -> "Usage":
@@ -33,7 +33,7 @@ class Usage:
 
 @dataclass(frozen=True, slots=True)
 class LineError:
-    """One reason why an input file was rejected; `line` is 1-based, None for the whole file."""
+    """A reason for the rejection of an input file; `line` is 1-based, None for the whole file."""
 
     code: str
     message: str
@@ -42,13 +42,13 @@ class LineError:
 
 
 def input_missing(batch: "Batch") -> LineError:
-    """Return the reason of a batch whose input's bytes are gone from the storage."""
+    """Return the reason for a batch whose input's bytes are gone from the storage."""
     message = f"The bytes of file {batch.input_file_id} are missing in the storage: upload the file again."
     return LineError("input_missing", message, param="file_id")
 
 
 class Section(NamedTuple):
-    """The part of a batch that is for one upstream: its tasks and its lines, both up to and without their end."""
+    """The part of a batch for one upstream: its tasks and its lines, both up to and without their end."""
 
     upstream: str
     first_task: int
@@ -58,15 +58,15 @@ class Section(NamedTuple):
     end_line: int
     # The first task that was never handed to the queue.
     next_task: int
-    # Lines that have a result.
+    # Lines with a result.
     recorded: int = 0
 
     def line_at(self, task: int, per_task: int) -> int:
-        """Return the position of the first line of a task, or the end behind the last one."""
+        """Return the position of a task's first line, or the end behind the section's last line."""
         return min(self.first_line + (task - self.first_task) * per_task, self.end_line)
 
     def dispatched(self, per_task: int) -> int:
-        """Return how many of its lines have been handed to the queue."""
+        """Return how many of the section's lines have been handed to the queue."""
         return self.line_at(self.next_task, per_task) - self.first_line
 
     def outstanding(self, per_task: int) -> int:
@@ -79,13 +79,13 @@ class Section(NamedTuple):
 
     @property
     def unrecorded(self) -> int:
-        """How many of its lines have no result yet."""
+        """How many of the section's lines have no result yet."""
         return self.end_line - self.first_line - self.recorded
 
 
 @dataclass(frozen=True, slots=True)
 class Batch:
-    """One batch, as its row is at one moment. Instants are seconds since 1970, UTC."""
+    """A batch, as its row is at one moment. Instants are seconds since 1970, UTC."""
 
     id: str
     tenant_id: str
@@ -100,17 +100,17 @@ class Batch:
     model: str | None = None
     errors: tuple[LineError, ...] = ()
 
-    # The plan, once validation made it.
+    # The input, and the plan once validation made the plan.
     input_blob: str | None = None
     plan_blob: str | None = None
-    # What tells the order of the plan's lines, should the plan be lost; None of a batch of an older version.
+    # Tells the order of the plan's lines, should the plan be lost; None for a batch of an older version.
     plan_digest: str | None = None
     lines_per_task: int = 1
     # Tasks handed to the queue at least once.
     tasks_dispatched: int = 0
-    # Where its lines go; the first of several.
+    # The upstream of the lines, or the first of several upstreams.
     upstream: str = DEFAULT_UPSTREAM
-    # Set where they go to several.
+    # Set if the lines go to several upstreams.
     mixed: tuple[Section, ...] = ()
 
     total: int = 0
@@ -128,25 +128,25 @@ class Batch:
     expired_at: float | None = None
     cancelling_at: float | None = None
     cancelled_at: float | None = None
-    # Set when finalizing began: from then on no result is taken.
+    # Set when finalizing began: from then on no result is accepted.
     sealed_at: float | None = None
     finalize_tries: int = 0
-    # Who validates or finalizes the batch, or did until its lease ran out.
+    # The process that validates or finalizes the batch, or did until its lease ran out.
     lease_owner: str | None = None
 
     @property
     def recorded(self) -> int:
-        """Lines that have a result."""
+        """Lines with a result."""
         return self.completed + self.failed
 
     @property
     def tasks(self) -> int:
-        """Celery tasks that the whole batch is cut into."""
+        """The number of Celery tasks in the whole batch."""
         return self.mixed[-1].end_task if self.mixed else -(-self.total // self.lines_per_task)
 
     @property
     def sections(self) -> tuple[Section, ...]:
-        """Its tasks by upstream, in the order of the plan."""
+        """The batch's tasks by upstream, in the order of the plan."""
         if self.mixed:
             return self.mixed
         return (Section(self.upstream, 0, self.tasks, 0, self.total, self.tasks_dispatched, self.recorded),)
@@ -163,18 +163,18 @@ class Batch:
 
 
 class InFlight(NamedTuple):
-    """What repair has to know of a batch that has lines outstanding."""
+    """The facts that repair needs about a batch with lines outstanding."""
 
     id: str
     lines_per_task: int
-    # Its tasks by upstream, in the order of the plan.
+    # The batch's tasks by upstream, in the order of the plan.
     sections: tuple[Section, ...]
-    # Lines that have a result.
+    # Lines with a result.
     recorded: int
 
     @property
     def tasks(self) -> int:
-        """Celery tasks that the whole batch is cut into."""
+        """The number of Celery tasks in the whole batch."""
         return self.sections[-1].end_task
 
     def lines_of(self, task: int) -> range:
@@ -184,7 +184,7 @@ class InFlight(NamedTuple):
 
 
 def cut_into_sections(lines: Sequence[tuple[str, int]], per_task: int) -> tuple[Section, ...]:
-    """Return the sections of a plan that has so many lines for each of these upstreams, in this order."""
+    """Return the sections of a plan from its upstreams and their numbers of lines, in the order of the plan."""
     sections: list[Section] = []
     task = line = 0
     for upstream, count in lines:
@@ -195,12 +195,12 @@ def cut_into_sections(lines: Sequence[tuple[str, int]], per_task: int) -> tuple[
 
 
 def waiting_for(sections: Iterable[Section]) -> str:
-    """Name the upstreams for which tasks were never handed out, in one order whatever that of the sections."""
+    """Name the upstreams with tasks that were never handed out, in an order independent of the sections'."""
     return ",".join(sorted(section.upstream for section in sections if section.next_task < section.end_task))
 
 
 class RunningTotal(NamedTuple):
-    """Batches with lines outstanding together: how many, and these lines."""
+    """Batches with lines outstanding: their number, and the sum of these lines."""
 
     batches: int = 0
     lines_outstanding: int = 0

@@ -1,6 +1,6 @@
-"""What bounds the calls in flight to an upstream: the knee of latency, refusals, and a latency that is asked for.
+"""The bounds on calls in flight to an upstream: the knee of latency, refusals, and a latency target.
 
-Bounds are for all workers together, and infinite where there is none.
+A bound covers all workers together; no bound is infinite.
 """
 
 import math
@@ -8,80 +8,81 @@ from collections import deque
 
 from app.domain.knee import Cohort, KneeEstimate
 
-# Waits that are shorter harm nobody, and are as likely this process's own as the upstream's.
+# Shorter waits harm nobody, and come from this process as likely as from the upstream.
 _FLOOR_S = 0.05
-# Calls above the knee, as a multiple of its root: that is how far calls in flight scatter by chance.
+# Calls above the knee, as a multiple of the knee's root: calls in flight scatter this far by chance.
 _SPARE = 0.5
-# The limit is tried somewhat higher for one cohort after so many, which costs no capacity, only a longer wait.
+# After this many cohorts, one cohort probes a somewhat higher limit: no capacity is lost, and calls wait longer.
 _PROBE_EVERY = 12
 _PROBE = 1.12
-# And lower after so many where all that was tried waits in the queue: the knee may be far below.
+# If calls queued at every limit tried so far, probe lower after this many cohorts: the knee may be far below.
 _LOWER_EVERY = 3
 _BELOW = 0.9
 _GROWTH = 1.15
-# Where it is so certain that there is no knee up to what was tried.
+# The growth while the absence of a knee below the tried limits is this certain.
 _CERTAIN, _FAST_GROWTH = 0.9, 1.4
-# The bound is lowered where the upstream is free of a knee with less than this certainty, and raised above one half.
+# Lower the bound if the upstream is free of a knee with less than this certainty; raise the bound above one half.
 _UNLIKELY = 0.1
-# A smaller difference is not worth a change, after which what is in flight first has to follow.
+# A smaller difference is not worth a change, because the calls in flight have to follow each change.
 _MATERIAL = 0.03
-# Latency that rose by so many deviations, and so much, without more calls in flight: is it the upstream, or are the
-# answers longer? Fewer calls tell.
+# If latency rose by this many deviations without more calls in flight, the upstream is slower or the answers are
+# longer. Fewer calls, this part of the present, tell the two apart.
 _SURPRISE = 4.0
 _TEST = 0.8
-# Times that are in doubt are remembered for as long as calls may last: at most one comes each second.
+# Doubted spans are remembered for as long as calls may last: at most one span comes each second.
 _DOUBTS = 1_000
-# Calls in flight from this part of the limit on show that it holds; fewer show nothing of what is above them.
+# Calls in flight from this part of the limit on confirm the limit; fewer calls show nothing about a higher load.
 _FULL = 0.85
-# What is given up when a call is refused.
+# The back-off: the new bound as a part of the calls in flight at a refusal.
 _BACK_OFF = 0.93
-# Answers without a refusal before the limit goes above what was refused, and how often at least all calls in flight
-# were answered by then: one refusal in so many calls.
+# Answers without a refusal before the limit rises above a refused level, and the least number of rounds in which the
+# calls in flight were answered by then: one refusal in this many calls.
 _QUIET_ANSWERS = 64
 _QUIET_ROUNDS = 6
-# So many times calls were refused with fewer in flight, by this factor, than others were answered with meanwhile.
+# Refusals are unrelated to load after this many with fewer calls in flight, by this factor, than answered calls had.
 _VAIN_CUTS = 8
 _FEWER = 0.9
-# So many more refusals than answers are not those of one model among several.
+# If refusals outnumber answers by this many, the upstream is overloaded, and not just without one model.
 _EXCESS = 96
-# Each time that refusals prove to be unrelated, this is believed for so many times as many answers, up to a most.
+# Whenever refusals prove unrelated to load, ignore refusals for this many times as many answers, up to a maximum.
 _BELIEF = 4
 _MOST_BELIEF = 64 * _QUIET_ANSWERS
-# How far a target may lower or raise the limit at once.
+# How far a target may lower or raise the limit in one step.
 _TARGET_STEPS = (0.7, 1.1)
 
 
 class ByLatency:
-    """The knee and a little more; `reason` is latency, or probing while it is looked for."""
+    """The bound at the knee and a little above; `reason` is latency, or probing during the search for the knee."""
 
     def __init__(self) -> None:
         self.bound = math.inf
-        # The bound without what is only tried for a cohort.
+        # The bound without one-cohort probes.
         self.settled = math.inf
         self.reason = "latency"
         self._estimate = KneeEstimate()
-        # From when to when others may have had other calls in flight than was known.
+        # Spans (from, to) in which the peers' calls in flight may have differed from the known number.
         self._doubted: deque[tuple[float, float]] = deque(maxlen=_DOUBTS)
         self._changed_at = -math.inf
         self._settled = 0
         # Whether the bound is off the knee for one cohort.
         self._looks_aside = False
-        # When it was last lowered because of a surprise, and what it was before; None where it has moved since.
+        # When the bound was last lowered because of a surprise, and the state before; None once the bound has moved
+        # since.
         self._lowered: tuple[float, float, float, str] | None = None
 
     def follow(self, bound: float) -> None:
-        """Take over what another worker found."""
+        """Adopt the bound that another worker found."""
         self.bound = self.settled = bound
         self._looks_aside, self._settled, self._lowered = False, 0, None
         self.reason = "others"
 
     def heed(self, bound: float, held: int) -> None:
-        """Try with fewer calls than are in flight, where another found a bound and this one none."""
+        """Try with fewer calls than are in flight, if a peer found a bound and this worker none."""
         if self.bound == math.inf:
             self.follow(max(bound, _TEST * held))
 
     def doubt(self, since: float, now: float) -> None:
-        """Leave out what cohorts that began from then to now told or will tell; undo a cut for a surprise since."""
+        """Leave out cohorts that began between `since` and `now`; undo a cut for a surprise in that span."""
         self._doubted.append((since, now))
         self._estimate.drop_from(since)
         if self._lowered is not None and self._lowered[0] >= since:
@@ -89,7 +90,7 @@ class ByLatency:
             self._lowered, self._changed_at = None, now
 
     def learn(self, cohort: Cohort, now: float, *, may_move: bool) -> bool:
-        """Take in a cohort of which most has ended; return whether the bound has moved."""
+        """Take in a cohort whose calls have mostly ended; return whether the bound has moved."""
         if any(since <= cohort.began_at <= until for since, until in self._doubted):
             return False
         point = cohort.point(_FLOOR_S)
@@ -121,7 +122,7 @@ class ByLatency:
         if is_tested:
             self._settled += 1
         lowest, _ = self._estimate.span()
-        # Nothing that was tried is below the knee, which then may be far below it too.
+        # Every limit tried so far is above the knee, which may be far below.
         is_above = lowest > at * 0.97
         self._looks_aside = self._settled >= (_LOWER_EVERY if is_above else _PROBE_EVERY)
         if self._looks_aside:
@@ -138,38 +139,39 @@ class ByLatency:
 
 
 class ByRefusals:
-    """What the upstream held when it refused a call, and tries to have it hold more."""
+    """The calls in flight when the upstream refused a call, and attempts at more."""
 
     def __init__(self) -> None:
         self.bound = math.inf
         self.reason = "refused"
-        # What is known to be refused; answers since the last refusal or step, and those of them from a full limit.
+        # The lowest refused number; answers since the last refusal or step; the part of these answers from a full
+        # limit.
         self._roof = math.inf
         self._quiet = 0
         self._proven = 0
         self._step = 1.0
         self._cut_at = -math.inf
         self._cuts = 0
-        # When the row of cuts began, and the most in flight when a call began since that was answered: while the limit
-        # only falls to what the upstream holds, all that begin are refused.
+        # When the run of cuts began, and the most calls in flight beside a call that began since then and was answered.
+        # While the limit only falls to the upstream's capacity, every new call is refused.
         self._row_at = math.inf
         self._answered_beside = 0.0
-        # Whether refusals have nothing to do with how many calls there are; answers without one until that is no longer
-        # believed; how many more refusals than answers there were.
+        # Whether refusals are unrelated to the number of calls; answers without a refusal until that belief ends; the
+        # excess of refusals over answers.
         self.are_unrelated = False
         self._belief = _QUIET_ANSWERS
         self._excess = 0
 
     @property
     def heeds_answers(self) -> bool:
-        """Whether an answer may change anything: there was a refusal that is not settled yet."""
+        """Whether an answer may change the bound: a refusal is not settled yet."""
         return self.bound < math.inf or self.are_unrelated
 
     def refused(self, started_at: float, now: float, in_flight: int) -> None:
-        """Lower the bound to what is in flight without the call that was refused, and once a burst by a little more."""
+        """Lower the bound to the calls in flight without the refused call, and once a burst by a little more."""
         if in_flight == 0:
-            # It refuses the only call there is: one of its models is away, or it takes none at all. That has nothing to
-            # do with how many calls there are, and those for another model must not be fewer for it.
+            # The upstream refuses the only call in flight: a model is away, or the upstream takes no calls. The number
+            # of calls is not the cause, and calls for other models must not become fewer.
             self._give_up()
             return
         self._quiet = 0
@@ -179,7 +181,7 @@ class ByRefusals:
             self._roof = min(self._roof, held + 1)
             return
         if self.are_unrelated:
-            # Where one model is away others are answered: more refusals than answers are for too many calls.
+            # While one model is away, calls for others are answered: more refusals than answers mean too many calls.
             self._excess += 1
             if self._excess <= _EXCESS:
                 return
@@ -189,7 +191,7 @@ class ByRefusals:
         self._row_at = min(self._row_at, now)
         self._cuts += held < _FEWER * self._answered_beside
         if self._cuts >= _VAIN_CUTS:
-            # Fewer calls were refused as often: what is refused has nothing to do with how many there are.
+            # Fewer calls were refused as often: refusals do not depend on the number of calls.
             self._give_up()
             self._belief = min(self._belief * _BELIEF, _MOST_BELIEF)
             return
@@ -199,11 +201,11 @@ class ByRefusals:
         self.bound, self._roof = max(held * _BACK_OFF, 1.0), held + 1
 
     def is_of_burst(self, started_at: float) -> bool:
-        """Return whether a call that began then is one of those for which the bound was lowered last."""
+        """Return whether a call that began at `started_at` is part of the burst that lowered the bound last."""
         return started_at < self._cut_at
 
     def forget(self) -> None:
-        """Leave it to another worker to say what was refused."""
+        """Leave the bound by refusals to another worker."""
         self._give_up()
         self.are_unrelated = False
 
@@ -219,10 +221,10 @@ class ByRefusals:
         """Count an answer to a call; return whether the bound has moved.
 
         Args:
-            started_at: when it began.
-            beside: calls in flight then.
+            started_at: when the call began.
+            beside: calls in flight when the call began.
             in_flight: calls in flight now.
-            limit: how many may be.
+            limit: the most calls in flight that are allowed.
         """
         self._quiet += 1
         self._excess = max(self._excess - 1, 0)
@@ -230,7 +232,7 @@ class ByRefusals:
             self._answered_beside = max(self._answered_beside, beside)
         if self._quiet >= self._belief:
             self.are_unrelated = False
-        # With less to do than the limit allows, the upstream has said nothing of what it would refuse.
+        # Below a full limit, answers show nothing about the load that the upstream would refuse.
         if self.bound > limit or in_flight < _FULL * limit:
             return False
         self._proven += 1
@@ -239,7 +241,8 @@ class ByRefusals:
             return False
         self._proven = 0
         if is_below:
-            # Back to the most that it held, a call each time that all have been answered.
+            # Return to the most calls that the upstream held, by one call each time the calls in flight have been
+            # answered.
             self.bound = min(self.bound + 1, self._roof - 1)
             return True
         self._end_row()
@@ -251,7 +254,7 @@ class ByRefusals:
 
 
 class ByTarget:
-    """The calls in flight at which the mean latency is what is asked for."""
+    """The calls in flight at which the mean latency meets the target."""
 
     def __init__(self, latency_s: float) -> None:
         self.bound = math.inf
@@ -261,18 +264,18 @@ class ByTarget:
         self._answers = 0
 
     def answered(self, latency_s: float, in_flight: int, limit: float, part: int) -> bool:
-        """Take in the latency of one of so many calls in flight; return whether the bound has moved.
+        """Take in the latency of a call; return whether the bound has moved.
 
         Args:
             latency_s: how long the call took.
-            in_flight: calls of all workers.
-            limit: how many all may have.
-            part: how many of these are this worker's.
+            in_flight: calls in flight of all workers.
+            limit: the most calls in flight allowed to all workers.
+            part: this worker's share of the limit.
         """
         self._sum_s += latency_s
         self._in_flight_sum += in_flight
         self._answers += 1
-        # The first of these were called before the bound last moved: twice what is in flight.
+        # Twice the calls in flight, because the first answers are to calls from before the bound last moved.
         if self._answers < max(2 * part, 16):
             return False
         low, high = _TARGET_STEPS
@@ -280,7 +283,7 @@ class ByTarget:
         held = self._in_flight_sum / self._answers
         self._sum_s, self._in_flight_sum, self._answers = 0.0, 0, 0
         before = self.bound
-        # With less to do than the limit allows, latency that is low enough says nothing of more calls.
+        # Below a full limit, a low latency says nothing about more calls.
         if ratio < 1 or held > _FULL * limit:
             self.bound = max(held * min(max(ratio, low), high), 1.0)
         return self.bound != before

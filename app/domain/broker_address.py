@@ -30,16 +30,16 @@ class Kind(StrEnum):
 
 @dataclass(frozen=True)
 class BrokerAddress:
-    """Where the broker is, and how it is spoken to."""
+    """The address of the broker, and how to speak to it."""
 
     kind: Kind
-    # The server, or the Sentinels that know it; none for a socket.
+    # The server, or the Sentinels that know the server; empty for a socket.
     servers: tuple[tuple[str, int], ...] = ()
     path: str = ""
     database: int = 0
     username: str | None = None
     password: str | None = field(default=None, repr=False)
-    # Options of TLS by redis-py's names; None where connections are plain.
+    # Options of TLS by redis-py's names; None for plain connections.
     tls: Mapping[str, object] | None = field(default=None, repr=False)
     master_name: str = ""
     sentinel_options: Mapping[str, object] = field(default_factory=dict, repr=False)
@@ -69,7 +69,7 @@ class BrokerAddress:
 
 
 def read_broker_address(text: str) -> BrokerAddress:
-    """Return what an address says; ValueError says what is wrong with it, and shows no password."""
+    """Return the address in a text; raise ValueError with the fault of the text, but no password."""
     parts = [_split(part) for part in _SEVERAL.split(text.strip().rstrip(";"))]
     scheme = parts[0].scheme
     if scheme not in SCHEMES or any(part.scheme != scheme for part in parts):
@@ -85,7 +85,7 @@ def read_broker_address(text: str) -> BrokerAddress:
         return BrokerAddress(
             Kind.SOCKET, path=unquote(first.path), database=database, username=username, password=password
         )
-    # Of several Sentinels, the last or each may name it.
+    # Of several Sentinels, the last or each may name the database.
     path = next((path for part in reversed(parts) if (path := part.path.strip("/"))), "")
     database = _database(path, options)
     servers = tuple((_host(part), part.port or _PORTS[scheme]) for part in parts)
@@ -113,7 +113,7 @@ def _by_sentinels(plain: BrokerAddress, options: Mapping[str, str]) -> BrokerAdd
 def _split(text: str) -> SplitResult:
     try:
         part = urlsplit(text.strip())
-        # Read for its complaint alone.
+        # Read only for the error on a bad port.
         _ = part.port
     except ValueError:
         raise ValueError("its host or port can't be read; a password in it is written with %-escapes") from None

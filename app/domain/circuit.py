@@ -1,37 +1,37 @@
-"""The circuit breaker of one server, or of one model of a server, as one process sees it.
+"""The circuit breaker of a server, or of one model of a server, as one process sees it.
 
           nobody is there, or the calls of several lines fail in a row
 closed ───────────────────────────────────────────────────────────────► open ──┐ the probe fails:
    ▲                                                                    │  ▲   │ the pause doubles
    └────────────────────── the probe is answered ───────────────────────┘  └───┘
 
-While a circuit is open, lines wait for it and use no try. A probe is the call of one line (half-open).
+While the circuit breaker is open, lines wait and use no try. A probe is the call of one line (half-open).
 """
 
 from app.domain.sign import FAILURES, THERE, Change, Sign
 
-# A server that is overloaded or restarts behind its proxy refuses a call now and then. Failures of fewer lines than
-# this, in a row and with no answer among them, may be chance.
+# A server under overload, or during a restart behind its proxy, refuses a call now and then. Failures of fewer lines
+# than this, in a row and with no answer in between, may be chance.
 FAILURES_IN_A_ROW = 3
-# Longer than a restart of a small server takes, and short enough that nobody misses one that was back at once.
+# Longer than the restart of a small server, and short enough that nobody misses a server that was back at once.
 FIRST_PAUSE_S = 1.0
-# A model takes minutes to load, so asking more often finds nothing sooner; asking less often leaves a machine idle.
+# A model takes minutes to load, so more frequent probes find no server sooner; fewer probes leave a machine idle.
 LAST_PAUSE_S = 30.0
-# Up to this part of a pause is left out, at random: workers that saw the same outage must not come back as one.
+# Jitter: up to this part of a pause is left out, to keep workers with a common outage from coming back together.
 _JITTER = 0.25
-# A line that may be at fault leaves the probe to other lines for this long.
+# A suspect line leaves the probe to other lines for this long.
 _LATER_S = 3.0
-# After two probes in a row that failed, the lines of the batch of the last probe may all be at fault: the next probe is
-# left to another batch. One probe may fail by chance, and a batch alone should not wait longer for that.
+# After two failed probes in a row, the lines of the last probe's batch may all be at fault: the next probe goes to
+# another batch. A single probe may fail by chance, and a batch alone should not wait longer for a chance failure.
 _PROBES_FOR_A_BATCH = 2
-# A server that answered another line this long before a call began was well at that time.
+# A server that answered another line within this time before a call began was well when the call began.
 _WELL_S = 30.0
 
 
 class Circuit:
-    """Counts calls, and opens when they fail in a row.
+    """Counts calls, and opens after failures in a row.
 
-    Instants are seconds of any one clock that never steps back.
+    Instants are seconds of a clock that never steps back.
     """
 
     __slots__ = (
@@ -56,26 +56,26 @@ class Circuit:
 
     def __init__(self) -> None:
         self.is_open = False
-        # Ends when the circuit opens and when it closes: what a call of an earlier term met is over.
+        # A term ends when the circuit breaker opens and when it closes: calls of an earlier term no longer count.
         self.term = 0
         self.in_flight = 0
-        # While it is open: from when on the next probe may go.
+        # While the circuit breaker is open: the earliest instant of the next probe.
         self.due_at = 0.0
-        # Calls that were answered, calls that failed, and calls among these that the server had no room for, ever
-        # since. Failures of lines that were convicted are left out, and of the last number failures of suspects too.
+        # Totals since the start: answered calls, failed calls, and failed calls that the server had no room for.
+        # Failures of convicted lines are left out of `failed` and `limited`, failures of suspects out of `limited`.
         self.answered = 0
         self.failed = 0
         self.limited = 0
         self._answered_at = float("-inf")
-        # When the latest call began that was answered.
+        # When the latest answered call began.
         self._answered_from = float("-inf")
-        # None while there is nothing to complain of.
+        # None while the last call was answered.
         self.last_error: str | None = None
         # When the failures in a row began; None while the last call was answered.
         self.failing_since: float | None = None
         self._in_a_row = 0
         self._probed_at: float | None = None
-        # The batch of the last probe, and the probes that failed since the circuit opened.
+        # The batch of the last probe, and the number of failed probes since the circuit breaker opened.
         self._probed_for = ""
         self._failed_probes = 0
         self._pause_s = 0.0
@@ -83,39 +83,39 @@ class Circuit:
 
     @property
     def is_failing(self) -> bool:
-        """Whether calls fail in a row by now that may be no chance."""
+        """Whether the failures in a row are too many for chance."""
         return self.is_open or self._in_a_row >= FAILURES_IN_A_ROW
 
     @property
     def is_probing(self) -> bool:
-        """Whether a probe is out."""
+        """Whether a probe is in flight."""
         return self._probed_at is not None
 
     def may_begin(self, now: float, *, batch_id: str = "", is_suspect: bool = False) -> bool:
-        """Return whether a call may begin, be it as a probe.
+        """Return whether a call may begin, perhaps as a probe.
 
-        A suspect line probes where no other line does, and so does a line of a batch whose probes failed.
+        A suspect line probes only if no other line does. So does a line of a batch with failed probes.
         """
         return not self.is_open or now >= self.due_at + self._later_s(batch_id, is_suspect)
 
     def wait_s(self, now: float, *, batch_id: str = "", is_suspect: bool = False) -> float:
-        """Return after how long a line that waits for an open circuit is to look again."""
+        """Return the seconds after which a line that waits for an open circuit breaker looks again."""
         if self._probed_at is not None:
-            # The probe may end at any moment; the longer it takes, the longer it is likely to take.
+            # The probe may end at any moment; a probe that has taken long is likely to take longer.
             return min(max(now - self._probed_at, FIRST_PAUSE_S), LAST_PAUSE_S)
         return max(self.due_at + self._later_s(batch_id, is_suspect) - now, 0.0)
 
     def begin(self, now: float, batch_id: str = "") -> bool:
-        """Count a call of this batch that begins; return whether it is a probe."""
+        """Count a call of this batch that begins; return whether the call is a probe."""
         self.in_flight += 1
         if self.is_open:
             self._probed_at, self._probed_for = now, batch_id
-            # One that hangs is followed by another, so that a hanging line keeps no server away from the others.
+            # After a hanging probe, the next probe may go: a hanging line must not keep other lines from a server.
             self.due_at = now + LAST_PAUSE_S
         return self.is_open
 
     def end_well(self, term: int, now: float, began_at: float) -> bool:
-        """Count a call that was answered, where it changes nothing else, as most do; return whether that is so."""
+        """Count an answered call that changes nothing else, as most do; return whether the call was counted."""
         if self.is_open or term != self.term or self.failing_since is not None:
             return False
         self.in_flight -= 1
@@ -137,20 +137,21 @@ class Circuit:
         is_convicted: bool = False,
         is_repeat: bool = False,
     ) -> Change | None:
-        """Count a call that ended, and return what that changes.
+        """Count a call that ended; return the change of state.
 
         Args:
-            sign: what the call says.
-            now: the present.
-            began_at: the instant at which the call began.
-            term: the circuit's as the call began.
-            is_probe: what `begin` returned.
+            sign: the evidence from the call.
+            now: the present instant.
+            began_at: the instant when the call began.
+            term: the circuit breaker's term when the call began.
+            is_probe: the value that `begin` returned.
             random: uniform in [0, 1).
-            asked_s: how long the server asks to be left alone; it is asked again sooner than after the longest pause.
-            error: what the call met.
-            is_suspect: whether others were answered as the line failed before, so that its failures open nothing.
-            is_convicted: whether nearly all others were, so that its failures say nothing of the server.
-            is_repeat: whether the line has failed in this term before.
+            asked_s: the seconds for which the server asks to be left alone; the longest pause is the cap.
+            error: the error of the call.
+            is_suspect: whether other lines were answered when the line failed before; a suspect's failures open
+                nothing.
+            is_convicted: whether nearly all other lines were answered; the line's failures say nothing of the server.
+            is_repeat: whether the line has already failed in this term.
         """
         self.in_flight -= 1
         if sign is Sign.ANSWERED:
@@ -160,7 +161,7 @@ class Circuit:
             self.limited += sign is Sign.LIMITED and not is_suspect
         if term != self.term:
             if self.is_open and sign is Sign.ANSWERED:
-                # A call from before the failures was answered after all: it was no outage, or it is over.
+                # A call from before the failures was answered after all: there was no outage, or the outage is over.
                 self.due_at = min(self.due_at, now)
             return None
         if self.is_open:
@@ -172,22 +173,23 @@ class Circuit:
             self.last_error = error
             if self.failing_since is None:
                 self.failing_since = now
-            # As many as are in flight: those may all be answered where a few lines in a row can't be.
+            # As many failures as calls in flight: the calls in flight may all be answered while a few lines in a row
+            # can't be.
             if sign is Sign.GONE or self._in_a_row >= max(FAILURES_IN_A_ROW, self.in_flight):
                 self._open(now, random, asked_s)
                 return Change.OPENED
         return None
 
     def open_for_s(self, now: float) -> float:
-        """Return how long ago the circuit opened."""
+        """Return the seconds since the circuit breaker opened."""
         return now - self._opened_at
 
     def was_well(self, began_at: float) -> bool:
-        """Return whether another line was answered shortly before a call that began then."""
+        """Return whether the server answered another line shortly before a call that began at `began_at`."""
         return self._answered_at >= began_at - _WELL_S
 
     def has_answered_since(self, failed_at: float) -> bool:
-        """Return whether a call was answered that began since then."""
+        """Return whether the server answered a call that began at `failed_at` or later."""
         return self._answered_from >= failed_at
 
     def _count_answer(self, now: float, began_at: float) -> None:
@@ -227,7 +229,7 @@ class Circuit:
             self.due_at = now
             return None
         if sign is Sign.NOTHING or is_suspect:
-            # It says nothing of the server: the call of another line is the next probe, after no longer a pause.
+            # The probe says nothing of the server: a call for a different line probes next, after no longer a pause.
             self.due_at = now + FIRST_PAUSE_S
             return None
         self.last_error = error

@@ -1,13 +1,13 @@
-"""How many calls to an upstream may be in flight: as many as it serves at once, and few more.
+"""The concurrency limit of an upstream: as many calls in flight as the upstream serves at once, and few more.
 
-Three bounds below the ceiling, of which the lowest holds:
+Three bounds below the ceiling; the lowest bound holds:
 
-- latency: where more calls at once only wait longer (knee.py), and a little above, so that it never idles;
-- refusals: what the upstream held when it refused a call; raised again a call at a time, faster where that goes well;
-- target: a mean latency that is asked for, so that others who use the upstream are served soon.
+- latency: the knee (knee.py), above which calls only wait longer, and a little more: the upstream must never idle;
+- refusals: the calls in flight when the upstream refused a call; raised again a call at a time, faster on success;
+- target: a mean latency that the operator asks for, so that other users of the upstream are served soon.
 
-At the start the limit rises to the ceiling within a fraction of a second: an upstream that refuses says so before much
-has gone out, and one that has room is used at once.
+At the start the limit rises to the ceiling within a fraction of a second: an upstream without room refuses before much
+has gone out, and an upstream with room is used at once.
 """
 
 import math
@@ -21,32 +21,33 @@ from app.domain.knee import TOLD, Cohort
 
 __all__ = ["Call", "ConcurrencyLimit", "Outcome", "Report"]
 
-# How many more calls than the first go out each second at the start.
+# Additional calls that go out each second at the start.
 _RISE_PER_S = 1_000.0
-# A cohort is as many calls as may be in flight, so that it has its part of each of the waves that calls come back in;
-# but so many at least, and not of a shorter time.
+# A cohort has as many calls as may be in flight, and so samples every wave of returning calls; but a cohort has at
+# least this many calls, and lasts at least this long.
 _MIN_COHORT = 16
 _MIN_COHORT_S = 0.05
-# What is said to others changes by this part or more: where their calls in flight stay as they are, what this worker's
-# own do to latency is seen the better.
+# Publish a new bound only after a move by this part or more: while the peers' calls in flight stay level, this worker's
+# effect on latency is easier to see.
 _SAID_ANEW = 0.1
-# Beside other workers a refusal lowers what all may have to this part of it at most, and what this worker has to that,
-# until the next report. At that moment few of its calls may be in flight, where calls end and begin together.
+# Beside peers, a refusal lowers the shared bound to no less than the first part, and this worker's own limit to no less
+# than the second part, until the next report. If calls end and begin together, few of this worker's calls may be in
+# flight at the moment of the refusal.
 _HELD = 0.8
 _LEAST_CAP = 0.5
 
 
 class Outcome(Enum):
-    """How a call ended, as far as it says something of the upstream's room."""
+    """How a call ended, as far as the upstream's capacity shows in it."""
 
     ANSWERED = "answered"
     REFUSED = "refused"
-    # Broken off, or never made: says nothing.
+    # Broken off, or never made: shows nothing.
     DROPPED = "dropped"
 
 
 class Call(NamedTuple):
-    """A call in flight; `beside` are those of all workers that were in flight when it began, with it."""
+    """A call in flight; `beside` counts the calls in flight of all workers at the call's beginning, itself included."""
 
     cohort: Cohort
     started_at: float
@@ -54,29 +55,29 @@ class Call(NamedTuple):
 
 
 class ConcurrencyLimit:
-    """The limit of one worker process for one upstream; instants are seconds of one clock, about that of other workers.
+    """The limit of a worker process for an upstream; instants are seconds of a clock close to the peers' clocks.
 
     Args:
-        ceiling: the limit never passes it.
+        ceiling: the limit never passes the ceiling.
         is_adaptive: False keeps the limit at the ceiling.
-        latency_target_s: the mean latency that the limit is lowered for, even if the throughput falls.
+        latency_target_s: lower the limit for this mean latency, even if the throughput falls.
     """
 
     def __init__(self, ceiling: int, *, is_adaptive: bool = True, latency_target_s: float | None = None) -> None:
         self.ceiling = ceiling
         self.limit = min(START, ceiling) if is_adaptive else ceiling
-        # Why it is what it is: starting, ceiling, latency, refused, target, others, or probing while it is tried.
+        # Why the limit has its value: starting, ceiling, latency, refused, target, others, or probing during a trial.
         self.reason = "starting" if self.limit < ceiling else "ceiling"
         self.in_flight = 0
         self._is_adaptive = is_adaptive
         self._risen_at: float | None = None
         self._cohort = Cohort(-math.inf)
         self._cohort_calls = _MIN_COHORT
-        # What all workers together may have in flight.
+        # Calls that all workers together may have in flight.
         self._total: float = self.limit
         self._fellows = Fellows()
         self._said = 0
-        # Own calls that were in flight when one was refused, until the next report.
+        # This worker's calls in flight when a call was refused, until the next report.
         self._cap = math.inf
         self._least_cap = 1.0
         self._least_held = 0.0
@@ -87,7 +88,7 @@ class ConcurrencyLimit:
 
     @property
     def prospect(self) -> int:
-        """The limit as it will soon be: while it rises at the start, the ceiling."""
+        """The limit in a moment: the ceiling while the limit rises at the start."""
         return self.ceiling if self.reason == "starting" else self.limit
 
     def has_room(self) -> bool:
@@ -95,25 +96,26 @@ class ConcurrencyLimit:
         return self.in_flight < self.limit
 
     def report(self, now: float) -> Report:
-        """Return what the other workers of this upstream are to be told."""
+        """Return the report for the upstream's other workers."""
         since = self._fellows.leads_since
         return Report(self.in_flight, self._said, since if since < math.inf else 0.0, now)
 
     def set_workers(self, place: int, reports: Sequence[Report], ceiling: int, now: float) -> None:
-        """Take in what the workers of this upstream said last; called once a second, also where there is but this one.
+        """Take in the last reports of the upstream's workers; called once a second, even by a lone worker.
 
         Args:
-            place: where among them this one is, 0-based; the order is the same for all of them.
-            reports: of each worker; what this one's says is not looked at.
-            ceiling: this worker's limit never passes it from now on.
-            now: this instant. Where clocks differ, of two that begin together the later one may come to lead.
+            place: this worker's index among the workers, 0-based; every worker uses the same order.
+            reports: a report for each worker, this worker included.
+            ceiling: the limit never passes the ceiling from now on.
+            now: the present instant. If clocks differ, the later of two workers that begin together may become the
+                leader.
         """
         fellows, were_settling, was_told = self._fellows, self._fellows.are_settling, self._fellows.bound is not None
         fellows.hear(place, reports, self.in_flight, now, is_starting=self.reason == "starting")
         if fellows.wrong_since is not None:
             self._latency.doubt(fellows.wrong_since, now)
             if self._cohort.began_at >= fellows.wrong_since:
-                # The next one is left out too: what waits in the upstream is still of the calls there were before.
+                # Drop the next cohort too: calls from before the change still wait in the upstream.
                 self._cohort = Cohort(now)
         self.ceiling, self._cap = max(ceiling, 1), math.inf
         if not self._is_adaptive:
@@ -123,7 +125,7 @@ class ConcurrencyLimit:
             self._latency.follow(fellows.bound)
             self._start = self.ceiling
             if were_settling and not fellows.are_settling:
-                # What it saw itself before it knew of the others says less than what they say.
+                # Findings from before this worker knew its peers say less than the peers' reports.
                 self._refusals.forget()
         elif was_told and not fellows.leads and not fellows.are_settling:
             # The leader has given up its bound.
@@ -133,7 +135,7 @@ class ConcurrencyLimit:
         self._choose()
 
     def begin(self, now: float) -> Call:
-        """Count a call that begins; what is returned is to be handed to `end`."""
+        """Count a call that begins; hand the returned call to `end`."""
         if not self.in_flight:
             self._fellows.begin(now)
         self.in_flight += 1
@@ -154,14 +156,14 @@ class ConcurrencyLimit:
         if outcome is Outcome.ANSWERED:
             self._answered(call, now)
             return
-        # The cohort is as large as what it can tell of.
+        # The cohort counts only calls with a latency.
         call.cohort.calls -= 1
         call.cohort.in_flight_sum -= call.beside
         if outcome is Outcome.REFUSED:
             self._refused(call.started_at, now)
 
     def tick(self, now: float) -> bool:
-        """Let the limit rise at the start, some fifty calls of this a second; return whether it still does."""
+        """Let the limit rise at the start, at some fifty calls of `tick` a second; return whether it still rises."""
         if self.reason != "starting" or self._fellows.is_awaited:
             return False
         if self._risen_at is not None and self.in_flight:
@@ -194,7 +196,7 @@ class ConcurrencyLimit:
         self._choose()
 
     def _refused_beside_others(self, started_at: float, now: float, held: int) -> None:
-        """Lower the bound once a report: other calls that are refused until then may be so for those of others."""
+        """Lower the bound once a report: until the next report, further refusals may be due to the peers' calls."""
         is_early = self._fellows.are_settling
         if self._cap == math.inf:
             least_cap = _LEAST_CAP * (min(self.limit, START) if is_early else self.limit)
@@ -203,7 +205,7 @@ class ConcurrencyLimit:
             if held or not is_early:
                 self._refusals.refused(started_at, now, max(held, round(self._least_held)))
         elif is_early and self._fellows.leads and held and self._refusals.is_of_burst(started_at):
-            # These were counted as held when the first of them was refused.
+            # The calls of a burst counted as held at the burst's first refusal.
             self._refusals.refused(started_at, now, max(held, round(self._least_held)))
         if self._refusals.are_unrelated:
             return
@@ -231,7 +233,7 @@ class ConcurrencyLimit:
         self._say()
 
     def _say(self) -> None:
-        # What it was told itself is no news.
+        # A bound that this worker got from a peer is no news.
         latency = self._latency.settled if self._fellows.bound is None else math.inf
         bound = min(latency, self._refusals.bound, self._target.bound if self._target else math.inf)
         if bound >= self.ceiling * self._fellows.workers or self._fellows.is_awaited:

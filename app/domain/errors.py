@@ -1,18 +1,18 @@
 """Every error that crosses a layer.
 
 WylonError
-├── Refused            the caller can mend it: shown to them, with the parameter's name
+├── Refused            the caller can mend the request: shown to the caller, with the parameter's name
 │   ├── InvalidRequest     400
 │   ├── NotAuthorized      401
 │   ├── NotFound           404
-│   ├── Conflict           409 (not worth a retry as it is)
+│   ├── Conflict           409 (not worth an unchanged retry)
 │   └── TooLarge           413
-├── StateConflict      an event came in a status that does not take it: somebody else was first
-├── KeyTaken           another request stored its object with this Idempotency-Key: that one's is the answer
-├── LineInvalid        one line of an input file is no valid request
+├── StateConflict      an event came in a status that refuses the event: another process was first
+├── KeyTaken           an earlier request stored an object with this Idempotency-Key: that object is the answer
+├── LineInvalid        a line of an input file is no valid request
 ├── StorageFull        no room for the bytes: 507
-├── BlobMissing        the bytes of a file are not where they should be
-├── Unavailable        something we need does not answer: 503, worth a retry
+├── BlobMissing        bytes of a file are missing
+├── Unavailable        a part of the system does not answer: 503, worth a retry
 └── SettingInvalid     a setting can't be used; names the variable
 """
 
@@ -22,7 +22,7 @@ class WylonError(Exception):
 
 
 class Refused(WylonError):
-    """A request that can't be served as it is; `message` says what to do instead."""
+    """A request that can't be served as it is; `message` says how to mend the request."""
 
     def __init__(self, message: str, *, param: str | None = None, code: str | None = None) -> None:
         super().__init__(message)
@@ -36,15 +36,15 @@ class InvalidRequest(Refused):
 
 
 class NotAuthorized(Refused):
-    """The request carries no API key, or one that is not known."""
+    """The request carries no API key, or an unknown key."""
 
 
 class NotFound(Refused):
-    """There is no such object for this tenant."""
+    """The object does not exist for the tenant."""
 
 
 class Conflict(Refused):
-    """The object is in a state that does not allow this."""
+    """The object is in a state that does not allow the request."""
 
 
 class TooLarge(Refused):
@@ -52,15 +52,15 @@ class TooLarge(Refused):
 
 
 class StateConflict(WylonError):
-    """An event came to a batch whose status does not take it: somebody else was first."""
+    """An event came to a batch in a status that refuses the event: another process was first."""
 
 
 class KeyTaken(WylonError):
-    """Another request stored its object with this Idempotency-Key: nothing of this one is stored."""
+    """An earlier request stored an object with this Idempotency-Key: the present request stores nothing."""
 
 
 class LineInvalid(WylonError):
-    """One line of an input file is no valid request."""
+    """A line of an input file is no valid request."""
 
     def __init__(self, code: str, message: str, *, param: str | None = None) -> None:
         super().__init__(message)
@@ -70,16 +70,16 @@ class LineInvalid(WylonError):
 
 
 class StorageFull(WylonError):
-    """No room is left where blobs are kept: free some, then send the request again."""
+    """The storage of blobs has no room left: free some room, then send the request again."""
 
 
 class BlobMissing(WylonError):
-    """The bytes of a file are not where they should be."""
+    """Bytes of a file are missing."""
 
 
 class Unavailable(WylonError):
-    """Something this needs does not answer right now: try again in a moment."""
+    """A part of the system does not answer right now: try again in a moment."""
 
 
 class SettingInvalid(WylonError):
-    """A setting can't be used: the message names its variable and says what fits."""
+    """A setting can't be used: the message names the variable and the values that fit."""

@@ -1,9 +1,9 @@
-"""Whose lines go next: the window before the workers, shared out by what each tenant and each batch has of it.
+"""The shares of the dispatch window, from the outstanding lines of each tenant and each batch.
 
     tenants    by weight: the next turn goes to the tenant with the fewest lines outstanding for its weight
     batches    of a tenant, in the same way: by a weight that rises as a batch's deadline comes nearer
 
-Nothing is kept between two calls: what is outstanding is in the rows of the batches.
+No state is kept between two calls: the outstanding lines are in the rows of the batches.
 """
 
 import math
@@ -18,28 +18,28 @@ from app.domain.batch import RunningTotal
 from app.domain.max_min import max_min
 from app.domain.standings import BatchStanding, RunningBatch, TenantStanding
 
-# A batch's time left counts as at least this part of its window: past it the deadline is as near as it gets.
+# The time left of a batch counts as at least this part of the window: a nearer deadline weighs no more.
 _LEAST_LEFT = 0.01
-# Refilled by a quarter at a time: fewer, larger refills than at each line, and three quarters keep the workers busy.
+# Refill a quarter at a time: fewer, larger refills than at each line, and three quarters keep the workers busy.
 _DUE_AT = 0.75
-# A turn gives at most this part of the window, or one task if that is more. Each batch that gets something costs a
-# transaction: a hundred batches that get a line each would be refilled more slowly than they are done.
+# A turn gives at most this part of the window, or a whole task if a task is more. A batch that gets lines costs a
+# transaction: a hundred batches with a line each would be refilled more slowly than the workers finish lines.
 _TURN_PART = 1 / 32
-# How far over its share a tenant may go for a batch of its own that is new. Weights are to hold within 10 %, also for a
-# tenant that submits one small batch after the other. So far it may go for any batch with nothing outstanding, too,
-# where no line is answered: lines that hang stay outstanding for hours.
+# How far over its share a tenant may go for a new batch of its own. Weights should hold within 10 %, also for a tenant
+# that submits small batches one after the other. If no line is answered, a tenant may go as far for a batch without
+# outstanding lines, because hanging lines stay outstanding for hours.
 _TENANT_MOST = 1.1
-# How far over its share a tenant may go for batches that have waited with nothing outstanding beside others that have
-# more than their share.
+# How far over its share a tenant may go for batches that have waited without outstanding lines, beside batches over
+# their share.
 _CROWDED_MOST = 2.0
 
 
 class Window(NamedTuple):
-    """How many lines may be outstanding: `lines` altogether, `lines_moving` without those that wait for a retry."""
+    """The limit on outstanding lines: `lines` in total, `lines_moving` without lines that wait for a retry."""
 
     lines: int
     lines_moving: int
-    # Reported each second by workers, and not by batch.
+    # Workers report this number each second, and not by batch.
     lines_paused: int = 0
     workers: int = 0
     # No worker has had an answer lately.
@@ -48,7 +48,7 @@ class Window(NamedTuple):
 
 @dataclass(frozen=True)
 class Weights:
-    """What the operator chose: weights of tenants, 1 for the others, and how much a near deadline counts."""
+    """The operator's choices: weights of tenants, by default 1, and how much a near deadline counts."""
 
     tenants: Mapping[str, float] = field(default_factory=lambda: MappingProxyType({}))
     deadline: float = 1.0
@@ -62,14 +62,14 @@ class Weights:
         return self.of_deadline(batch.created_at, batch.expires_at, now)
 
     def of_deadline(self, created_at: float, expires_at: float, now: float) -> float:
-        """Return the weight of a batch that was created and expires at these instants."""
+        """Return the weight of a batch, from the instants of creation and expiry."""
         window_s = max(expires_at - created_at, 1.0)
         left_s = min(max(expires_at - now, _LEAST_LEFT * window_s), window_s)
         return float((window_s / left_s) ** self.deadline)
 
 
 class Why(StrEnum):
-    """By which rule a batch gets a task."""
+    """The rule by which a batch gets a task."""
 
     ROOM = "the window has room"
     TENANT_SHARE = "its tenant has less than half of its share"
@@ -78,7 +78,7 @@ class Why(StrEnum):
 
 
 class Turn(NamedTuple):
-    """The next tasks of a batch, their lines together, and why they go."""
+    """The next tasks of a batch, their lines together, and the rule."""
 
     batch_id: str
     tasks: int
@@ -87,7 +87,7 @@ class Turn(NamedTuple):
 
 
 class Sharing:
-    """The window shared out among running batches: who stands where, and whose turn is next."""
+    """The window shared among running batches: the standings, and the next turns."""
 
     def __init__(
         self,
@@ -97,7 +97,7 @@ class Sharing:
         now: float,
         others: Mapping[str, RunningTotal] | None = None,
     ) -> None:
-        # However few lines the window has, there is to be a task for each worker.
+        # However few lines the window has, each worker should have a task.
         task_lines = max((batch.lines_per_task for batch in running if batch.lines_waiting), default=0)
         missing = max(window.workers * task_lines - window.lines_moving, 0)
         self.window = window._replace(lines=window.lines + missing, lines_moving=window.lines_moving + missing)
@@ -115,7 +115,7 @@ class Sharing:
         for tenant, share in zip(self.tenants, max_min(demands, window.lines_moving), strict=True):
             tenant.share = share
             parts = [(standing.weight, standing.outstanding + standing.waiting) for standing in tenant.batches]
-            # The others count as one batch more.
+            # The batches outside the look count as an additional batch.
             parts.append((1.0, tenant.others.lines_outstanding))
             *shares, tenant.share_of_others = max_min(parts, share)
             for standing, part in zip(tenant.batches, shares, strict=True):
@@ -123,11 +123,11 @@ class Sharing:
 
     @property
     def new(self) -> set[str]:
-        """The ids of the batches that are new."""
+        """The ids of the new batches."""
         return {each.batch.id for tenant in self.tenants for each in tenant.batches if each.batch.is_new}
 
     def turns(self) -> Iterator[Turn]:
-        """Yield the turns of now, at most one past each bound; what they change is in the standings."""
+        """Yield the turns due now, at most one past each bound; the standings change with the turns."""
         yield from self._fill_window()
         for tenant in self.tenants:
             if tenant.is_short:
@@ -136,7 +136,7 @@ class Sharing:
             yield from self._fill_batches(tenant)
 
     def turns_later(self) -> Iterator[Turn]:
-        """Yield the turns after those, as room comes up, until nothing waits."""
+        """Yield the later turns, as room comes up, until no line waits."""
         yield from self._by_level(Why.WAITS)
 
     def _fill_window(self) -> Iterator[Turn]:
@@ -160,21 +160,22 @@ class Sharing:
             yield turn
 
     def _fill_tenant(self, tenant: TenantStanding) -> Iterator[Turn]:
-        # A tenant whose lines all hang keeps the window from nobody else.
+        # A tenant with only hanging lines must not keep the window from other tenants.
         while tenant.turns and (
             tenant.outstanding == 0 or tenant.outstanding + tenant.next_batch.turn_lines / 2 <= tenant.share
         ):
             yield _give_next(tenant, Why.TENANT_SHARE)
 
     def _fill_batches(self, tenant: TenantStanding) -> Iterator[Turn]:
-        # A small batch that is new gets its part at once; and a batch whose lines all pause keeps its tenant's part
-        # from none of the tenant's others.
+        # A small new batch gets its share at once; and a batch with only paused lines must not keep the tenant's share
+        # from the tenant's other batches.
         paused, is_crowded = self.window.lines_paused, tenant.is_crowded
         is_tight = is_crowded or self.window.is_still
         short = [each for each in tenant.batches if each.is_short and (each.batch.is_new or paused or is_tight)]
         most_waited = tenant.share * (_CROWDED_MOST if is_crowded else _TENANT_MOST) + paused
         for standing in sorted(short, key=lambda each: (not each.batch.is_young, not each.batch.is_new, each.level)):
-            # So it is where lines hang: a turn at a time, for what others have may as well come back in a moment.
+            # The same holds where lines hang, a turn at a time, because the lines of other batches may come back in a
+            # moment.
             has_waited = not standing.batch.is_young and standing.outstanding == 0
             if is_tight and has_waited and tenant.outstanding < most_waited:
                 yield _give(tenant, standing, Why.BATCH_SHARE)
@@ -190,7 +191,7 @@ class Sharing:
 
 
 def is_due(outstanding: int, window_lines: int) -> bool:
-    """Return whether so much of the window is free that it is to be filled again."""
+    """Return whether enough of the window is free to fill it again."""
     return outstanding <= _DUE_AT * window_lines
 
 

@@ -1,9 +1,10 @@
-"""What the other workers of an upstream said of themselves last, a second ago or two, and what one's own part is then.
+"""Reports of an upstream's other workers (peers), a second or two old, and this worker's share of the limit.
 
-The one that began to call first leads, for as long as it calls: it alone looks for what the upstream has room for, by
-its own calls, and the others take an even part of what it says. If each looked for itself, each would take the wait
-that the others cause for how the upstream is. And only the first has seen how long a call takes with few beside it.
-Of those that begin within a second it is the first by place, which the others wait for.
+The worker that began to call first leads for as long as its calls go on. Only the leader probes the upstream's
+capacity, by the leader's own calls; the peers take even shares of the bound that the leader reports. If every worker
+probed alone, a worker would mistake queueing caused by peers for a slow upstream. And only the first worker has seen
+how long a call takes with few calls in flight. Of workers that begin within a second, the first by place leads, and the
+rest wait.
 """
 
 import math
@@ -11,31 +12,32 @@ from collections import deque
 from collections.abc import Sequence
 from typing import NamedTuple
 
-# Calls that go out at once at the start, of each worker.
+# Calls that a worker sends at once at the start.
 START = 16
-# Reports from when a worker comes, or begins to call, until all have counted it and said what they do since.
+# Reports from the moment a worker joins, or begins to call, until every peer has counted the newcomer and reported
+# since.
 _SETTLING = 3
-# For so many reports a worker that begins leaves it to the first to find the room, or to others to give up a part.
+# For this many reports a beginner waits for the first worker to find the capacity, or for peers to give up a share.
 _WAITING = 1
-# A worker that had calls in flight in one of so many reports has not stopped: lines come to it in clumps too. What it
-# leaves in one of these is not taken at once, or it would be missing when it goes on.
+# A worker with calls in flight in any of the last `_REMEMBERED` reports has not stopped: lines arrive in clumps. The
+# unused share stays reserved for `_DIPS` reports, because the worker needs the share for the next lines.
 _REMEMBERED = 3
 _DIPS = 2
-# Where the calls in flight of others moved by so much from one report to the next, as a part of those of all, what was
-# learned in between is wrong: it is not known when they did.
+# If the peers' calls in flight changed by more than this part of all calls between two reports, samples taken in
+# between are wrong: the moment of the change is unknown.
 _MOVED = 0.2
-# A report is taken to be no older than this when it is heard, whatever the clock of its worker says.
+# A new report counts as no older than this, whatever the clock of its worker says.
 _OLDEST_S = 1.1
 
 
 class Report(NamedTuple):
-    """What a worker says of its limit.
+    """A worker's report about its limit.
 
     Args:
-        in_flight: its calls in flight.
-        bound: how many calls all workers should have in flight together; 0 where it knows of no bound.
-        leads_since: the instant from which it leads, as far as it knows, above 0; 0 where it does not.
-        at: when it says so.
+        in_flight: the worker's calls in flight.
+        bound: calls that all workers together should have in flight; 0 if the worker knows no bound.
+        leads_since: the instant from which the worker leads, as far as it knows, above 0; 0 if it does not lead.
+        at: the instant of the report.
     """
 
     in_flight: int
@@ -45,44 +47,44 @@ class Report(NamedTuple):
 
 
 class Fellows:
-    """The other workers, as far as this one knows."""
+    """The peers (the other workers of an upstream), as known to this worker."""
 
     def __init__(self) -> None:
         self.workers = 1
         self.in_flight = 0
-        # Also where nobody calls: then this worker leads once it does.
+        # Also true while no worker calls: the first call then makes this worker the leader.
         self.leads = True
-        # Infinite where another one leads, and until this one has called and waits for none.
+        # Infinite while a peer leads, and until this worker has called and no longer waits for peers.
         self.leads_since = math.inf
-        # What the leader says, if that is another one; the least that any other says. None where nobody says any.
+        # The leader's bound, if a peer leads; the lowest bound of the peers. None where no peer reports a bound.
         self.bound: int | None = None
         self.least: int | None = None
-        # From when on they may have had other calls in flight than was known until now; None where it was about that.
+        # From when on the known number of the peers' calls in flight may have been wrong; None if it was about right.
         self.wrong_since: float | None = None
         self._settling = 0
         self._waiting = 0
-        # What each said lately, by place, and when that was heard; the most calls in flight that others had together.
+        # The last reports by place; the instant of the newest; the most calls in flight that the peers had together.
         self._recent: deque[Sequence[Report]] = deque(maxlen=_REMEMBERED)
         self._heard_at = -math.inf
         self._most = 0
 
     @property
     def are_settling(self) -> bool:
-        """Whether what they said is still older than what they do."""
+        """Whether the peers' reports may be older than their last change."""
         return self._settling > 0
 
     @property
     def is_awaited(self) -> bool:
-        """Whether this worker begins, and leaves it to others to go first."""
+        """Whether this worker begins, and lets peers go first."""
         return self._waiting > 0
 
     def begin(self, now: float) -> None:
-        """Note that this worker begins to call."""
+        """Note the beginning of this worker's calls."""
         if self.leads and not self._waiting:
             self.leads_since = min(self.leads_since, now)
 
     def hear(self, place: int, reports: Sequence[Report], own: int, now: float, *, is_starting: bool) -> None:
-        """Take in what all said last, with this worker's at `place`, whose calls in flight by now are `own`."""
+        """Take in the last reports of all workers; this worker is at `place`, with `own` calls in flight by now."""
         others = [report for number, report in enumerate(reports) if number != place]
         if len(reports) != self.workers:
             self._recent.clear()
@@ -112,7 +114,7 @@ class Fellows:
         self.least = min((report.bound for report in others if report.bound), default=None)
 
     def _leader(self, place: int, reports: Sequence[Report]) -> tuple[int, float]:
-        """Return the place of the one that leads, and since when; infinite where none of those who call says so."""
+        """Return the leader's place and the start of its lead; infinite if no calling worker reports a lead."""
         since = {
             number: reports[number].leads_since or math.inf
             for number, recent in enumerate(zip(*self._recent, strict=True))
@@ -127,7 +129,7 @@ class Fellows:
         if abs(elsewhere - self.in_flight) <= most:
             return None
         if self._recent:
-            # Each moved at some time after it had said what it had before.
+            # A peer's count moved at some time after the peer's earlier report.
             pairs = [pair for number, pair in enumerate(zip(self._recent[-1], reports, strict=True)) if number != place]
             off = 0
             for before, after in sorted(pairs, key=lambda pair: pair[0].at):
@@ -137,18 +139,18 @@ class Fellows:
         return self._heard_at
 
     def held(self, own: int) -> int:
-        """Return the calls in flight of all; those who begin with this one have some, though they haven't said so."""
+        """Return the calls in flight of all workers, with an estimate for starting peers without a report."""
         begun = min(own, START) * (self.workers - 1) if self._settling else 0
         return own + max(self.in_flight, begun)
 
     def part(self, bound: float) -> float:
-        """Return this worker's part of what all may have in flight; the leader makes up for what others are off it."""
+        """Return this worker's share of `bound`; the leader makes up for peers above or below their share."""
         part = bound / self.workers
         if self._waiting:
             return min(part, max(bound - self.in_flight, 1.0))
         if self.workers == 1 or self._settling or self.bound is not None:
             return part
-        # Between bounds, for what the others said may be wrong by now.
+        # Between half and twice the even share, because the peers' reports may be out of date.
         return min(max(bound - self._most, part / 2), part * 2)
 
 

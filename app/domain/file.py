@@ -9,7 +9,7 @@ UPLOAD_PURPOSES = ("assistants", "batch", "fine-tune", "vision", "user_data", "e
 
 @dataclass(frozen=True, slots=True)
 class File:
-    """One file; its bytes are the blob `blob`. Instants are seconds since 1970, UTC."""
+    """A file; its bytes are the blob `blob`. Instants are seconds since 1970, UTC."""
 
     id: str
     tenant_id: str

@@ -1,15 +1,15 @@
-"""Which file is checked or written next: fair by tenant, small ones before large ones, and none waits for ever."""
+"""The next file to check or write: fair by tenant, small files before large ones, and no file waits for ever."""
 
 from collections.abc import Hashable
 from typing import Generic, NamedTuple, TypeVar
 
 from app.domain.limits import MIB
 
-# Work up to this size takes a fraction of a second; larger work leaves it room and makes way for it.
+# Work up to this size takes a fraction of a second; larger work leaves room for small work and makes way for it.
 SMALL_BYTES = 8 * MIB
-# Work that is smaller goes first, but only as long as it came within a second for each MiB that it is smaller by.
+# Smaller work goes first, but only if it came at most a second later for each MiB of the difference in size.
 _BYTES_PER_S = MIB
-# What the smallest work costs: rows, blobs, commits.
+# The cost of the smallest work: rows, blobs, commits.
 _LEAST_BYTES = MIB // 4
 
 
@@ -17,17 +17,17 @@ K = TypeVar("K", bound=Hashable)
 
 
 class Work(NamedTuple):
-    """One file to check or to write."""
+    """A file to check or to write."""
 
     tenant_id: str
-    # Bytes to go over, as far as they are known before.
+    # Bytes to process, as far as they are known beforehand.
     size: int
-    # The input to go over; work on the same one goes one after the other, and the second knows what the first found.
+    # The input to process. Work on a common input runs one after the other: the second uses the first's findings.
     input_blob: str | None = None
 
     @property
     def is_small(self) -> bool:
-        """Whether it takes no more than a moment."""
+        """Whether the work takes no more than a moment."""
         return self.size <= SMALL_BYTES
 
 
@@ -37,11 +37,11 @@ class _Waiting(NamedTuple):
 
 
 class FileOrder(Generic[K]):
-    """Work that waits and work that runs, by key.
+    """Waiting and running work, by key.
 
     Args:
         at_once: how much work runs side by side.
-        large_at_once: how much of that may be large.
+        large_at_once: how much large work runs side by side.
     """
 
     def __init__(self, at_once: int, large_at_once: int) -> None:
@@ -49,11 +49,11 @@ class FileOrder(Generic[K]):
         self._large_at_once = large_at_once
         self._waiting: dict[K, _Waiting] = {}
         self._running: dict[K, Work] = {}
-        # Bytes begun of each tenant that has work here. One that comes begins with those of who has had the least.
+        # Bytes begun, by tenant with work here. A new tenant starts from the lowest count of these tenants.
         self._begun: dict[str, float] = {}
 
     def add(self, key: K, work: Work, now: float) -> None:
-        """Have work wait; work that waits or runs keeps its place."""
+        """Add waiting work; work that already waits or runs keeps its place."""
         if key in self._waiting or key in self._running:
             return
         if work.tenant_id not in self._begun:
@@ -61,7 +61,7 @@ class FileOrder(Generic[K]):
         self._waiting[key] = _Waiting(work, now + work.size / _BYTES_PER_S)
 
     def begin(self) -> tuple[K, Work] | None:
-        """Take the next work that may run now; None where there is none."""
+        """Take the next work that may run now; None if no work may run."""
         if len(self._running) >= self._at_once:
             return None
         may_be_large = sum(not work.is_small for work in self._running.values()) < self._large_at_once
@@ -79,21 +79,21 @@ class FileOrder(Generic[K]):
         return key, work
 
     def end(self, key: K) -> None:
-        """Take in that work has ended, well or not."""
+        """Note that work has ended, well or not."""
         tenant_id = self._running.pop(key).tenant_id
         left = (*self._running.values(), *(waiting.work for waiting in self._waiting.values()))
         if all(work.tenant_id != tenant_id for work in left):
             del self._begun[tenant_id]
 
     def has(self, key: K) -> bool:
-        """Return whether this work waits or runs."""
+        """Return whether the work with this key waits or runs."""
         return key in self._waiting or key in self._running
 
     @property
     def tenants(self) -> int:
-        """How many tenants something is kept of: those that have work here."""
+        """The number of tenants with work here."""
         return len(self._begun)
 
     def is_small_running(self) -> bool:
-        """Return whether any work that runs is small."""
+        """Return whether small work runs."""
         return any(work.is_small for work in self._running.values())

@@ -1,10 +1,10 @@
-"""Ids: random ones for what callers create, derived ones for what must come out the same each time."""
+"""Ids: random ids for objects that callers create, derived ids that must come out equal each time."""
 
 import hashlib
 import secrets
 from uuid import UUID, uuid5
 
-# A namespace of our own, so that no other use of uuid5 yields the same ids.
+# wylon's own namespace: no other use of uuid5 yields equal ids.
 _NAMESPACE = UUID("8a3f0d52-5f0e-4c0b-9d55-0a4b7a4d3c11")
 
 
@@ -24,7 +24,7 @@ def new_request_id() -> str:
 
 
 def new_token() -> str:
-    """Return a token that tells one holder of a lease, or one try at writing a blob, from another."""
+    """Return a token that tells holders of a lease, or tries at writing a blob, apart."""
     return secrets.token_hex(8)
 
 
@@ -39,6 +39,6 @@ def task_id(batch_id: str, number: int) -> str:
 
 
 def line_request_id(batch_id: str, position: int) -> str:
-    """Return the id that a line carries in the files: the same at every try."""
+    """Return the id of a line in the files: the same at every try."""
     digest = hashlib.blake2b(b"%s:%d" % (batch_id.encode(), position), digest_size=16)
     return f"batch_req_{digest.hexdigest()}"

@@ -1,4 +1,4 @@
-"""Where more calls at once only wait longer: the knee of latency over calls in flight, with what is known of it.
+"""The knee of latency over calls in flight, above which calls only wait longer, with the estimate's uncertainty.
 
     latency
       |            /
@@ -7,10 +7,9 @@
       |       knee
       +----------------- calls in flight
 
-Below the knee a call takes as long as it takes; above it, latency grows as the calls in flight do, and throughput does
-not.
-How long answers take differs by a factor of ten and drifts, so that a latency alone says nothing. What says
-something is how it differs between times with more and with fewer calls in flight.
+Below the knee, latency does not depend on the calls in flight; above the knee, latency grows with the calls in flight,
+and throughput does not. The time that answers take differs by a factor of ten and drifts, so a single latency says
+nothing. The difference between times with more and with fewer calls in flight is evidence.
 """
 
 import math
@@ -18,32 +17,33 @@ from bisect import bisect_right
 from collections import deque
 from typing import NamedTuple
 
-# How many cohorts back are believed: one is about the time of one call.
+# How many recent cohorts are believed: a cohort spans about the time of a call.
 _REMEMBERED = 32
-# A cohort tells what this part of it says that was the fastest: the slowest would have to be waited for ten times as
-# long. Less would not do where answers all take the same time: of calls that come back in waves, those that find a
-# place in the next one say nothing of those that wait for the one after it.
+# Score a cohort by this part of its calls, the fastest: the slowest calls could take ten times as long. A smaller part
+# would fail if answers take equal times: of calls that come back in waves, the calls with a place in the next wave say
+# nothing about the calls that wait for the wave after.
 TOLD = 0.9
-# Logarithms of latency are never known better than this: a rise that is smaller is of no consequence.
+# The least error of the logarithm of a latency: a smaller rise is of no consequence.
 _NOISE = 0.03
-# How certain it is beforehand that the upstream has room: what is not known must not throttle.
+# The prior probability that the upstream has room: ignorance must not throttle.
 _FREE_BEFORE = 0.7
-# Where knees are looked for: from somewhat below all that was tried, in steps of some 4 %.
+# The range of possible knees: from somewhat below the tried limits, in steps of some 4 %.
 _BELOW = math.log(1.3)
 _STEP = math.log(1.04)
 _MAX_STEPS = 40
-# Deviations that the knee is taken to be above what is most likely: a trade. Of one simulated worker and an upstream
-# whose answers take 10 s (log-normal, sigma 0.6), 1.0, 1.2 and 1.6 of these used 0.935, 0.941 and 0.970, of two 0.964,
-# 0.993 and 0.999; of four workers whose answers all take the same time the median latency was 1.35, 1.44 and 1.68 times
-# that of an idle upstream.
+# How many deviations the knee is assumed above its most likely place: a trade. With 1.0, 1.2 and 1.6 deviations, one
+# simulated worker used 0.935, 0.941 and 0.970 of an upstream whose answers take 10 s (log-normal, sigma 0.6), and two
+# workers 0.964, 0.993 and 0.999; for four workers with answers of equal times, the median latency was 1.35, 1.44 and
+# 1.68 times the latency of an idle upstream.
 _HOPE = 1.2
-# How latency rises past the knee: as the calls in flight where they alone use the upstream; half so steeply where
-# others, not of wylon, use as much; steeper for the fastest of answers that take unequal times and wait in one line.
+# How latency rises past the knee: in proportion to the calls in flight if wylon alone uses the upstream; half as
+# steeply if users outside wylon use as much as wylon; more steeply for the fastest of answers that take unequal times
+# and wait in one queue.
 _SLOPES = (0.5, 1.0, 2.0)
 
 
 class Cohort:
-    """Calls that began one after the other; `latencies` are seconds, of those that were answered so far."""
+    """Calls that began one after the other; `latencies` are seconds, of the calls answered so far."""
 
     __slots__ = ("began_at", "calls", "in_flight_sum", "is_closed", "is_scored", "latencies")
 
@@ -56,11 +56,11 @@ class Cohort:
 
     @property
     def mean_in_flight(self) -> float:
-        """How many calls were in flight when these began."""
+        """The mean number of calls in flight when the cohort's calls began."""
         return self.in_flight_sum / max(self.calls, 1)
 
     def point(self, floor_s: float) -> "Point":
-        """Return what all but the slowest of it say; that many must have ended."""
+        """Return the point of the cohort without its slowest calls; the others must have ended."""
         fastest = sorted(self.latencies)[: max(int(TOLD * self.calls), 1)]
         logs = [math.log(max(latency, floor_s)) for latency in fastest]
         mean = sum(logs) / len(logs)
@@ -69,7 +69,7 @@ class Cohort:
 
 
 class Point(NamedTuple):
-    """Logarithms of calls in flight and of latency in seconds, the variance of the second, when the cohort began."""
+    """Logarithms of calls in flight and of latency in seconds, the latency's variance, and when the cohort began."""
 
     in_flight: float
     latency: float
@@ -78,9 +78,9 @@ class Point(NamedTuple):
 
 
 class Knee(NamedTuple):
-    """What is believed: `free` is how likely there is no knee up to what was tried, `at` where it is if there is one.
+    """A belief: `free` is the probability of no knee up to the tried limits, `at` the place of the knee, if any.
 
-    `at` is on the high side by what is uncertain: an upstream that idles costs more than a somewhat longer wait.
+    `at` is on the high side by its uncertainty: an idle upstream costs more than a somewhat longer wait.
     """
 
     free: float
@@ -91,29 +91,29 @@ _UNKNOWN = Knee(1.0, math.inf)
 
 
 class KneeEstimate:
-    """Believes what the last cohorts showed."""
+    """Estimates the knee from the last cohorts."""
 
     def __init__(self) -> None:
         self._points: deque[Point] = deque(maxlen=_REMEMBERED)
         self.knee = _UNKNOWN
 
     def add(self, point: Point) -> float:
-        """Take a cohort in; return by how many deviations its latency was above what was expected, below negative."""
+        """Add a cohort; return its latency above the expected latency, in deviations; negative if it fell below."""
         surprise = self._surprise(point)
         self._points.append(point)
         self.knee = _fit(list(self._points))
         return surprise
 
     def span(self) -> tuple[float, float]:
-        """Return the fewest and the most calls in flight that are remembered."""
+        """Return the fewest and the most calls in flight of the remembered cohorts."""
         return math.exp(min(self._points).in_flight), math.exp(max(self._points).in_flight)
 
     def forget(self, kept: int) -> None:
-        """Drop all but the last cohorts."""
+        """Drop all but the last `kept` cohorts."""
         self._points = deque(list(self._points)[-kept:] if kept else [], maxlen=_REMEMBERED)
 
     def drop_from(self, at: float) -> None:
-        """Drop the cohorts that began at this instant or later."""
+        """Drop the cohorts that began at the instant `at` or later."""
         self._points = deque((point for point in self._points if point.began_at < at), maxlen=_REMEMBERED)
         self.knee = _fit(list(self._points)) if self._points else _UNKNOWN
 
@@ -129,7 +129,7 @@ class KneeEstimate:
 
 
 def _fit(points: list[Point]) -> Knee:
-    """Weigh every knee on a grid by how well it explains the points, and the absence of one likewise."""
+    """Weigh every knee on a grid, and the absence of a knee, by how well it explains the points."""
     points = sorted(points)
     lowest, highest = points[0].in_flight, points[-1].in_flight
     count = min(int((highest - lowest + _BELOW) / _STEP) + 1, _MAX_STEPS)
@@ -137,9 +137,9 @@ def _fit(points: list[Point]) -> Knee:
     knees = [highest - step * (number + 0.5) for number in range(count)]
     sums = _Sums(points)
     without = sums.misfit(math.inf, 0.0)
-    # For each knee its best slope, and what it leaves unexplained.
+    # For each knee, the misfit with its best slope.
     misfits = [min(sums.misfit(knee, slope) for slope in _SLOPES) for knee in knees]
-    # What scatters more than it should counts for less.
+    # Points that scatter more than expected count for less.
     scatter = max(min(without, *misfits) / max(len(points) - 3, 1), 1.0)
     best = min(without, *misfits)
     weights = [math.exp((best - misfit) / (2 * scatter)) for misfit in misfits]
@@ -152,14 +152,14 @@ def _fit(points: list[Point]) -> Knee:
 
 
 class _Sums:
-    """Weighted sums over the points from each one on, so that a knee is judged in a few steps."""
+    """Weighted sums over the points from each index to the end, so that a knee is judged in a few steps."""
 
     def __init__(self, points: list[Point]) -> None:
         self._xs = [point.in_flight for point in points]
-        # (w, wx, wy, wxx, wxy) of the points from each place to the end.
+        # (w, wx, wy, wxx, wxy) of the points from each index to the end.
         self._tails = [(0.0, 0.0, 0.0, 0.0, 0.0)]
         self._yy = 0.0
-        # Far from zero the sums of squares would lose their digits.
+        # Far from zero, the sums of squares would lose digits.
         self._origin = points[0].latency
         for x, latency, variance, _ in reversed(points):
             y, w = latency - self._origin, 1 / variance
@@ -169,7 +169,7 @@ class _Sums:
         self._tails.reverse()
 
     def misfit(self, knee: float, slope: float) -> float:
-        """Return the sum of squared deviations from latency that is level up to the knee and rises behind it."""
+        """Return the sum of squared deviations from a latency that is level up to the knee and rises behind it."""
         w_all, _, y_all, _, _ = self._tails[0]
         w, x, y, xx, xy = self._tails[bisect_right(self._xs, knee)]
         h = slope * (x - knee * w) if w else 0.0

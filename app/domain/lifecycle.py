@@ -10,8 +10,8 @@
                                              ├──files_written──▶ cancelled
                                              └──gave_up──▶ failed
 
-`expiring` is ours alone: callers see it as `finalizing`, since the clients in use raise on a status
-they do not know.
+`expiring` is wylon's own status: callers see `finalizing`, since the clients in use raise on a status that they do not
+know.
 """
 
 from enum import StrEnum
@@ -20,7 +20,7 @@ from app.domain.errors import StateConflict
 
 
 class Status(StrEnum):
-    """Where a batch is in its life."""
+    """A status in the life of a batch."""
 
     VALIDATING = "validating"
     IN_PROGRESS = "in_progress"
@@ -34,7 +34,7 @@ class Status(StrEnum):
 
 
 class Event(StrEnum):
-    """What can happen to a batch."""
+    """An event in the life of a batch."""
 
     ACCEPTED = "accepted"
     REJECTED = "rejected"
@@ -65,14 +65,14 @@ TRANSITIONS: dict[tuple[Status, Event], Status] = {
 
 TERMINAL = frozenset({Status.COMPLETED, Status.FAILED, Status.CANCELLED, Status.EXPIRED})
 ACTIVE = frozenset(Status) - TERMINAL
-# Results are taken in these, as long as finalizing has not sealed the batch.
+# Results are accepted in these statuses, as long as finalizing has not sealed the batch.
 RECORDING = frozenset({Status.IN_PROGRESS, Status.CANCELLING, Status.EXPIRING})
-# A cancel of these answers as it did the first time, and moves nothing.
+# A cancel in these statuses answers like the first cancel, and moves nothing.
 CANCEL_ACKNOWLEDGED = frozenset({Status.CANCELLING, Status.CANCELLED})
 
 
 def next_status(status: Status, event: Event) -> Status:
-    """Return the status that `event` leads to from `status`; StateConflict where it may not happen."""
+    """Return the status that `event` leads to from `status`; raise StateConflict if the event may not happen."""
     try:
         return TRANSITIONS[status, event]
     except KeyError:

@@ -1,4 +1,4 @@
-"""One line of an input file: what it must be, and the answer to each way it can fall short."""
+"""One line of an input file: the requirements, and the error for each fault."""
 
 from typing import NamedTuple
 
@@ -11,7 +11,7 @@ from app.domain.nesting import is_nested_deeper
 from app.domain.prefix import prefix_key
 from app.domain.surrogates import has_surrogates, hide_surrogates, show_surrogates, without_surrogates
 
-# What each endpoint can't do without beside `model`, with the message that callers know.
+# The field that an endpoint needs beside `model`, with the message known to callers.
 _REQUIRED_INPUT = {
     "/v1/chat/completions": ("messages", "Messages parameter is required."),
     "/v1/completions": ("prompt", "Prompt parameter is required."),
@@ -19,22 +19,22 @@ _REQUIRED_INPUT = {
     "/v1/responses": ("input", "Input parameter is required."),
     "/v1/moderations": ("input", "Input parameter is required."),
 }
-# The model server has a default model for these.
+# The model server has a default model for these endpoints.
 _MODEL_OPTIONAL = frozenset({"/v1/moderations"})
-# A responses request may name a stored prompt or go on from another response instead.
+# A responses request may instead name a stored prompt or go on from an earlier response.
 _INPUT_STANDS_IN = {"/v1/responses": ("prompt", "previous_response_id", "conversation")}
 
 _STREAM_MESSAGE = "Chat Completions: Streaming is not supported in the Batch API."
 _MAX_SHOWN_MODEL_CHARS = 200
 _EMBEDDINGS = "/v1/embeddings"
-# Their models read a text whole, and keep nothing of it for the next.
+# Models of these endpoints read a text whole, and keep nothing of the text for the next call.
 _NEVER_ALIKE = frozenset({_EMBEDDINGS, "/v1/moderations"})
 # OpenAI's limit over a whole embeddings batch.
 MAX_EMBEDDING_INPUTS = 50_000
 
 
 class _Given(Struct, gc=False):
-    """The parts of a body that are handed on as they came."""
+    """The parts of a body that are passed on as they came."""
 
     messages: Raw | UnsetType = UNSET
     prompt: Raw | UnsetType = UNSET
@@ -64,7 +64,7 @@ class _AnyBody(_Given, gc=False):
 
 
 class _AnyLine(Struct, gc=False):
-    """A line whose parts may be of any kind."""
+    """A line with parts of any type."""
 
     custom_id: Raw | UnsetType = UNSET
     method: Raw | UnsetType = UNSET
@@ -77,20 +77,20 @@ class _NamedLine(Struct, gc=False):
 
 
 class RequestLine(Struct):
-    """A line that was checked before, as a worker reads it: `body` is the bytes to send."""
+    """A checked line, as a worker reads it: `body` is the bytes to send."""
 
     custom_id: str
     body: Raw
 
 
 class CheckedLine(NamedTuple):
-    """What validation keeps of a good line."""
+    """The facts that validation keeps of a good line."""
 
     custom_id: str
     model: str | None
-    # Texts that an embeddings line holds; other lines count as one.
+    # The number of texts in an embeddings line; 1 for other lines.
     inputs: int = 1
-    # Equal in its upper bits for lines that begin alike.
+    # Equal in the upper bits for lines with the same beginning.
     prefix_key: int = 0
 
 
@@ -114,7 +114,7 @@ def read_request(data: bytes) -> RequestLine:
 
 
 def read_custom_id(data: bytes) -> str | None:
-    """Return the custom_id of any line, good or bad; None where it has none that can be read."""
+    """Return the custom_id of any line, good or bad; None if the line has no readable custom_id."""
     try:
         line = _named_decoder.decode(hide_surrogates(data) if has_surrogates(data) else data)
         custom_id = _text_of(line.custom_id, "custom_id", "custom_id")
@@ -124,10 +124,10 @@ def read_custom_id(data: bytes) -> str | None:
 
 
 def check_line(data: bytes, endpoint: str) -> CheckedLine:
-    """Return what a good line says; raise LineInvalid with the code, message and param of the first fault."""
+    """Return the facts of a good line; raise LineInvalid with the code, message and param of the first fault."""
     if len(data) > MAX_LINE_BYTES:
         raise too_long()
-    # The decoder passes over the strings that it need not return, and so over bytes in them that are not UTF-8.
+    # The decoder skips strings that are not returned, and with the strings any bytes that are not UTF-8.
     if not data.isascii():
         _check_utf8(data)
     line = _decode(data)
@@ -193,7 +193,7 @@ def model_not_found(model: str) -> LineInvalid:
 
 
 def endpoint_not_found(endpoint: str) -> LineInvalid:
-    """Return the error for a line without a model, where no upstream has its endpoint."""
+    """Return the error for a line without a model whose endpoint no upstream has."""
     return LineInvalid("model_not_found", f"No model server takes {endpoint}.", param="url")
 
 
@@ -217,17 +217,17 @@ def _is_given(value: Raw | UnsetType) -> bool:
 
 
 def _prefix_key(body: _Body, endpoint: str) -> int:
-    """Return the key of what the model sees first; of the model's name nothing, as each model keeps its own."""
+    """Return the key of the text that the model sees first, without the model's name, as caches are by model."""
     if endpoint in _NEVER_ALIKE:
         return 0
-    # In the order in which templates put them.
+    # In the order of the models' templates.
     fields = (body.tools, body.system, body.instructions, body.prompt, body.messages, body.input)
     given = [field for field in fields if field is not UNSET]
     return prefix_key(given) if given else 0
 
 
 def _count_inputs(given: Raw | UnsetType) -> int:
-    """Return how many texts `input` of an embeddings line holds: strings, or lists of token numbers."""
+    """Return the number of texts in `input` of an embeddings line: strings, or lists of token numbers."""
     value = b"" if given is UNSET else bytes(given)
     if not value.startswith(b"["):
         return 1
@@ -237,10 +237,10 @@ def _count_inputs(given: Raw | UnsetType) -> int:
 
 
 def _decode_by_parts(data: bytes) -> _Line:
-    """Return a line that the strict decoder refused for its surrogates, or raise the error that says its fault.
+    """Return a line that the strict decoder refused for its surrogates, or raise the error for the fault.
 
-    No part of the line becomes an object of Python's before it is known to be a text: some megabytes of brackets would
-    become some hundred.
+    No part of the line becomes a Python object before the part is known to be a text: a few megabytes of brackets would
+    become a few hundred.
     """
     _check_grammar(data)
     try:
@@ -276,7 +276,7 @@ def _given(value: Raw | UnsetType, name: str) -> Raw:
 
 
 def _text_of(hidden: Raw | UnsetType, name: str, param: str) -> str:
-    """Return a text whose surrogates were hidden; raise the error where it is none."""
+    """Return a text whose surrogates were hidden; raise LineInvalid if the value is no text."""
     value = show_surrogates(bytes(_given(hidden, name)))
     if not value.startswith(b'"'):
         raise LineInvalid("invalid_request", f"The parameter '{name}' must be a string.", param=param)

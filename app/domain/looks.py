@@ -1,4 +1,4 @@
-"""The choice of waiting batches for one look of dispatch, where more batches wait than one look reads."""
+"""The choice of waiting batches for a look of dispatch, where more batches wait than a look reads."""
 
 from collections import Counter
 from collections.abc import Hashable, Iterable, Sequence
@@ -20,8 +20,8 @@ class Waiting(NamedTuple):
 def choose(waiting: Iterable[Waiting], limit: int) -> set[int]:
     """Return the `seq` of each batch to look at.
 
-    Half of the places are for batches without a line in flight: batches whose lines all hang must not take every
-    place. Places that one half leaves free go to the other half.
+    Half of the places are for batches without a line in flight: batches with only hanging lines must not take every
+    place. Places that a half leaves free go to the other half.
     """
     found = list(waiting)
     resting = _in_turn([each for each in found if not each.has_outstanding])
@@ -37,10 +37,10 @@ def choose_newest(waiting: Sequence[Waiting], limit: int) -> set[int]:
 
 
 def _in_turn(waiting: Sequence[Waiting]) -> list[Waiting]:
-    """Return the nearest deadline of each tenant first, then the next nearest of each, and so on.
+    """Return the nearest deadline of each tenant first, then the next nearest deadlines, and so on.
 
-    Within a tenant, groups of batches for the same upstreams take turns in the same way: batches for a slow upstream
-    must not hide the tenant's batches for another upstream.
+    Within a tenant, groups of batches for the same upstreams take turns likewise: batches for a slow upstream must not
+    hide the tenant's batches for other upstreams.
     """
     by_deadline = sorted(waiting, key=lambda each: (each.expires_at, each.seq))
     of_way = _places((each.tenant_id, each.waiting_for) for each in by_deadline)

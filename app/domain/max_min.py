@@ -1,10 +1,10 @@
-"""Max-min shares: nobody gets more than it wants, and what some leave goes to the rest."""
+"""Max-min shares: nobody gets more than the demand, and the unwanted rest goes to the others."""
 
 from collections.abc import Sequence
 
 
 def max_min(demands: Sequence[tuple[float, int]], lines: float) -> list[float]:
-    """Return how many of `lines` each of (weight, demand) deserves: what some don't want goes to the rest by weight."""
+    """Return the share of `lines` for each (weight, demand); the unwanted rest goes to the others by weight."""
     shares = [0.0] * len(demands)
     weight_left = sum(weight for weight, _ in demands)
     for number in sorted(range(len(demands)), key=lambda each: demands[each][1] / demands[each][0]):

@@ -1,7 +1,7 @@
-"""How deeply a JSON text is nested, found by passes that each run in C.
+"""The depth of nesting of a JSON text, found by passes that run in C.
 
-Walking over the brackets one by one takes a quarter of a microsecond for each, which an input file of nothing but
-brackets turns into a minute.
+Walking over the brackets takes a quarter of a microsecond for each bracket: a minute for an input file full of
+brackets.
 """
 
 from itertools import accumulate
@@ -9,15 +9,15 @@ from operator import add
 
 _MARKS = b'"[]{}'
 _OTHERS = bytes(byte for byte in range(256) if byte not in _MARKS)
-# An opening bracket becomes the digit 1 and a closing one the digit 0: eight brackets are one byte of a number.
+# An opening bracket becomes the digit 1 and a closing bracket the digit 0: eight brackets are one byte of a number.
 _AS_DIGITS = bytes.maketrans(b"[{]}", b"1100")
 _BRACKETS_PER_BYTE = 8
-# Marks looked at together: few enough for the processor's cache, and for other threads not to wait for long.
+# Marks processed together: few enough for the processor's cache, and for other threads not to wait for long.
 _MARKS_AT_ONCE = 64 * 1024
 
 
 def _tables() -> tuple[bytes, bytes]:
-    """Return for each byte by how much its brackets change the depth, as a signed byte, and how high they go."""
+    """Return, by byte, the change of depth by the byte's brackets, as a signed byte, and the highest depth."""
     changes, peaks = bytearray(), bytearray()
     for byte in range(256):
         depth = peak = 0
@@ -33,18 +33,18 @@ _CHANGES, _PEAKS = _tables()
 
 
 def is_nested_deeper(text: bytes, levels: int) -> bool:
-    """Return whether arrays and objects of a JSON text are nested more than `levels` deep.
+    """Return whether the arrays and objects of a JSON text are nested more than `levels` deep.
 
-    The text is JSON: of bytes that are none the answer means nothing.
+    The text must be JSON: for other bytes the answer has no meaning.
     """
-    # Counting is far cheaper than any look at the order, and nearly every text is settled by it.
+    # Counting is far cheaper than any look at the order, and settles nearly every text.
     if text.count(b"[") + text.count(b"{") <= levels:
         return False
     if b"\\" in text:
-        # Pairs of backslashes first: what is left before a quote then escapes it.
+        # Remove pairs of backslashes first: a backslash that is left before a quote then escapes the quote.
         text = text.replace(b"\\\\", b"").replace(b'\\"', b"")
     marks = text.translate(_AS_DIGITS, _OTHERS)
-    # Two quotes side by side change nothing for the marks around them. Of a plain string no more than that is left.
+    # Two quotes side by side change nothing for the marks around them. A plain string leaves only two quotes.
     return _deepest(_outside_strings(marks.replace(b'""', b""))) > levels
 
 

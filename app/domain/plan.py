@@ -1,8 +1,8 @@
-"""The plan of a batch: one fixed-width entry a line, so that any range of lines is one read.
+"""The plan of a batch: a fixed-width entry for each line, so that a range of lines is a single read.
 
-A line's *position* is its place in the plan, 0-based and without gaps; its *number* is its place in
-the caller's file, 1-based and with blank lines counted. The plan is in the order in which lines are sent,
-which is the file's unless lines that begin alike were put together.
+A line's *position* is its place in the plan, 0-based and without gaps; its *number* is its place in the caller's file,
+1-based and with blank lines counted. The plan is in the order of sending: the file's order, unless lines with a common
+beginning were put together.
 """
 
 import struct
@@ -16,7 +16,7 @@ from app.domain.prefix import group_by_model
 # number (u32), upstream (u16), model hash (u16), offset (u64), length (u32), unused (u32), prefix hash (u64)
 _ENTRY = struct.Struct("<IHHQIIQ")
 ENTRY_BYTES = _ENTRY.size
-# An entry's parts that whole plans are looked through for.
+# The parts of an entry that are read from whole plans.
 _NUMBER = struct.Struct("<I28x")
 _UPSTREAM = struct.Struct("<4xH26x")
 _HASHES = struct.Struct("<6xH16xQ")
@@ -26,7 +26,7 @@ _DIGEST_BYTES = 16
 
 
 class PlanEntry(NamedTuple):
-    """Where one line is: `offset` and `length` are bytes in the input blob, line ending excluded."""
+    """The place of one line: `offset` and `length` are bytes in the input blob, line ending excluded."""
 
     number: int
     offset: int
@@ -48,7 +48,7 @@ def unpack_entries(data: bytes) -> Iterator[PlanEntry]:
 
 
 def put_upstreams_apart(plan: bytearray) -> tuple[bytes | bytearray, list[int]]:
-    """Return a plan in which all lines for one upstream follow each other in their order, and how many each has."""
+    """Return a plan with the lines of each upstream together, in their order, and the upstreams' numbers of lines."""
     upstreams = [upstream for (upstream,) in _UPSTREAM.iter_unpack(plan)]
     counts = [upstreams.count(upstream) for upstream in range(max(upstreams, default=0) + 1)]
     if len(counts) == 1:
@@ -58,9 +58,9 @@ def put_upstreams_apart(plan: bytearray) -> tuple[bytes | bytearray, list[int]]:
 
 
 def put_alike_together(plan: bytes | bytearray, groups_at_once: int) -> bytes:
-    """Return a plan in which a model's lines that begin alike follow each other, so many groups of them side by side.
+    """Return a plan that groups a model's lines by their beginning, with `groups_at_once` groups side by side.
 
-    Where nothing is gained by that, the plan stays as it is.
+    If the new order gains nothing, the plan stays as it is.
     """
     models, keys = zip(*_HASHES.iter_unpack(plan), strict=True) if plan else ((), ())
     order = group_by_model(keys, models, groups_at_once)
@@ -70,9 +70,9 @@ def put_alike_together(plan: bytes | bytearray, groups_at_once: int) -> bytes:
 
 
 def in_dispatch_order(plan: bytearray, groups_at_once: int) -> tuple[bytes, list[int]]:
-    """Return a plan in the order in which its lines are sent, and how many lines each upstream has.
+    """Return a plan in the order of sending, and the number of lines of each upstream.
 
-    With 0 for `groups_at_once` an upstream gets its lines in the order of the file.
+    With 0 for `groups_at_once`, lines for an upstream keep the order of the file.
     """
     ordered, counts = put_upstreams_apart(plan)
     pieces, start = [], 0
@@ -85,7 +85,7 @@ def in_dispatch_order(plan: bytearray, groups_at_once: int) -> tuple[bytes, list
 
 
 def order_digest(plan: bytes) -> str:
-    """Return what tells the order of a plan's lines, by which a result's position means a line of the file."""
+    """Return a digest of the order of a plan's lines: by this order a result's position means a line of the file."""
     numbers = [number for (number,) in _NUMBER.iter_unpack(plan)]
     return blake2b(struct.pack(f"<{len(numbers)}I", *numbers), digest_size=_DIGEST_BYTES).hexdigest()
 
@@ -95,7 +95,7 @@ def _in_order(plan: bytes | bytearray, order: Sequence[int]) -> bytes:
 
 
 def input_order(plan: bytes) -> list[int] | None:
-    """Return the positions in the order of the caller's file; None where they are in that order as they are."""
+    """Return the positions in the order of the caller's file; None if the plan is already in the file's order."""
     numbers = [number for (number,) in _NUMBER.iter_unpack(plan)]
     if numbers == sorted(numbers):
         return None
@@ -103,7 +103,7 @@ def input_order(plan: bytes) -> list[int] | None:
 
 
 def lines_per_task(lines: int, pinned: int | None) -> int:
-    """Return how many lines a task carries: the operator's number, else ceil(lines / 1,000)."""
+    """Return the number of lines in a task: the operator's number, else ceil(lines / 1,000)."""
     if pinned is not None:
         return pinned
     return max(1, -(-lines // AUTO_TASKS_PER_BATCH))

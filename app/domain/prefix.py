@@ -1,7 +1,7 @@
-"""What lines begin with: lines that begin alike go out together, so that a model server computes it once.
+"""Prefix keys: lines with a common beginning go out together, for a model server to compute the beginning once.
 
-A key is a number of 64 bits, four hashes of 16 bits: of the first 256 B, 1 KiB, 4 KiB and 16 KiB of what the model
-sees first. It takes the same room however long the line is, and lines with the same first 256 B share its upper bits.
+A key is a 64-bit number of four 16-bit hashes: of the first 256 B, 1 KiB, 4 KiB and 16 KiB of the text that the model
+sees first. Keys have equal sizes for short and long lines, and lines with equal first 256 B share the upper bits.
 """
 
 from collections import deque
@@ -9,22 +9,22 @@ from collections.abc import Iterable, Iterator, Sequence
 from itertools import groupby, islice
 from zlib import crc32
 
-# A server that keeps what it read apart in each slot computes a prefix once for every slot that gets a line with it.
-# Small servers have about so many slots, and with a group for each it is computed once. Large ones share what they keep
-# among all calls, for a few prefixes as well as for one.
+# A server with a separate cache for each slot computes a prefix in every slot that gets a line with the prefix. Small
+# servers have about this many slots: with a group for each slot, a prefix is computed once. Large servers share a cache
+# among the calls, for a few prefixes as well as for a single prefix.
 MAX_GROUPS_AT_ONCE = 4
 
-# A system prompt is cut somewhere between two of these: what is shared past the lower one is lost on the order.
+# A system prompt ends somewhere between two levels; the order loses the shared bytes past the lower level.
 _LEVEL_BYTES = (256, 1024, 4096, 16_384)
 _LEVEL_BITS = 16
 _LEVEL_MASK = (1 << _LEVEL_BITS) - 1
 _SHIFTS = tuple(_LEVEL_BITS * level for level in reversed(range(len(_LEVEL_BYTES))))
-# The key of a line that ends before the second level: all levels are the same.
+# The key of a line that ends within the first level: every level has an equal hash.
 _SAME_AT_ALL = sum(1 << shift for shift in _SHIFTS)
 
 
 def prefix_key(parts: Sequence[bytes]) -> int:
-    """Return the key of what a model sees first, given as bytes in that order."""
+    """Return the key of a model's input, given as bytes in the model's order of reading."""
     head = memoryview(parts[0]) if len(parts) == 1 else memoryview(_joined(parts))
     length = len(head)
     if length <= _LEVEL_BYTES[0]:
@@ -39,7 +39,7 @@ def prefix_key(parts: Sequence[bytes]) -> int:
 
 
 def model_hash(model: str | None) -> int:
-    """Return 16 bits for a model's name; two that have the same ones count as one model, which costs little."""
+    """Return 16 bits for a model's name; two models with equal bits count as one model, at little cost."""
     return crc32((model or "").encode()) & _LEVEL_MASK
 
 
@@ -48,10 +48,10 @@ def _joined(parts: Iterable[bytes]) -> bytes:
 
 
 def group_by_model(keys: Sequence[int], models: Sequence[int], at_once: int) -> list[int] | None:
-    """Return the places of `keys` in an order that keeps each model's lines together that begin alike.
+    """Return the indices of `keys` in an order that keeps each model's lines with a common beginning together.
 
-    A model gets its lines in the order of `group_alike`, at the places that are its lines' in the file: so each model
-    has as much to do at any time as in the order of the file. None where nothing is gained.
+    A model's lines go in the order of `group_alike`, at the places of the model's lines in the file: so a model has as
+    much to do at any time as in the order of the file. None if the new order gains nothing.
     """
     if len(set(models)) == 1:
         return group_alike(keys, at_once)
@@ -66,20 +66,20 @@ def group_by_model(keys: Sequence[int], models: Sequence[int], at_once: int) -> 
 
 
 def group_alike(keys: Sequence[int], at_once: int) -> list[int] | None:
-    """Return the places of `keys`, 0-based, in an order that keeps those together that begin alike.
+    """Return the 0-based indices of `keys` in an order that keeps lines with a common beginning together.
 
-    Groups go in the order of their first lines, `at_once` of them side by side and a line of each in turn; within a
-    group lines keep their order. None where nothing is gained: the lines are in such an order, or all begin alike, or
-    most begin in their own way.
+    Groups go in the order of their first lines, `at_once` groups side by side, a line of each in turn; within a group,
+    lines keep their order. None if the new order gains nothing: the lines are already in order, or all begin alike, or
+    mostly begin differently.
     """
-    # Lines with the same 256 B in common are a group, of these those with the same 1 KiB one within it, and so on.
+    # Lines with equal first 256 B are a group, lines with equal first 1 KiB a subgroup, and so on.
     places = range(len(keys))
     ranks = [0] * len(keys)
     mask = 0
     for shift in _SHIFTS:
         kinds = len({key >> shift & _LEVEL_MASK for key in keys})
         if kinds > len(keys) // 2:
-            # Of more bytes there are no fewer kinds, but for hashes that are equal by chance.
+            # More bytes give no fewer kinds, except for hashes that are equal by chance.
             break
         if kinds == 1:
             continue
@@ -97,7 +97,7 @@ def group_alike(keys: Sequence[int], at_once: int) -> list[int] | None:
 
 
 def _side_by_side(groups: Iterator[Iterator[int]], at_once: int) -> list[int]:
-    # A group is read while others are, which `groupby` alone does not allow.
+    # Several groups are read in turn, but `groupby` alone reads only one at a time.
     waiting = map(iter, map(list, groups))
     lanes = deque(islice(waiting, at_once))
     order: list[int] = []

@@ -1,4 +1,4 @@
-"""What a line came to, and the line of the output or error file that says so."""
+"""The result of a line, and its line in the output or error file."""
 
 from typing import NamedTuple
 
@@ -15,27 +15,27 @@ BATCH_EXPIRED = (
     "batch_expired",
     "This request could not be executed before the completion window expired.",
 )
-# Codes of calls that brought no HTTP answer which can be shown.
+# Codes of calls without an HTTP answer that can be shown.
 REQUEST_TIMEOUT = ("request_timeout", "The underlying call to the model timed out.")
 CONNECTION_FAILED = "connection_failed"
 CONNECT_TIMED_OUT = "connect_timed_out"
 INVALID_RESPONSE = "invalid_response"
 RESPONSE_TOO_LARGE = "response_too_large"
-# A line that ended the process that ran it, each time.
+# A line that ended the worker process at every try.
 WORKER_LOST = ("worker_lost", "The worker that executed this request was lost each time it was tried.")
 
 NO_USAGE = Usage()
 
 
 class Met(NamedTuple):
-    """What a line without a result has met: how many calls there were, and what the last one came to."""
+    """The calls for a line without a result: their number, and the outcome of the last call."""
 
     tries: int
     what: str
 
 
 class Result(NamedTuple):
-    """What one line came to: `payload` is its whole line of the output file (`ok`) or the error file."""
+    """The result of one line: `payload` is the whole line for the output file (`ok`) or the error file."""
 
     batch_id: str
     position: int
@@ -76,9 +76,9 @@ _encode = msgspec.json.Encoder().encode
 
 
 def read_usage(body: bytes) -> Usage:
-    """Return the tokens that an answer reports, by chat's names or by responses' names.
+    """Return the tokens that an answer reports, by the names of chat or of responses.
 
-    A field that holds no count is 0 and leaves the other fields as they are.
+    A field without a count is 0 and leaves the other fields as they are.
 
     Raises:
         msgspec.DecodeError: `body` is not JSON.
@@ -100,11 +100,11 @@ def read_usage(body: bytes) -> Usage:
 
 
 def _odd_usage(body: bytes) -> Usage:
-    """Read each field by itself, where one of them is not as it should be."""
+    """Read each field by itself, after a field with a wrong type."""
     try:
         fields = _fields(_odd_decoder.decode(body).usage)
     except msgspec.ValidationError:
-        # No object at all. The decoder gave up amid the body, so whether it is JSON is found out here.
+        # The body is no object. The decoder gave up amid the body, so this line finds out whether the body is JSON.
         _any_decoder.decode(body)
         return NO_USAGE
     return Usage(
@@ -129,7 +129,7 @@ def _count(fields: dict[str, msgspec.Raw], name: str) -> int:
         number = msgspec.json.decode(fields[name], type=int | float | None) if name in fields else None
     except msgspec.ValidationError:
         return 0
-    # Servers in languages with one kind of number write 3.0.
+    # Servers in languages with a single kind of number write 3.0.
     if isinstance(number, float) and number.is_integer():
         number = int(number)
     return _counted(number) if isinstance(number, int) else 0
@@ -140,14 +140,14 @@ def _detail(fields: dict[str, msgspec.Raw], name: str, other: str, detail: str) 
 
 
 def _counted(tokens: int | None) -> int:
-    # No call has this many; an upstream that says so must not overflow a column.
+    # No call has this many; a wrong report of an upstream must not overflow a column.
     return min(max(tokens or 0, 0), MAX_TOKENS_PER_CALL)
 
 
 def one_line(text: bytes) -> bytes:
-    """Return JSON text so that no reader of lines, Python's `splitlines` included, cuts it in two.
+    """Return JSON text that no reader of lines, Python's `splitlines` included, cuts in two.
 
-    Between values a line break is white space; the others can stand only inside strings, where the escape is equal.
+    Between values a line break is white space; other separators stand only inside strings, where the escape is equal.
     """
     if b"\n" in text or b"\r" in text:
         text = text.replace(b"\r", b" ").replace(b"\n", b" ")
@@ -170,7 +170,7 @@ def answered(batch_id: str, position: int, custom_id: str, status: int, request_
 
 
 def unanswered(batch_id: str, position: int, custom_id: str, code: str, message: str) -> bytes:
-    """Return the line for a request that has no HTTP answer."""
+    """Return the line for a request without an HTTP answer."""
     return b'{"id":"%b","custom_id":%b,"response":null,"error":{"code":%b,"message":%b}}' % (
         line_request_id(batch_id, position).encode(),
         one_line(_encode(custom_id)),
@@ -180,7 +180,7 @@ def unanswered(batch_id: str, position: int, custom_id: str, code: str, message:
 
 
 def never_ran(ending: Status, met: Met | None = None) -> tuple[str, str]:
-    """Return code and message for a line that has no result when a batch ends so."""
+    """Return code and message for a line without a result when a batch ends as `ending`."""
     code, message = BATCH_EXPIRED if ending is Status.EXPIRING else BATCH_CANCELLED
     if met is None:
         return code, message

@@ -1,22 +1,22 @@
-"""The sign that the end of a call gives to a circuit, and the change that it makes."""
+"""The evidence that the end of a call gives a circuit breaker, and the resulting change of state."""
 
 from enum import Enum
 
 
 class Sign(Enum):
-    """What the end of a call says of its circuit."""
+    """Evidence from the end of a call about the server behind the circuit breaker."""
 
     ANSWERED = "answered"
-    # Something is there and refused this one request, which does not show that others are served.
+    # The server is there and refused a single request; whether it serves other lines stays open.
     REFUSING = "refusing"
-    # Something is there, and had no room for this call: a failure to compare with, which opens nothing.
+    # The server is there and had no room for the call: a failure for comparison that never opens the circuit breaker.
     LIMITED = "limited"
     FAILING = "failing"
-    # Nobody is there, which can't be the doing of any line.
+    # No server can be reached. A line can't cause that.
     GONE = "gone"
-    # It was this call alone, as far as one can tell.
+    # The failure concerns this call alone, as far as wylon can tell.
     NOTHING = "nothing"
-    # It was broken off, or never made.
+    # The call was broken off, or never made.
     BROKEN_OFF = "broken off"
 
 
@@ -25,7 +25,7 @@ THERE = (Sign.ANSWERED, Sign.REFUSING, Sign.LIMITED)
 
 
 class Change(Enum):
-    """What the end of a call changed."""
+    """A change of the circuit breaker's state at the end of a call."""
 
     OPENED = "opened"
     CLOSED = "closed"

@@ -1,4 +1,4 @@
-"""The lines of an input file, found in it piece by piece."""
+"""The lines of an input file, found piece by piece."""
 
 import re
 from collections.abc import Iterable, Iterator
@@ -7,15 +7,15 @@ from typing import NamedTuple
 from app.domain.limits import MAX_LINE_BYTES
 
 _BOM = b"\xef\xbb\xbf"
-# What a line may have around its bytes and still be within the limit: the mark before, the \r behind.
+# A line may have marks around its bytes and still be within the limit: the byte order mark before, the \r behind.
 _HELD_BYTES = MAX_LINE_BYTES + len(_BOM) + 1
 _NOT_BLANK = re.compile(rb"\S")
-# All bytes that are white space are up to this one.
+# White-space bytes are at most this byte.
 _LAST_BLANK = ord(" ")
 
 
 class SourceLine(NamedTuple):
-    """One line of the file without its ending; `data` is None where it is too long to be held."""
+    """A line of the file without its ending; `data` is None if the line is too long to be held."""
 
     number: int
     offset: int
@@ -23,15 +23,15 @@ class SourceLine(NamedTuple):
 
 
 def read_lines(pieces: Iterable[bytes]) -> Iterator[SourceLine]:
-    r"""Yield the lines that are not blank; numbers are 1-based and count the blank ones.
+    r"""Yield the lines that are not blank; numbers are 1-based and count blank lines.
 
-    Lines end with \n or \r\n, the last one also with the end; a byte order mark before the first is left out. A line
-    that can't be within the limit is not held while it is read. Pieces are shorter than that limit.
+    Lines end with \n or \r\n, the last line also with the end of the file; a byte order mark before the first line is
+    left out. A line that can't be within the limit is not held during reading. Pieces are shorter than the limit.
     """
     number = 1
-    # Where the piece begins in the file.
+    # The offset of the piece in the file.
     base = 0
-    # The start of a line whose end has not come yet, unless it is too long already; and where that line begins.
+    # The start of a line whose end has not come yet, empty once the line is too long; and where the line begins.
     held: bytes | bytearray = b""
     length = begun = 0
     for piece in pieces:
@@ -52,8 +52,8 @@ def read_lines(pieces: Iterable[bytes]) -> Iterator[SourceLine]:
             if piece[at] > _LAST_BLANK:
                 end = piece.find(b"\n", at)
             else:
-                # Over any number of blank lines in one step: a file of nearly nothing else would take minutes line by
-                # line.
+                # Skip any number of blank lines in one step: line by line, a file of almost only blank lines would take
+                # minutes.
                 found = _NOT_BLANK.search(piece, at)
                 start = piece.rfind(b"\n", at, found.start() if found else None) + 1 or at
                 number += piece.count(b"\n", at, start)
@@ -83,7 +83,7 @@ def _longer(held: bytes | bytearray, length: int, part: bytes) -> tuple[bytes | 
 
 
 def _line(number: int, offset: int, held: bytes | bytearray, length: int) -> SourceLine | None:
-    """Return a line as it is to be checked; None for a blank one."""
+    """Return a line to be checked; None for a blank line."""
     if length != len(held):
         return SourceLine(number, offset, None)
     data = bytes(held)

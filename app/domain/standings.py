@@ -43,7 +43,7 @@ class BatchStanding:
 
     @property
     def level(self) -> float:
-        """Outstanding lines divided by the weight. Half of the next turn counts, so that large tasks gain nothing."""
+        """Outstanding lines divided by the weight. Half of the next turn counts: large tasks must gain nothing."""
         return (self.outstanding + self.turn_lines / 2) / self.weight
 
     @property
@@ -64,7 +64,7 @@ class TenantStanding:
     id: str
     weight: float
     batches: list[BatchStanding]
-    # Running batches outside this look: their outstanding lines count, and no turn is for them.
+    # Running batches outside this look: the outstanding lines count, and no turn is for these batches.
     others: RunningTotal
     share: float = 0.0
     # The part of the share that belongs to the batches in `others`.
@@ -80,7 +80,7 @@ class TenantStanding:
 
     @property
     def is_short(self) -> bool:
-        """Whether lines wait while the tenant has nothing outstanding, or less than half of its share."""
+        """Whether lines wait while the tenant has no outstanding lines, or less than half of its share."""
         return bool(self.turns) and (self.outstanding == 0 or self.outstanding * 2 < self.share)
 
     @property

@@ -1,4 +1,4 @@
-"""Lines of running batches that wait for an upstream that is not configured, such as one that was renamed."""
+"""Lines of running batches that wait for an upstream that is not configured, for example a renamed upstream."""
 
 from collections.abc import Collection, Iterable
 from typing import NamedTuple
@@ -8,7 +8,7 @@ from app.domain.lifecycle import Status
 
 
 class Stranded(NamedTuple):
-    """What waits for one such upstream."""
+    """The lines that wait for a single missing upstream."""
 
     upstream: str
     lines: int
@@ -16,11 +16,11 @@ class Stranded(NamedTuple):
 
 
 def find_stranded(batches: Iterable[Batch], upstreams: Collection[str]) -> list[Stranded]:
-    """Return what of these batches waits for other upstreams than these, in the order of their names."""
+    """Return the lines of these batches that wait for upstreams outside `upstreams`, sorted by upstream."""
     found: dict[str, list[tuple[str, int]]] = {}
     for batch in batches:
         if batch.status is not Status.IN_PROGRESS:
-            # One that ends needs no upstream any more.
+            # A batch that ends needs no upstream any more.
             continue
         for section in batch.sections:
             if section.upstream not in upstreams and section.unrecorded:

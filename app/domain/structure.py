@@ -1,4 +1,4 @@
-"""The structure of an input file: what its lines are by themselves, whatever models and settings there are today."""
+"""The structure of an input file: the facts about its lines, independent of the models and settings of today."""
 
 from collections.abc import Iterable, Iterator
 from hashlib import blake2b
@@ -12,21 +12,21 @@ from app.domain.line import MAX_EMBEDDING_INPUTS, check_line, duplicate, model_n
 from app.domain.source_lines import SourceLine
 
 # number (u32), place of the model (u32), offset (u64), length (u32), unused (u32), prefix key (u64): the width of an
-# entry of the plan, and the same parts at the same places but for the model.
+# entry of the plan, with equal parts at equal places except for the model.
 _ENTRY = Struct("<IIQIIQ")
-# Up to here a custom_id is kept as it is to find duplicates; of longer ones a digest takes less room.
+# Up to this length a custom_id is kept as it is to find duplicates; a digest of a longer custom_id takes less room.
 _PLAIN_ID_CHARS = 40
 # Longer than any name or path of a model; a name that is not kept can't be searched for either.
 _MAX_MODEL_CHARS = 512
-# All names together are held in memory and kept with the structure: room for 50,000 adapters with names of 80 bytes.
+# The names are held in memory and kept with the structure: room for 50,000 adapters with names of 80 bytes.
 _MAX_MODEL_BYTES = 4 * MIB
 
 
 class Structure(NamedTuple):
-    """Everything that a pass over a file's bytes finds out.
+    """The findings of a pass over a file's bytes.
 
-    `file_error` is a fault of the whole file, beside which nothing else counts. `line_errors` are the first ones of
-    `bad_lines`. `entries` has one for each good line, with the place of its model in `models`.
+    `file_error` is a fault of the whole file, beside which nothing else counts. `line_errors` are the first errors of
+    `bad_lines`. `entries` has an entry for each good line, with the place of its model in `models`.
     """
 
     total: int
@@ -44,7 +44,7 @@ def unpack_structure(entries: bytes) -> Iterator[tuple[int, int, int, int, int]]
 
 
 def read_structure(lines: Iterable[SourceLine], endpoint: str) -> Structure:
-    """Check the lines, up to the first that shows the file to be over a limit."""
+    """Check the lines, up to the first line that shows the file to be over a limit."""
     check = _Check(endpoint)
     file_error = check.run(lines)
     return Structure(
@@ -56,7 +56,7 @@ class _Check:
     def __init__(self, endpoint: str) -> None:
         self.total = self.bad_lines = 0
         self.line_errors: list[LineError] = []
-        # In the order in which the file first names them.
+        # In the order in which the file first names the models.
         self.models: dict[str | None, int] = {}
         # At most 1.6 MB.
         self.entries = bytearray()
@@ -100,7 +100,7 @@ class _Check:
     def _place_of(self, model: str | None) -> int:
         place = self.models.get(model)
         if place is None:
-            # A NUL is in no name, and some databases store none.
+            # No name has a NUL, and some databases can't store a NUL.
             if model is not None and (len(model) > _MAX_MODEL_CHARS or "\0" in model):
                 raise model_not_found(model)
             place = self.models[model] = len(self.models)

@@ -1,7 +1,7 @@
-"""How long something did not change, as one process saw it: what liveness rests on.
+"""How long a value did not change, as seen by a process: the basis of liveness.
 
-Two processes' clocks need not agree, and each may step. So nobody writes down an instant for another to compare:
-whoever lives changes a value, and whoever wants to know looks at it and counts the time by its own monotonic clock.
+Two processes' clocks need not agree, and may step. So no process writes down an instant for comparison: a live process
+changes a value (a heartbeat), and an observer counts the time by the observer's own monotonic clock.
 """
 
 import threading
@@ -19,11 +19,11 @@ class _Seen(NamedTuple, Generic[V]):
 
 
 class Watch(Generic[K, V]):
-    """Counts for each key how long its value has been the same; safe to use from any thread.
+    """Counts, by key, how long a value has been unchanged; safe to use from any thread.
 
     Args:
-        longest_gap_s: the most that counts between two looks. A process that stood still, such as with its whole
-            machine, has not seen that others did nothing meanwhile.
+        longest_gap_s: the most seconds that count between two looks. A process that stood still, perhaps with the whole
+            machine, has not seen whether other processes did anything meanwhile.
     """
 
     def __init__(self, longest_gap_s: float) -> None:
@@ -32,7 +32,7 @@ class Watch(Generic[K, V]):
         self._lock = threading.Lock()
 
     def unchanged_s(self, key: K, value: V, now: float) -> float:
-        """Look at a value; return for how many seconds it has been seen to be this one."""
+        """Look at a value; return for how many seconds the value has been seen unchanged."""
         with self._lock:
             before = self._seen.get(key)
             for_s = 0.0
@@ -42,12 +42,12 @@ class Watch(Generic[K, V]):
             return for_s
 
     def restart(self, key: K) -> None:
-        """Count from the next look on."""
+        """Start the count anew at the next look."""
         with self._lock:
             self._seen.pop(key, None)
 
     def keep(self, keys: Collection[K]) -> None:
-        """Forget all other keys."""
+        """Forget the keys outside `keys`."""
         with self._lock:
             for key in self._seen.keys() - set(keys):
                 del self._seen[key]

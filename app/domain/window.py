@@ -1,4 +1,4 @@
-"""Completion windows: `24h`, or others that an operator allows."""
+"""Completion windows: `24h`, or other windows that an operator allows."""
 
 import re
 
@@ -9,7 +9,7 @@ _WINDOW = re.compile(r"([1-9][0-9]{0,6})([smhd])")
 
 
 def window_s(text: str) -> int:
-    """Return the seconds in a window such as `24h`, `90m` or `7d`; ValueError where it is none."""
+    """Return the seconds in a window such as `24h`, `90m` or `7d`; raise ValueError if the text is no window."""
     match = _WINDOW.fullmatch(text)
     if match is None:
         raise ValueError(f"{text!r} is no window: write a number and one of s, m, h, d, such as 24h")

@@ -1,1 +1,1 @@
-"""Use cases: what happens to files and batches, told against the ports in `ports.py`."""
+"""Use cases: the life of files and batches, told against the ports in `ports/`."""

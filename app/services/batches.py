@@ -1,4 +1,4 @@
-"""Batches as their callers see them: create, look up, cancel."""
+"""Batches as callers see them: create, look up, cancel."""
 
 import re
 from collections.abc import Mapping, Sequence
@@ -20,7 +20,7 @@ from app.services.ports import BatchStore, Claim, Clock, FileStore, IdempotencyS
 
 log = structlog.get_logger()
 
-# Anything else is no id, and does not reach the database, which can't even store a NUL.
+# Any other text is no id, and does not reach the database, which can't even store a NUL.
 _BATCH_ID = re.compile(r"batch_[A-Za-z0-9_-]{1,64}")
 _FILE_ID = re.compile(r"file-[A-Za-z0-9_-]{1,64}")
 # PostgreSQL stores no NUL, and UTF-8 knows no half of a surrogate pair.
@@ -30,7 +30,7 @@ _MAX_SHOWN_CHARS = 100
 
 @dataclass(frozen=True, slots=True)
 class BatchRequest:
-    """What a caller asks for; `metadata` is checked here, as it came."""
+    """A caller's request; `metadata` is unchecked, as the caller sent it."""
 
     input_file_id: str
     endpoint: str
@@ -41,14 +41,14 @@ class BatchRequest:
 
 @dataclass(frozen=True, slots=True)
 class BatchPage:
-    """Some batches, newest first, and whether more follow them."""
+    """A page of batches, newest first, and whether more batches follow."""
 
     items: list[Batch]
     has_more: bool
 
 
 class BatchService:
-    """The batches of tenants. Another tenant's batch is as good as absent."""
+    """The batches of tenants. Another tenant's batch counts as absent."""
 
     def __init__(
         self,
@@ -74,7 +74,7 @@ class BatchService:
 
         Raises:
             InvalidRequest: a value is not supported.
-            NotFound: there is no such input file.
+            NotFound: the tenant has no such input file.
             Conflict: the Idempotency-Key was used for another request.
         """
         request = replace(request, endpoint=_with_version(request.endpoint))
@@ -104,15 +104,15 @@ class BatchService:
         return batch
 
     def page(self, tenant_id: str, *, after: str | None, limit: int) -> BatchPage:
-        """Return up to `limit` batches that follow the batch `after`; NotFound where that is none."""
+        """Return up to `limit` batches after the batch `after`; raise NotFound if there is no batch `after`."""
         if after is not None and not _BATCH_ID.fullmatch(after):
             raise _no_such_batch(after, param="after")
-        # One more than asked for tells whether there are more.
+        # A batch more than asked for tells whether more batches follow.
         found = self._batches.page(tenant_id, after=after, limit=limit + 1)
         return BatchPage(found[:limit], len(found) > limit)
 
     def cancel(self, tenant_id: str, batch_id: str) -> Batch:
-        """Send nothing more of the batch and end it with what is done; Conflict where it is too late for that."""
+        """Send no more of the batch and end it with the results so far; raise Conflict if a cancel is too late."""
         self.get(tenant_id, batch_id)
         try:
             batch = self._batches.advance(batch_id, Event.CANCEL_REQUESTED, self._clock.now())
@@ -167,7 +167,7 @@ class BatchService:
         try:
             self._queue.validate(batch_id)
         except Unavailable as fault:
-            # The batch is stored, so it stands: an error now would make the caller send it a second time.
+            # The batch is stored, so the request succeeds: an error now would make the caller send the request again.
             log.warning("batch.validate_unsent", batch_id=batch_id, error=str(fault), next="upkeep sends it")
 
     def _answer_late_cancel(self, tenant_id: str, batch_id: str) -> Batch:
@@ -184,7 +184,7 @@ def _no_such_batch(batch_id: str, *, param: str = "id") -> NotFound:
 
 
 def _with_version(endpoint: str) -> str:
-    """Return `/v1/chat/completions` for `/chat/completions`, which is Azure's classic form of the same endpoint."""
+    """Return `/v1/chat/completions` for `/chat/completions`, Azure's classic form of the endpoint."""
     return f"/v1{endpoint}" if endpoint.startswith("/") and not endpoint.startswith("/v1/") else endpoint
 
 

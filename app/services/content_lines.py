@@ -1,4 +1,4 @@
-"""The lines of a file's content: how many there are, and where one begins."""
+"""The lines of a file's content: their number, and where a line begins."""
 
 from collections import OrderedDict
 from collections.abc import Iterator
@@ -6,19 +6,19 @@ from threading import Lock
 
 from app.services.files import Content
 
-# A number each; files are never written twice.
+# An entry is a number; files are never written twice.
 _MAX_KEPT = 4_096
 
 
 class ContentLines:
-    """Counts lines by reading the file once; how many there are is kept for the next time."""
+    """Counts lines by reading the file once, and keeps the number for the next time."""
 
     def __init__(self) -> None:
         self._totals: OrderedDict[str, int] = OrderedDict()
         self._lock = Lock()
 
     def total(self, content: Content) -> int:
-        """Return how many lines there are; the last one need not end."""
+        """Return the number of lines; the last line need not end."""
         with self._lock:
             known = self._totals.get(content.file.id)
         if known is not None:
@@ -31,7 +31,7 @@ class ContentLines:
         return total
 
     def start_of(self, content: Content, skipped: int) -> int:
-        """Return the offset behind the first `skipped` lines; that of the end where there are no more."""
+        """Return the offset behind the first `skipped` lines; the end of the content if it has no more lines."""
         if skipped == 0:
             return 0
         offset = 0

@@ -1,4 +1,4 @@
-"""Dispatch: keep a window of lines before the workers, shared out fairly among all running batches."""
+"""Dispatch: keep a window of lines before the workers, shared fairly among the running batches."""
 
 import random
 from collections import Counter
@@ -18,16 +18,16 @@ from app.services.sharing import LaneLook, SharingService
 
 log = structlog.get_logger()
 
-# The messages wait in one line, and whoever always goes first in it waits less, so that it gets more done than its part
-# of the window: 3 to 1 came out as 2.4 to 1. So a refill goes out in pieces, and in each the batches come in any order.
+# The messages wait in one queue. A batch that always went first would wait less and get more done than its part of the
+# window: 3 to 1 came out as 2.4 to 1. So a refill goes out in pieces, with the batches of a piece in any order.
 _PIECES = 4
-# Longer than a refill takes; a holder that died is waited for no longer.
+# Longer than a refill takes; nobody waits longer for a holder that died.
 _LOCK_S = 10.0
-# One move of a cursor may wait for seconds, such as for the lock of a worker that stands still. What was moved before
-# is still sent a while after, but not when repair may have taken it for lost: the queue would refuse it.
+# A move of a cursor may wait for seconds, for example for the lock of a worker that stands still. Tasks moved before
+# are still sent for a while, but not once repair may have found the tasks lost: the queue would refuse late tasks.
 _MOVE_WITHIN_S = 1.0
 _SEND_WITHIN_S = 3.0
-# No upstream's window is begun later than this, so that a refill ends within its lock.
+# No upstream's window begins later than this: a refill must end within its lock.
 _BEGIN_WITHIN_S = 3.0
 
 
@@ -48,11 +48,11 @@ class DispatchService:
         self._roster = roster
         self._clock = clock
         self._sharing = SharingService(batches, roster, clock, weights or Weights(), upstreams)
-        # Where the next refill begins: with the one that the last had no time for.
+        # Where the next refill begins: with the first upstream that the last refill had no time for.
         self._first_lane = 0
 
     def refill(self) -> int:
-        """Publish what the windows have room for; return the number of tasks."""
+        """Publish as many tasks as the windows have room for; return their number."""
         with self._roster.lock("dispatch", _LOCK_S) as is_held:
             if not is_held:
                 return 0
@@ -68,12 +68,13 @@ class DispatchService:
                 tasks, is_cut_short = self._fill(lane, seen.batches)
                 sent += tasks
                 if is_cut_short:
-                    # Each upstream could wait as long for the database as this one, and outlast the lock together.
+                    # Each further upstream could wait as long for the database, and together they could outlast the
+                    # lock.
                     break
             return sent
 
     def close(self, batch_id: str) -> None:
-        """End a batch that was cancelled or whose window elapsed, once what was published has returned."""
+        """End a cancelled batch, or a batch past its window, once the published tasks have returned."""
         batch = self._batches.find(batch_id)
         if batch is None or batch.status not in (Status.CANCELLING, Status.EXPIRING):
             return
@@ -83,7 +84,7 @@ class DispatchService:
             self._queue.close_chord(batch_id, batch.tasks_dispatched, batch.tasks)
 
     def _fill(self, lane: LaneLook, batches: Sequence[Batch]) -> tuple[int, bool]:
-        """Publish what the window of one upstream has room for; return the tasks and whether the database was away."""
+        """Fill the window of one upstream; return the number of tasks and whether the database was away."""
         turns = [turn.batch_id for turn in lane.sharing.turns() for _ in range(turn.tasks)]
         tasks = Counter(turns)
         parts = {
@@ -92,7 +93,7 @@ class DispatchService:
             for section in batch.sections
             if section.upstream == lane.upstream and batch.id in tasks
         }
-        # Before the cursors are moved: until then repair misses none of these tasks.
+        # Read the fences before the cursors move: until then repair does not miss the tasks.
         fences = self._roster.fences(list(parts))
         decided_at = self._clock.monotonic()
         moved, is_cut_short = self._move(parts, tasks, decided_at)
@@ -103,12 +104,12 @@ class DispatchService:
     def _move(
         self, parts: Mapping[str, "_Part"], tasks: Counter[str], decided_at: float
     ) -> tuple[dict[str, "_Part"], bool]:
-        """Count so many more tasks of each batch as handed out.
+        """Count `tasks` of each batch as handed out.
 
-        Returns by id the batches of which that is true, and whether others were not tried as the database is away.
+        Returns the batches counted, by id, and whether further batches were not tried because the database is away.
         """
-        # The cursor is committed before the messages go: a crash between the two leaves tasks that upkeep finds lost,
-        # never messages for tasks that the database does not know of.
+        # The cursor is committed before the messages go: a crash in between leaves tasks for upkeep to find lost, never
+        # messages for tasks unknown to the database.
         moved: dict[str, _Part] = {}
         for batch_id, part in parts.items():
             if self._is_past(decided_at, _MOVE_WITHIN_S):
@@ -118,7 +119,7 @@ class DispatchService:
                 if self._batches.move_cursor(batch_id, part.next_task, part.next_task + count):
                     moved[batch_id] = part
             except (StorageFull, Unavailable):
-                # What was moved is to be sent now. Each that follows could wait as long for the database as this one.
+                # Moved tasks must be sent now, and each further batch could wait as long for the database.
                 log.warning("dispatch.failed", batch_id=batch_id, tasks=count, exc_info=True)
                 return moved, True
         return moved, False
@@ -131,7 +132,7 @@ class DispatchService:
         decided_at: float,
         fences: Mapping[str, str],
     ) -> None:
-        """Send so many of the next tasks of each batch."""
+        """Send the next tasks of each batch, piece by piece."""
         cursors = {batch_id: part.next_task for batch_id, part in parts.items()}
         opened: set[str] = set()
         unsent: set[str] = set()
@@ -160,7 +161,7 @@ class DispatchService:
 
 
 class _Part(NamedTuple):
-    """A batch, and the next task of it for one upstream."""
+    """A batch, and its next task for an upstream."""
 
     batch: Batch
     next_task: int
@@ -182,7 +183,7 @@ def line_tasks(batch: Batch | InFlight, numbers: Iterable[int]) -> list[LineTask
 
 
 def _in_pieces(turns: list[str], new: set[str]) -> Iterator[tuple[str, int]]:
-    """Yield batches and how many of their tasks to send together; a batch comes again in each piece of the turns."""
+    """Yield batches with the numbers of tasks to send together; a batch comes again in each piece of the turns."""
     size = max(-(-len(turns) // _PIECES), 1)
     for start in range(0, len(turns), size):
         counts = Counter(turns[start : start + size])

@@ -1,4 +1,4 @@
-"""Execution: from the bytes of one line to its result, with the calls made again that are worth it."""
+"""Execution: from the bytes of a line to the result, with the retries that are worth the cost."""
 
 import random
 import time
@@ -18,21 +18,21 @@ from app.services.ports import ANYBODY, Answer, Caller, Clock, Upstream
 
 log = structlog.get_logger()
 
-# A timer may fire some milliseconds early, which must not leave the time for one more call, nor be taken for the
-# upstream's own silence.
+# A timer may fire milliseconds early. The rest of the time must not go to a further call, and the end of the call must
+# not be taken for the upstream's silence.
 _EARLY_S = 0.05
-# Lines that wait for one server come back over this long, or over half of what they waited: not as one.
+# Lines that wait for a server return spread over this long, or over half of the wait, not together.
 _SPREAD_S = 2.0
 _LEAST_WAIT_S = 0.1
-# An answer is kept for the case that it was the line's last; a larger one is asked for once more.
+# An answer is kept in case it was the line's last; a larger answer is asked for once more.
 _MAX_KEPT_BYTES = 16 * 1024
 _FIRST_REFUSAL = 300
-# What is noted of a line is for its error line, where the start of a message is enough.
+# Notes on a line are for its error line, where the start of a message is enough.
 _MAX_NOTED_CHARS = 500
 
 
 class Retry(NamedTuple):
-    """The call is to be made again after this long, with this count of tries; `met` is what it came to."""
+    """A call to make again after a delay, with the count of tries; `met` is the answer to the last call."""
 
     delay_s: float
     tries: Tries
@@ -44,16 +44,16 @@ class OutOfTime(NamedTuple):
 
 
 class LineAttempt(NamedTuple):
-    """A line that is to be called for once more.
+    """A line that needs another call.
 
     Args:
-        batch_id: its batch.
-        endpoint: what is called.
+        batch_id: the line's batch.
+        endpoint: the endpoint to call.
         deadline: no call goes on past this instant.
-        position: its place in the batch's plan.
-        data: its bytes.
-        caller: what the upstream has to know of it, its tries among that.
-        met: what its last call came to, where it had one.
+        position: the line's place in the batch's plan.
+        data: the line's bytes.
+        caller: the facts about the line that the upstream needs, with the line's tries.
+        met: the answer to the line's last call, if any.
     """
 
     batch_id: str
@@ -66,7 +66,7 @@ class LineAttempt(NamedTuple):
 
 
 class ExecutionService:
-    """Makes one call for a line and says what it means."""
+    """Makes one call for a line and interprets the answer."""
 
     def __init__(
         self,
@@ -87,7 +87,7 @@ class ExecutionService:
         self._told = _Told()
 
     async def attempt(self, line: LineAttempt) -> Result | Retry | OutOfTime:
-        """Call the upstream for a line once more, unless its last failure is its result; never past the deadline."""
+        """Call the upstream for a line, unless the last failure is the line's result; never past the deadline."""
         left_s = line.deadline - self._clock.now()
         if left_s <= 0:
             return OutOfTime()
@@ -117,13 +117,13 @@ class ExecutionService:
         return self._again(line, request.custom_id, tries, answer)
 
     def _after(self, before: Tries, answer: Answer, began_at: float) -> Tries:
-        # A server that says when to come again limits its callers; and no line has a server that can't be reached.
+        # A server that says when to come again limits its callers, and an unreachable server is the fault of no line.
         is_limited = answer.status == TOO_MANY_REQUESTS and answer.retry_after_s is not None
         is_excused = is_limited or (answer.trouble is Trouble.AWAY and answer.error is not None)
         failed = mark_failure(answer.circuit, began_at, self._steady()) if answer.circuit is not None else None
         tries = before.after(answer.trouble, failed, is_excused=is_excused)
         if answer.circuit is None and not is_excused:
-            # Nobody looks what other lines meet there, so each failure counts at once.
+            # Without a circuit breaker no calls of other lines are compared, and each failure counts at once.
             return tries.with_verdict(Verdict.LINE, self._steady())
         return tries
 
@@ -132,7 +132,7 @@ class ExecutionService:
         if circuit is not None and circuit.is_open:
             return self._wait(line, tries, answer)
         delay_s = self._policy.delay_s(tries.calls, answer.retry_after_s, random.random())
-        # Once: while the server may be the fault the line waits as long as any other.
+        # Only once: while the server may be at fault, the line waits as long as other lines.
         is_news = tries.calls == 1 or tries.faults > line.caller.before.faults
         would_be = tries.with_verdict(Verdict.LINE, self._steady())
         if is_news and answer.retry_after_s is None and self._policy.is_used_up(would_be, self._steady()):
@@ -154,7 +154,7 @@ class ExecutionService:
         return self._retry(line, delay_s, tries, answer)
 
     def _wait(self, line: LineAttempt, tries: Tries, answer: Answer) -> Retry:
-        """Wait for the server, which is left alone."""
+        """Wait for a server that is left alone."""
         asked_s = answer.retry_after_s or 0.0
         if answer.trouble is not Trouble.WITHHELD and answer.circuit is not None:
             asked_s = answer.circuit.wait_s(self._steady())
@@ -166,13 +166,13 @@ class ExecutionService:
     def _retry(self, line: LineAttempt, delay_s: float, tries: Tries, met: Answer | None) -> Retry:
         if met is not None and len(met.body) > _MAX_KEPT_BYTES:
             met = None
-        # A wait past the deadline ends just behind it, where the line is not called again.
+        # A wait past the deadline ends just after the deadline, and the line is not called again.
         left_s = max(line.deadline - self._clock.now(), 0.0)
         return Retry(min(delay_s, left_s + _EARLY_S), tries, met)
 
 
 class _Told:
-    """Bounds a log: a hundred lines at once, and one a second."""
+    """Bounds a log: a hundred lines at once, then one line a second."""
 
     _MOST = 100.0
 
@@ -190,7 +190,7 @@ class _Told:
 
 
 def met_by(tries: Tries, answer: Answer) -> Met:
-    """Return what a line met whose last call came to this."""
+    """Return the tries and the last trouble of a line, given the answer to the last call."""
     if answer.trouble is Trouble.WITHHELD and answer.circuit is not None and answer.circuit.last_error is not None:
         return Met(tries.calls, f"the model server is away. {answer.circuit.last_error}"[:_MAX_NOTED_CHARS])
     return Met(tries.calls, _describe(answer)[:_MAX_NOTED_CHARS])
@@ -200,13 +200,13 @@ def _describe(answer: Answer) -> str:
     if answer.error is not None:
         return f"{answer.error[0]}: {answer.error[1]}"
     phrase = next((status.phrase for status in HTTPStatus if status == answer.status), "")
-    # Some servers answer 200 with an error in the place of the result.
+    # Some servers answer 200 with an error in place of the result.
     hidden = " with an error in its body" if answer.status < _FIRST_REFUSAL else ""
     return f"{answer.status} {phrase}".strip() + hidden
 
 
 def _met_a_limit(answer: Answer) -> bool:
-    # Under the same limit the next call would be thrown away as well.
+    # Under the same limit the next call would be lost as well.
     return answer.error is not None and answer.error[0] == result.REQUEST_TIMEOUT[0]
 
 

@@ -18,18 +18,18 @@ from app.services.ports import Blobs, BlobWriter, Claim, Clock, FileStore, Idemp
 
 log = structlog.get_logger()
 
-# What Python's client calls bytes that have no name.
+# The name that Python's client gives to bytes without a name.
 UNNAMED = "upload"
 _MAX_SHOWN_CHARS = 100
-# Each caller who reads slowly has a piece in memory, and thousands may.
+# Each slow reader has a piece in memory, and thousands of callers may read.
 _CONTENT_PIECE_BYTES = 64 * 1024
-# Anything else is no id of a file, and does not reach the database, which can't even store a NUL.
+# Any other text is no id of a file, and does not reach the database, which can't even store a NUL.
 _FILE_ID = re.compile(r"file-[A-Za-z0-9_-]{1,64}")
 
 
 @dataclass(frozen=True, slots=True)
 class FilePage:
-    """Some files, and whether more follow them."""
+    """A page of files, and whether more files follow."""
 
     items: list[File]
     has_more: bool
@@ -37,7 +37,7 @@ class FilePage:
 
 @dataclass(frozen=True, slots=True)
 class Content:
-    """The bytes of a file, to be read from any offset on."""
+    """The bytes of a file, readable from any offset on."""
 
     file: File
     size: int
@@ -49,7 +49,7 @@ class Content:
 
 
 class Upload:
-    """A file's bytes on their way in; either FileService.create takes it, or it must be discarded."""
+    """A file's bytes during the upload; FileService.create takes the upload, or the owner must discard the upload."""
 
     def __init__(self, file_id: str, blob: str, writer: BlobWriter, *, is_hashed: bool) -> None:
         self.file_id = file_id
@@ -61,17 +61,17 @@ class Upload:
 
     @property
     def digest(self) -> str:
-        """The SHA-256 of the bytes so far, in hex; empty where nobody asked for it."""
+        """The SHA-256 of the bytes so far, in hex; empty without `is_hashed`."""
         return self._digest.hexdigest() if self._digest else ""
 
     def bound_by(self, purpose: str) -> None:
-        """Let the limit of this purpose hold; TooLarge where it is passed already."""
+        """Apply the limit of this purpose; raise TooLarge if the upload is over the limit already."""
         check_purpose(purpose)
         self._max_bytes = MAX_BATCH_FILE_BYTES if purpose == PURPOSE_BATCH else MAX_FILE_BYTES
         self._check_size(self.size)
 
     def write(self, data: bytes) -> None:
-        """Append; TooLarge past the limit, StorageFull where there is no room."""
+        """Append bytes; raise TooLarge past the limit, StorageFull if there is no room."""
         self._check_size(self.size + len(data))
         self._writer.write(data)
         self.size += len(data)
@@ -82,7 +82,7 @@ class Upload:
         self._writer.commit()
 
     def discard(self) -> None:
-        """Leave nothing behind; after a commit it does nothing."""
+        """Leave nothing behind; after a commit, do nothing."""
         self._writer.discard()
 
     def _check_size(self, size: int) -> None:
@@ -96,7 +96,7 @@ class Upload:
 
 
 class FileService:
-    """The files of tenants. Another tenant's file is as good as absent."""
+    """The files of tenants. Another tenant's file counts as absent."""
 
     def __init__(self, files: FileStore, blobs: Blobs, clock: Clock, idempotency: IdempotencyStore) -> None:
         self._files = files
@@ -108,7 +108,7 @@ class FileService:
         """Open a new upload.
 
         Args:
-            is_hashed: whether `create` will get an Idempotency-Key, for which the content is hashed.
+            is_hashed: whether `create` will get an Idempotency-Key, which needs a hash of the content.
         """
         file_id = ids.new_file_id()
         blob = f"files/{file_id}"
@@ -124,7 +124,7 @@ class FileService:
         lifetime_s: int | None = None,
         idempotency_key: str | None = None,
     ) -> File:
-        """Make a file of an upload that is complete; whatever fails, the upload is discarded.
+        """Make a file of a complete upload; after a failure, the upload is discarded.
 
         Raises:
             InvalidRequest: no such purpose.
@@ -162,7 +162,7 @@ class FileService:
     def page(
         self, tenant_id: str, *, purpose: str | None, after: str | None, limit: int, newest_first: bool
     ) -> FilePage:
-        """Return up to `limit` files that follow the file `after`; NotFound where that is none."""
+        """Return up to `limit` files after the file `after`; raise NotFound if there is no file `after`."""
         if after is not None and not _FILE_ID.fullmatch(after):
             raise no_such_file(after, param="after")
         found = self._files.page(
@@ -170,20 +170,20 @@ class FileService:
             self._clock.now(),
             purpose=purpose,
             after=after,
-            # One more than asked for tells whether there are more.
+            # A file more than asked for tells whether more files follow.
             limit=limit + 1,
             newest_first=newest_first,
         )
         return FilePage(found[:limit], len(found) > limit)
 
     def delete(self, tenant_id: str, file_id: str) -> None:
-        """Hide the file at once; its bytes go when nothing reads them any more."""
+        """Hide the file at once; the bytes go when nobody reads them any more."""
         if not (_FILE_ID.fullmatch(file_id) and self._files.mark_deleted(tenant_id, file_id, self._clock.now())):
             raise no_such_file(file_id)
         log.info("file.deleted", file_id=file_id, tenant_id=tenant_id)
 
     def content(self, tenant_id: str, file_id: str) -> Content:
-        """Return the file's bytes; BlobMissing where they are gone."""
+        """Return the file's bytes; raise BlobMissing if they are gone."""
         file = self.get(tenant_id, file_id)
         size = self._blobs.size(file.blob)
         if size != file.bytes:
@@ -221,17 +221,17 @@ class FileService:
         try:
             self._files.add(file, claim)
         except Unavailable:
-            # The row may be there all the same: the bytes stay for upkeep to judge.
+            # The row may still exist: the bytes stay for upkeep to judge.
             raise
         except Exception:
-            # Among these is KeyTaken: the answer is the file of the request that was first.
+            # The error may be KeyTaken: then the answer is the file of the first request.
             self._take_back(upload)
             raise
         log.info("file.created", file_id=file.id, tenant_id=tenant_id, purpose=purpose, bytes=file.bytes)
         return file
 
     def _take_back(self, upload: Upload) -> None:
-        """Delete the bytes of a file that was refused after they were stored."""
+        """Delete the bytes of a file that was refused after its bytes were stored."""
         try:
             self._blobs.delete(upload.blob)
         except Unavailable as fault:
@@ -239,12 +239,12 @@ class FileService:
 
 
 def no_such_file(file_id: str, *, param: str = "id") -> NotFound:
-    """Return the error for a file that is not there for this tenant."""
+    """Return the error for a file that this tenant does not have."""
     return NotFound(f"No such File object: {file_id[:_MAX_SHOWN_CHARS]}", param=param)
 
 
 def check_purpose(purpose: str) -> None:
-    """Refuse what is no purpose of an upload."""
+    """Raise InvalidRequest if `purpose` is no purpose of an upload."""
     if purpose not in UPLOAD_PURPOSES:
         supported = ", ".join(f"'{known}'" for known in UPLOAD_PURPOSES)
         raise InvalidRequest(
@@ -255,7 +255,7 @@ def check_purpose(purpose: str) -> None:
 
 
 def label(filename: str) -> str:
-    """Return a filename as it is shown: without folders and without what can't be printed, at most 255 characters."""
+    """Return a filename for display: without folders and unprintable characters, at most 255 characters."""
     name = re.split(r"[/\\]", filename)[-1]
     printable = "".join(char for char in name if unicodedata.category(char)[0] != "C").strip()
     return printable[:MAX_FILENAME_CHARS] or UNNAMED

@@ -19,14 +19,14 @@ from app.services.ports import BatchStore, Blobs, BlobWriter, Clock, Queue, Resu
 
 log = structlog.get_logger()
 
-# A usual answer with what is around it: the database would have to read all results to know how large they are.
+# The size of a usual answer with the rest of the line: to know real sizes the database would have to read every result.
 _BYTES_PER_LINE = 4 * 1024
 # Lines are handed to the blob in pieces of about this size.
 _PIECE_BYTES = 256 * 1024
 
 
 class FinalizationService:
-    """Writes the output and the error file of a batch and ends it."""
+    """Writes the output and the error file of a batch and ends the batch."""
 
     def __init__(
         self,
@@ -47,7 +47,7 @@ class FinalizationService:
         self._find_met = find_met
 
     def work(self, batch_id: str) -> Work | None:
-        """Return what there is to be read for the files of a batch; None where it has ended or is validated."""
+        """Return the work on a batch's files; None if the batch has ended or is being validated."""
         batch = self._batches.find(batch_id)
         if batch is None or batch.status not in ACTIVE - {Status.VALIDATING}:
             return None
@@ -58,14 +58,14 @@ class FinalizationService:
         return Work(batch.tenant_id, size)
 
     def finalize(self, batch_id: str, rest: Callable[[], None] = lambda: None) -> bool:
-        """Seal the batch, write its files, end it; False where there is nothing to do or somebody else is at it.
+        """Seal the batch, write its files, end it; return False if no work is left or another process is at work.
 
-        Safe to call at any time and by anyone. When it fails, the lease is kept for a pause
-        before upkeep has it tried again.
+        Safe to call at any time and by any process. After a failure the lease is kept for a pause, before upkeep has
+        the batch tried again.
 
         Args:
             batch_id: the batch.
-            rest: called after each MiB or so, to let others go on.
+            rest: called after each MiB or so, to let other work go on.
         """
         with self._leases.hold(batch_id) as lease:
             if lease is None:
@@ -98,8 +98,8 @@ class FinalizationService:
             files.discard()
             return False
         lease.has_ended()
-        # Any other error leaves open whether the batch ended with these files: they stay, and upkeep deletes them if
-        # nobody owns them.
+        # Any other error leaves open whether the batch ended with the files: the files stay, and upkeep deletes files
+        # without an owner.
         log.info("batch.ended", batch_id=batch.id, status=ended.status, total=ended.total, failed=ended.failed)
         if batch.plan_blob is not None:
             with suppress(Unavailable):
@@ -108,14 +108,14 @@ class FinalizationService:
         return True
 
     def _have_mended(self, batch_id: str, lease: Lease, fault: BlobMissing) -> None:
-        """Give the batch up to whoever writes its plan anew; upkeep asks for its files again."""
+        """Leave the batch to the process that writes the plan anew; upkeep asks for the files again."""
         log.warning("blob.missing", batch_id=batch_id, error=str(fault))
         self._excuse(batch_id, lease.token)
         lease.release()
         self._queue.validate(batch_id)
 
     def _excuse(self, batch_id: str, token: str) -> None:
-        # Room and connections come back; tries are for what is wrong with the batch itself.
+        # Room and connections come back; tries count faults of the batch itself.
         try:
             self._batches.excuse_try(batch_id, token)
         except (StorageFull, Unavailable):
@@ -132,7 +132,7 @@ class FinalizationService:
                 unrested = 0
             if line_usage != result.NO_USAGE:
                 usage += line_usage
-            # A look at the clock for each line: a few hundred of the largest may take longer than the lease.
+            # A look at the clock for each line: a few hundred of the largest lines may take longer than the lease.
             lease.check()
         return Written(None, None, usage, total if batch.plan_blob is None else None)
 
@@ -145,7 +145,7 @@ class FinalizationService:
                 for payload in lines_without_plan(batch, _held(self._blobs.stream(batch.input_blob), lease, rest)):
                     yield False, payload, result.NO_USAGE
             return
-        # 1.6 MB at most, and the only thing of a batch that is held whole.
+        # The plan has 1.6 MB at most, and is the only part of a batch that is held whole.
         plan = read_whole(self._blobs, batch.plan_blob, 0, batch.total * ENTRY_BYTES)
         if batch.plan_digest not in (None, order_digest(plan)):
             raise BlobMissing(f"The plan of {batch.id} is not the one that was written.")
@@ -164,7 +164,7 @@ class FinalizationService:
 
 
 def _held(pieces: Iterable[bytes], lease: Lease, rest: Callable[[], None]) -> Iterator[bytes]:
-    """Pass pieces on; StateConflict where the lease is lost on the way."""
+    """Pass pieces on; raise StateConflict if the lease is lost on the way."""
     for piece in pieces:
         yield piece
         rest()
@@ -172,7 +172,7 @@ def _held(pieces: Iterable[bytes], lease: Lease, rest: Callable[[], None]) -> It
 
 
 class _Files:
-    """The output and the error file while they are written; a file without lines is never made."""
+    """The output and the error file during their writing; a file without lines is never made."""
 
     def __init__(self, blobs: Blobs, batch: Batch, token: str) -> None:
         self._batch = batch
@@ -194,7 +194,7 @@ class _LineFile:
     def __init__(self, blobs: Blobs, batch_id: str, kind: str, token: str) -> None:
         self._blobs = blobs
         self._filename = f"{batch_id}_{kind}.jsonl"
-        # Each try writes blobs of its own: two finalizers never write into one.
+        # Each try writes its own blobs: two finalizers never write into one blob.
         self._key = f"results/{batch_id}-{kind}-{token.rpartition('-')[2]}"
         self._writer: BlobWriter | None = None
         self._lines: list[bytes] = []
@@ -211,7 +211,7 @@ class _LineFile:
         self._flush()
         if self._writer is None:
             return None
-        # What is left to sync has the whole lease for it.
+        # The remaining sync has the whole lease for itself.
         lease.renew()
         self._writer.commit()
         return File(
@@ -228,7 +228,7 @@ class _LineFile:
     def discard(self) -> None:
         if self._writer is not None:
             self._writer.discard()
-            # What can't be deleted now is nobody's: the sweep deletes it.
+            # A blob that can't be deleted now has no owner: the sweep deletes it.
             with suppress(Unavailable):
                 self._blobs.delete(self._key)
 

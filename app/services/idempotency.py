@@ -1,4 +1,4 @@
-"""Idempotency keys: the same request sent twice makes one object."""
+"""Idempotency keys: a request sent twice makes one object."""
 
 import hashlib
 import json
@@ -15,11 +15,12 @@ _PARAM = "Idempotency-Key"
 
 
 class Idempotency:
-    """Lets the first request with a key make its object, and gives the others the same object.
+    """Lets the first request with a key make an object, and gives later requests the same object.
 
-    Nothing is stored before the object is: the key is a row of the same transaction. So a request that fails, or whose
-    process dies, leaves no key behind, and a key that is there has its object. Of two requests at once the database
-    lets one store its row; the other one's transaction fails whole, and it answers with the first one's object.
+    The key is a row of the object's transaction, so the key is stored with the object and never before. A failed
+    request, or a request of a dead process, leaves no key behind, and a stored key has an object. Of two requests at
+    once, the database lets the first store its row; the second transaction fails whole, and the second request gets the
+    first request's object.
     """
 
     def __init__(self, store: IdempotencyStore) -> None:
@@ -28,16 +29,16 @@ class Idempotency:
     def once(
         self, tenant_id: str, claim: Claim | None, find: Callable[[str], T | None], make: Callable[[Claim | None], T]
     ) -> T:
-        """Return the object that an earlier request with this key made, else what `make` stores.
+        """Return the object that an earlier request with the key made, else the object that `make` stores.
 
         Args:
-            tenant_id: whose key this is.
-            claim: None where the request carries no key, and is a first one.
-            find: returns the object with an id, None where there is none.
-            make: stores the object together with the claim, and raises KeyTaken where the key is taken.
+            tenant_id: the tenant of the key.
+            claim: None for a request without a key, which counts as a first request.
+            find: returns the object with an id, or None.
+            make: stores the object together with the claim; raises KeyTaken if the key is taken.
 
         Raises:
-            Conflict: the key was used for another request, or what its request made is deleted.
+            Conflict: the key was used for a different request, or the object of the request is deleted.
         """
         if claim is None:
             return make(None)
@@ -49,7 +50,7 @@ class Idempotency:
         except KeyTaken:
             made = self._made_before(tenant_id, claim, find)
             if made is None:
-                # Cleared as too old between the two looks: the next try makes it.
+                # The key was cleared as too old between the two looks: the next try makes the object.
                 raise Unavailable("The Idempotency-Key was forgotten while it was looked up.") from None
             return made
 
@@ -75,7 +76,7 @@ class Idempotency:
 
 
 def claim_of(key: str | None, kind: str, **parts: object) -> Claim | None:
-    """Return what the key of a request stands for: its kind and its parts, which JSON can hold; None without a key.
+    """Return the claim of a request's key on a kind and on parts that fit into JSON; None without a key.
 
     Raises:
         InvalidRequest: the key is empty or too long.

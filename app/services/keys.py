@@ -1,4 +1,4 @@
-"""API keys: who a caller is, and which keys there are."""
+"""API keys: identify callers, and manage the keys."""
 
 from collections.abc import Callable
 
@@ -6,18 +6,18 @@ from app.domain.api_key import MAX_NAME_CHARS, ApiKey, keyed_hash, new_api_key, 
 from app.domain.errors import Conflict, InvalidRequest, NotAuthorized, NotFound
 from app.services.ports import Clock, KeyStore
 
-# One tenant is enough to manage here; every object carries it, so that more can follow.
+# A single tenant is enough to manage here; every object carries the tenant, for more tenants to follow.
 DEFAULT_TENANT = "default"
 
 
 class KeyService:
-    """Knows callers by their key, of which only a keyed hash is stored.
+    """Identifies callers by their key; only a keyed hash of a key is stored.
 
     Args:
         keys: the rows of keys.
         clock: the time of day.
-        secret: the key of the hashes; it is not in the database.
-        on_use: told the id of a key each time that it lets a caller in.
+        secret: the key of the hashes; not in the database.
+        on_use: called with the id of a key each time the key lets a caller in.
     """
 
     def __init__(
@@ -29,7 +29,7 @@ class KeyService:
         self._on_use = on_use
 
     def tenant_of(self, key: str | None) -> str:
-        """Return the tenant whose key this is; NotAuthorized where it is nobody's or was revoked."""
+        """Return the tenant of the key; raise NotAuthorized if the key is unknown or revoked."""
         if not key:
             raise NotAuthorized(
                 "You didn't provide an API key. Send it in the Authorization header: Authorization: Bearer YOUR_KEY.",
@@ -37,23 +37,23 @@ class KeyService:
             )
         found = self._keys.find(self._hash(key))
         if found is None or found.revoked_at is not None:
-            # Nothing of the key is repeated: an answer may end in a log that others read.
+            # The answer repeats nothing of the key: an answer may end in a log with other readers.
             raise NotAuthorized("Incorrect API key provided.", code="invalid_api_key")
         self._on_use(found.id)
         return found.tenant_id
 
     def ensure(self, key: str, name: str = "first") -> bool:
-        """Make sure that this key is known; return whether it lets callers in, which a revoked key does not."""
+        """Make sure that the key is known; return whether the key lets callers in, which a revoked key does not."""
         self._add(name, key)
         found = self._keys.find(self._hash(key))
         return found is not None and found.revoked_at is None
 
     def add(self, name: str) -> tuple[ApiKey, str]:
-        """Make a key; return it and its value, which nobody can find out later.
+        """Make a key; return the key and its value, which nobody can find out later.
 
         Raises:
             InvalidRequest: the name is empty, too long or can't be printed.
-            Conflict: a key that is in use has this name.
+            Conflict: a key in use has this name.
         """
         if not (name.isprintable() and name.strip() == name and 1 <= len(name) <= MAX_NAME_CHARS):
             raise InvalidRequest(f"The name of a key has between 1 and {MAX_NAME_CHARS} printable characters.")
@@ -63,14 +63,14 @@ class KeyService:
         return self._add(name, value), value
 
     def all(self) -> list[ApiKey]:
-        """Return all keys, the newest last, revoked ones included."""
+        """Return all keys, the newest last, revoked keys included."""
         return self._keys.all()
 
     def revoke(self, which: str) -> ApiKey:
-        """Let nobody in by a key any more, within a second in every process.
+        """Revoke a key: within a second, no process lets a caller in by the key.
 
         Args:
-            which: the id of the key, or the name of the one key in use that has it.
+            which: the id of the key, or the name of the only key in use with this name.
 
         Raises:
             NotFound: no key in use has this id or name.

@@ -1,7 +1,7 @@
-"""Leases on batches: who validates a batch or writes its files says so each second, and so is missed soon.
+"""Leases on batches: the process that validates a batch or writes its files renews a lease, so its death shows soon.
 
-A lease is renewed from two sides: by the work itself, which so notices that it has lost the lease, and by a thread of
-the process, so that a step that takes long, such as the sync of a slow disk, is not taken for a death.
+Two sides renew a lease every second: the work, to notice the loss of the lease, and a thread of the process, to cover
+slow steps of the work. The slow sync of a disk, for example, is not taken for a death.
 """
 
 import threading
@@ -18,16 +18,16 @@ from app.services.ports import PAUSED, BatchStore, Clock
 
 log = structlog.get_logger()
 
-# A holder that was seen not to renew for this long is taken for dead. One that renews later has lost nothing unless
-# upkeep has freed the batch meanwhile.
+# A holder without a renewal for this long counts as dead. A holder that renews later keeps the lease, unless upkeep has
+# freed the batch meanwhile.
 LEASE_S = 5.0
 RENEW_S = 1.0
-# What failed for a fault of the storage, the database or the batch itself is tried again after this long.
+# After a fault of the storage, the database or the batch itself, the work is tried again after this long.
 PAUSE_S = 30.0
 
 
 class Lease:
-    """One batch, held by this process."""
+    """The lease of one batch, held by this process."""
 
     def __init__(self, batches: BatchStore, clock: Clock, batch_id: str, token: str | None = None) -> None:
         self.token = token or ids.new_token()
@@ -35,12 +35,12 @@ class Lease:
         self._clock = clock
         self._batch_id = batch_id
         self._renewed_at = float("-inf")
-        # Held while the row is written: nothing is renewed that was given up meanwhile.
+        # Held while the row is written: a lease that was given up meanwhile must not be renewed.
         self._lock = threading.Lock()
         self._is_over = False
 
     def take(self) -> bool:
-        """Take or extend the lease; False where another has it."""
+        """Take or extend the lease; return False if another process has the lease."""
         with self._lock:
             if self._is_over:
                 return True
@@ -50,29 +50,29 @@ class Lease:
             return is_held
 
     def check(self) -> None:
-        """Renew the lease where that is due; StateConflict where another has it by now."""
+        """Renew the lease if a renewal is due; raise StateConflict if another process has the lease by now."""
         if self._clock.monotonic() - self._renewed_at >= RENEW_S:
             self.renew()
 
     def renew(self) -> None:
-        """Renew the lease; StateConflict where another has it by now."""
+        """Renew the lease; raise StateConflict if another process has the lease by now."""
         if not self.take():
             raise StateConflict(f"Another process took over {self._batch_id}.")
 
     def has_ended(self) -> None:
-        """Note that the row has no lease any more: the batch has ended."""
+        """Note the end of the batch: the row has no lease left."""
         with self._lock:
             self._is_over = True
 
     def release(self) -> None:
-        """Let anyone have the batch at once."""
+        """Let any process take the batch at once."""
         with self._lock:
             if not self._is_over:
                 self._is_over = True
                 self._batches.release(self._batch_id, self.token)
 
     def pause(self) -> None:
-        """Let nobody have the batch for a while, if the row can be written."""
+        """Keep every process off the batch for a while, if the row can be written."""
         with self._lock:
             if not self._is_over:
                 self._is_over = True
@@ -81,12 +81,12 @@ class Lease:
 
 
 class Leases:
-    """All leases that this process holds.
+    """The leases of this process.
 
     Args:
         batches: the rows of batches.
-        clock: for how long ago a lease was renewed.
-        new_owner: returns a name for one hold on a batch, which may say by which process.
+        clock: tells how long ago a lease was renewed.
+        new_owner: returns a name for a hold on a batch; the name may tell the process.
     """
 
     def __init__(self, batches: BatchStore, clock: Clock, new_owner: Callable[[], str] = ids.new_token) -> None:
@@ -98,9 +98,9 @@ class Leases:
 
     @contextmanager
     def hold(self, batch_id: str) -> Iterator[Lease | None]:
-        """Hold a batch while it is worked on; None where another has it.
+        """Hold a batch during work on the batch; yield None if another process has the lease.
 
-        Work that raises leaves a pause behind, so that it is not tried again at once.
+        After work that raises, the lease is kept for a pause, and the batch is not tried again at once.
         """
         lease = Lease(self._batches, self._clock, batch_id, self._new_owner())
         if not lease.take():
@@ -118,12 +118,12 @@ class Leases:
         lease.release()
 
     def renew(self) -> None:
-        """Renew all leases, whatever the work under them does at the moment."""
+        """Renew every lease, whatever the work under the lease does at the moment."""
         with self._lock:
             held = list(self._held)
         for lease in held:
             try:
-                # The work finds out by itself that another has it.
+                # The work finds out by itself that another process has the lease.
                 lease.take()
             except (StorageFull, Unavailable) as fault:
                 log.warning("lease.not_renewed", error=str(fault))
@@ -135,14 +135,14 @@ class Leases:
 
 
 class LeaseWatch:
-    """Frees batches whose holders died or stand still; one for each process that looks after others.
+    """Frees batches of dead or stalled holders; every watching process has a LeaseWatch.
 
-    A holder that goes on after all changes nothing: whatever it writes is guarded by its lease.
+    A holder that resumes later can do no harm: every write is guarded by the lease.
 
     Args:
         batches: the rows of batches.
-        clock: this process's own, by which it counts for how long a lease was not renewed.
-        is_abandoned: whether the owner of a lease is a process of this host that has surely ended.
+        clock: the clock of this process, which counts the time without a renewal.
+        is_abandoned: whether the owner of a lease is a process of this host and has surely ended.
     """
 
     def __init__(
@@ -154,7 +154,7 @@ class LeaseWatch:
         self._watch: Watch[str, ports.Lease] = Watch(LEASE_S - RENEW_S)
 
     def free(self) -> set[str]:
-        """Look at all leases once; return the ids of the batches that were freed."""
+        """Look at every lease once; return the ids of the freed batches."""
         now, freed = self._clock.monotonic(), set()
         leases = self._batches.leases()
         for lease in leases:

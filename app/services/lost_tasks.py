@@ -1,7 +1,7 @@
-"""Which tasks are lost: missing at each look for some seconds, while nobody can send them for the first time any more.
+"""Lost (orphaned) tasks: missing at every look for several seconds, and past the moment when a first send is possible.
 
-The roster keeps for each missing task since which look it has been missing, for all who look; how long ago that was
-each of them counts by itself.
+For each missing task the roster keeps the first look of the absence, for every observer. An observer counts the time
+since the first look by the observer's own clock.
 """
 
 from collections import OrderedDict
@@ -10,29 +10,29 @@ from collections.abc import Collection, Mapping
 from app.domain.watch import Watch
 from app.services.ports import Clock, Roster
 
-# A worker says what it holds once a second, later when its machine is busy: what is missing is lost only after this.
+# A worker reports its tasks once a second, later on a busy machine: only after this long is a missing task lost.
 LOST_AFTER_S = 4.5
-# Of a task that is missing for so long the dispatcher may have stood still just before it sent it. From here on what
-# it sends is refused, and what it had sent by then is seen at the next look.
+# After an absence of this long, the dispatcher may have stalled just before sending the task. From now on the fence
+# refuses the dispatcher's messages, and the next look sees the messages sent by now.
 _FENCE_AFTER_S = 1.5
-# The least time between the fence and the look that finds a task lost: a worker says within this what it has taken.
+# The least time between the fence and the look that finds a task lost: within this time a worker reports its tasks.
 _FENCED_FOR_S = 1.5
-# The most that counts between two looks: one look before a standstill and one after it make nothing lost.
+# The most that counts between two looks: two looks around a standstill make no task lost.
 _LONGEST_GAP_S = 4.0
-# Batches with missing tasks that are watched.
+# The most batches with missing tasks to watch.
 _MOST_BATCHES = 20_000
 
 
 class _Batch:
-    """What is known of the missing tasks of a batch."""
+    """The missing tasks of a batch."""
 
     def __init__(self) -> None:
         self._watch: Watch[int, str] = Watch(_LONGEST_GAP_S)
-        # By task: since which look it was missing, and for how long it had been as the batch was fenced.
+        # By task: the first look of the absence, and its length in seconds when the batch was fenced.
         self._fenced: dict[int, tuple[str, float]] = {}
 
     def look(self, since: Mapping[int, str], now: float) -> tuple[list[int], bool]:
-        """Take in since which look each task was missing; return those that are lost, and whether a fence is due."""
+        """Take in the first look of each task's absence; return the lost tasks, and whether a fence is due."""
         missing_s = {number: self._watch.unchanged_s(number, look, now) for number, look in since.items()}
         self._watch.keep(since)
         fenced = {number: fence for number, fence in self._fenced.items() if fence[0] == since.get(number)}
@@ -54,7 +54,7 @@ class _Batch:
 
 
 class LostTasks:
-    """Finds lost tasks; one for each process that repairs."""
+    """Finds lost tasks; each process that repairs has its own instance."""
 
     def __init__(self, roster: Roster, clock: Clock) -> None:
         self._roster = roster
@@ -62,7 +62,7 @@ class LostTasks:
         self._batches: OrderedDict[str, _Batch] = OrderedDict()
 
     def find(self, missing: Mapping[str, Collection[int]]) -> dict[str, list[int]]:
-        """Take in which tasks of these batches are missing now; return the lost ones, whose time starts anew."""
+        """Take in the missing tasks of the batches; return the lost tasks, and start their time anew."""
         since = self._roster.missing_since(missing)
         for batch_id in missing.keys() - since.keys():
             self._batches.pop(batch_id, None)

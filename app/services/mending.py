@@ -1,4 +1,4 @@
-"""What becomes of a batch that was accepted and whose plan or input is missing in the storage."""
+"""Mending of an accepted batch whose plan or input is missing in the storage."""
 
 from collections.abc import Callable
 
@@ -15,16 +15,16 @@ log = structlog.get_logger()
 
 
 class Mending:
-    """Writes a lost plan anew, or ends the batch with the reason why that can't be done; results are kept.
+    """Writes a lost plan anew, or ends the batch with the reason why a plan is impossible; results are kept.
 
-    Results are recorded by the place of their line in the plan. So a new plan has to have the lines in the very order
-    of the lost one, which the digest in the batch's row tells, whatever settings have changed since.
+    Results are recorded by the place of their line in the plan. So a new plan must have the lines in the very order of
+    the lost plan, whatever settings have changed since; the digest in the batch's row tells the order.
 
     Args:
         batches: the rows of batches.
-        blobs: where inputs and plans are.
+        blobs: the store of inputs and plans.
         clock: the time of day.
-        plan_of: returns the plan of a structure, with so many groups of lines that begin alike side by side.
+        plan_of: returns the plan of a structure, with the given number of groups of lines side by side.
     """
 
     def __init__(
@@ -40,14 +40,14 @@ class Mending:
         self._plan_of = plan_of
 
     def mend(self, batch: Batch, read_structure: Callable[[], Structure | None]) -> None:
-        """Look what is missing, and mend it; the caller holds the batch's lease.
+        """Find the missing blob, and mend it; the caller holds the batch's lease.
 
         Args:
             batch: the batch.
-            read_structure: returns what the batch's input is made of; None where its bytes are gone.
+            read_structure: returns the structure of the batch's input; None if its bytes are gone.
         """
         if batch.plan_blob is None or batch.input_blob is None:
-            # It was never accepted: nothing is read of it.
+            # The batch was never accepted: none of its blobs is read.
             return
         plan = self._read_plan(batch)
         if plan is not None:
@@ -68,7 +68,7 @@ class Mending:
         log.warning("plan.written_anew", batch_id=batch.id, total=batch.total)
 
     def _read_plan(self, batch: Batch) -> bytes | None:
-        """Return the plan, None where it is missing, cut short or another one."""
+        """Return the plan; None if the plan is missing, cut short or a different plan."""
         try:
             plan = read_whole(self._blobs, batch.plan_blob or "", 0, batch.total * ENTRY_BYTES)
         except BlobMissing:
@@ -96,13 +96,13 @@ class Mending:
         try:
             self._batches.give_up(batch.id, [reason], self._clock.now())
         except StateConflict:
-            # It has ended meanwhile.
+            # The batch has ended meanwhile.
             return
         log.error("batch.gave_up", batch_id=batch.id, code=reason.code, recorded=batch.recorded, total=batch.total)
 
 
 def plan_missing(batch: Batch) -> LineError:
-    """Return the reason of a batch whose plan is gone and can't be made again."""
+    """Return the reason for a batch whose plan is gone and can't be made again."""
     message = (
         f"The order in which the {batch.total:,} requests ran is missing in the storage, and could not be found out "
         f"again from file {batch.input_file_id}: create the batch again."

@@ -1,4 +1,4 @@
-"""The lines of a batch that ended before they ran, read from its input in long ranges."""
+"""The lines that had not run when their batch ended, read from the input in long ranges."""
 
 from collections.abc import Callable, Iterable, Iterator, Mapping
 
@@ -12,12 +12,12 @@ from app.domain.result import Met
 from app.domain.source_lines import read_lines
 from app.services.ports import Blobs
 
-# What is read at once; a line that is longer is read by itself.
+# Bytes to read at once; a longer line is read by itself.
 _WINDOW_BYTES = MIB
 
 
 class NeverRan:
-    """Makes the error lines of the lines of a plan that have no result, asked for in the order of the file."""
+    """Makes the error lines for lines of a plan without a result, asked for in the order of the file."""
 
     def __init__(
         self,
@@ -32,14 +32,14 @@ class NeverRan:
         self._input_blob = input_blob
         self._plan = plan
         self._find_met = find_met
-        # What the lines met; read when the first of them is asked for, since most batches have none.
+        # The failed calls of lines; read when the first line is asked for, since most batches need none.
         self._met: Mapping[int, Met] | None = None
-        # The part of the input that was read last: in the order of the file the next line is in it or behind it.
+        # The part of the input that was read last: in the order of the file, the next line is inside or behind.
         self._window = b""
         self._begins_at = 0
 
     def payload(self, position: int) -> bytes:
-        """Return the error line of a position of the plan."""
+        """Return the error line for a position of the plan."""
         (entry,) = unpack_entries(self._plan[position * ENTRY_BYTES : (position + 1) * ENTRY_BYTES])
         custom_id = read_request(self._read(entry.offset, entry.length)).custom_id
         if self._met is None:
@@ -59,9 +59,9 @@ class NeverRan:
 
 
 def lines_without_plan(batch: Batch, pieces: Iterable[bytes]) -> Iterator[bytes]:
-    """Yield an error line for each line of an input that names itself, of a batch that ended before it was validated.
+    """Yield an error line for each line with a readable custom_id in a batch that ended before its validation.
 
-    Lines without a custom_id that can be read are left out, as are those past the most that a batch may have.
+    Lines without a readable custom_id are left out, as are lines past the most that a batch may have.
     """
     fault = result.never_ran(batch.status)
     position = 0

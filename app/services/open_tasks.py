@@ -1,7 +1,7 @@
 """The line tasks that may lack results, as far as this process has counted.
 
-A result that is there stays there while its batch runs. So of each task it is learned once that all its results are
-there, and a look counts the results of the tasks that have left their worker since the look before.
+A recorded result stays while its batch runs. A task therefore needs to be found complete only once, and a look counts
+only the results of tasks that have left their worker since the last look.
 """
 
 from collections.abc import Callable, Collection, Iterable, Iterator, Sequence
@@ -12,17 +12,17 @@ from app.domain import ids
 from app.domain.batch import InFlight, Section
 from app.services.ports import ResultStore
 
-# A span of tasks in which more than this many lines are of other tasks is counted as two.
+# Tasks with more than this many lines of other tasks in between are counted as two spans.
 _GAP_LINES = 1_000
-# Tasks that were handed out since the last look are taken in by this many: those of a batch that has run for long are
-# mostly done, and found to be by one count.
+# Tasks handed out since the last look are taken in by this many: most tasks of an old batch are done, and a single
+# count proves the tasks done.
 _TASKS_AT_ONCE = 1_000
-# Of fewer than this a count would cost more than it can save.
+# For fewer tasks a count would cost more than it can save.
 _FEW_TASKS = 64
 
 
 class _Span(NamedTuple):
-    """Tasks of one section that are near each other, and the positions from the first to the last of them."""
+    """Neighbouring tasks of one section, and the positions from the first task to the last."""
 
     tasks: list[int]
     first: int
@@ -31,19 +31,19 @@ class _Span(NamedTuple):
 
 @dataclass(slots=True)
 class _Known:
-    """What is known of a batch."""
+    """The state of a batch at the last look."""
 
-    # Of each section the first task that was not taken in yet.
+    # By section, the first task that was not taken in yet.
     cursors: list[int]
     # The ids of tasks that may lack results, by number.
     open: dict[int, str] = field(default_factory=dict)
-    # Those of them that lacked results when they were counted, and how many results the batch had just before.
+    # Open tasks that lacked results when counted, and the batch's number of results just before the count.
     lacking: set[int] = field(default_factory=set)
     recorded: int = -1
 
 
 class OpenTasks:
-    """Remembers between two looks which tasks are done."""
+    """Remembers the finished tasks between two looks."""
 
     def __init__(self, results: ResultStore, upstreams: Collection[str]) -> None:
         self._results = results
@@ -53,9 +53,9 @@ class OpenTasks:
     def missing(
         self, batches: Iterable[InFlight], accounted: Collection[str], may_count: Callable[[], bool]
     ) -> Iterator[tuple[InFlight, list[int], bool]]:
-        """Yield each batch, its tasks that lack results and whose ids are not accounted for, and whether that is exact.
+        """Yield each batch, the unaccounted tasks that lack results, and whether the list is exact.
 
-        Where nothing may be counted any more, the tasks are those of which it was known before.
+        After the time for counting, the list has only tasks known before.
         """
         known: dict[str, _Known] = {}
         before, self._known = self._known, known
@@ -84,12 +84,12 @@ class OpenTasks:
         return any(cursor < section.next_task for cursor, section in self._following(batch, known))
 
     def _following(self, batch: InFlight, known: _Known) -> Iterator[tuple[int, Section]]:
-        # What is for an upstream that there is no more waits for its return.
+        # Tasks for an upstream outside the configuration wait for its return.
         pairs = zip(known.cursors, batch.sections, strict=True)
         return ((cursor, section) for cursor, section in pairs if section.upstream in self._upstreams)
 
     def _take_in(self, batch: InFlight, known: _Known) -> None:
-        """Note the tasks that were handed out since the last look, but those that are done."""
+        """Note the tasks handed out since the last look, except finished tasks."""
         for number, section in enumerate(batch.sections):
             if section.upstream not in self._upstreams:
                 continue
@@ -106,14 +106,14 @@ class OpenTasks:
         return self._results.count(batch.id, first, last) == last - first
 
     def _count(self, batch: InFlight, known: _Known, missing: Sequence[int]) -> None:
-        """Find out which of these tasks lack results, and forget the others."""
+        """Find out which of the `missing` tasks lack results, and forget the rest."""
         known.lacking = set()
         for span in _spans(batch, missing):
             lacking = self._lacking(batch, span)
             known.lacking.update(lacking)
             for task in set(span.tasks) - lacking:
                 del known.open[task]
-        # There may be more results than these by now, but not fewer: where the number stays the same, none has come.
+        # The batch may have more results by now, but not fewer: an unchanged number means that no result has come.
         known.recorded = batch.recorded
 
     def _lacking(self, batch: InFlight, span: _Span) -> set[int]:
@@ -130,7 +130,7 @@ def _unaccounted(known: _Known, tasks: Iterable[int], accounted: Collection[str]
 
 
 def _spans(batch: InFlight, tasks: Iterable[int]) -> list[_Span]:
-    """Return the tasks in spans of positions with little between them."""
+    """Return the tasks in spans of positions with little in between."""
     spans: list[_Span] = []
     for task in sorted(tasks):
         lines = batch.lines_of(task)

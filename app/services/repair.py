@@ -1,6 +1,6 @@
-"""Repair: find the line tasks that were lost, and send them again.
+"""Repair: find lost line tasks, and send them again.
 
-A task is lost when it lacks results, is in no queue, and no live worker says that it holds it, for some seconds.
+A task is lost if, for some seconds, results are missing and the task is in no queue and in no live worker's report.
 """
 
 from collections.abc import Collection, Sequence
@@ -17,21 +17,21 @@ from app.services.ports import BatchStore, Clock, Delivery, Queue, ResultStore, 
 
 log = structlog.get_logger()
 
-# Longer than a look takes; a holder that died is waited for no longer.
+# Longer than a look takes; nobody waits longer for a holder that died.
 _LOCK_S = 10.0
-# A look counts results for so long, and begins to send no later than this. Where the time is over, the next look begins
-# with the batches that this one did not get to.
+# The seconds for a look to count results, and the seconds for a look to begin sending. When the time is over, the next
+# look begins with the batches that the last look did not reach.
 _COUNT_FOR_S = 1.5
 _SEND_FOR_S = 6.0
 _BATCHES_AT_ONCE = 200
-# A task that was lost with this many workers may be what ends them.
+# A task lost with this many workers may be the cause of the deaths.
 _LOSSES_BEFORE_ALONE = 2
 # Workers together hold no more messages than dispatch publishes.
 _UNACKED_PER_LOOK = 25_000
 
 
 class RepairService:
-    """Sends line tasks again that were lost."""
+    """Sends lost line tasks again."""
 
     def __init__(
         self,
@@ -48,18 +48,19 @@ class RepairService:
         self._lost = LostTasks(roster, clock)
         self._open = OpenTasks(results, upstreams)
         self._monotonic = clock.monotonic
-        # The first batch that the last look had no time for.
+        # The first batch that the last look did not reach.
         self._begin_with: str | None = None
 
     def repair(self) -> None:
-        """Look once; one process does it at a time."""
+        """Look once, unless another process is looking."""
         with self._roster.lock("repair", _LOCK_S) as is_held:
             if is_held:
                 self._look()
 
     def _look(self) -> None:
         began_at = self._monotonic()
-        # The queue is read before the workers: a task that moves from one to the other meanwhile is seen in the first.
+        # The queue is read before the workers: a task that moves from the queue to a worker meanwhile is seen in the
+        # queue.
         accounted = self._queue.queued_tasks()
         accounted |= {task for worker in self._roster.workers() for task in worker.held_tasks}
         found = self._open.missing(
@@ -102,11 +103,13 @@ class RepairService:
                     self._queue.publish_lines(batch.id, section.upstream, tasks, delivery, fence)
 
     def _count_losses(self, batch_id: str, lost: list[int], tags: dict[str, str]) -> dict[int, int]:
-        """Return how often tasks of the batch were lost with their worker, this time included."""
-        # A message that was merely lost is no sign against its lines: one that ended its worker was taken by it.
+        """Return how often tasks of the batch were lost with the worker, this loss included."""
+        # A lost message alone is no evidence against its lines: only a worker that took the message can die of the
+        # lines.
         taken = {number: tag for number in lost if (tag := tags.get(ids.task_id(batch_id, number)))}
         if taken:
-            # Nobody is left to acknowledge it. It goes before it is counted, so that it can't count twice.
+            # No worker is left to acknowledge the message. Drop the message before counting the loss, so as not to
+            # count twice.
             self._queue.drop_unacked(list(taken.values()))
             self._roster.count_losses(batch_id, list(taken))
         return self._roster.losses(batch_id)

@@ -1,4 +1,4 @@
-"""Who has what of the window, by the rows of running batches and the reports of workers; changes nothing."""
+"""How the dispatch window is shared, from the rows of running batches and the workers' reports; changes nothing."""
 
 from collections.abc import Sequence
 from typing import NamedTuple
@@ -10,47 +10,48 @@ from app.domain.stranded import Stranded, find_stranded
 from app.domain.upstream import DEFAULT_UPSTREAM
 from app.services.ports import BatchStore, Clock, LaneState, Roster, WorkerState
 
-# Lines published and not done, for each call that the workers can have in flight. With 2 the calls never ran out either
-# (0.999 of an upstream's capacity used); what is more than that is what a small batch waits behind.
+# Lines published and not done, for each call that the workers can have in flight. With 2, too, the calls never ran out
+# (0.999 of an upstream's capacity used); a small batch waits behind every line beyond.
 _WINDOW_PER_SLOT = 2.5
-# A fast upstream empties that in no time: the window also holds this much of what was done lately.
+# A fast upstream empties such a window in no time: the window also holds this many seconds of recent throughput.
 _WINDOW_S = 0.5
-# Lines that wait to be tried again widen the window, for they keep no call from the others. But each holds its message,
-# and a worker takes a bounded number of those: a batch whose model is away must never fill them all.
+# Lines that wait for a retry widen the window: paused lines keep no call from other lines. But a paused line holds its
+# message, and a worker takes a bounded number of messages: a batch for a model that is away must never use up the
+# number.
 _PAUSED_PER_SLOT = 8
-# A batch of which so few lines were sent counts as new for so long. It goes before others, and a tenant with a hundred
-# of them that wait their turn would gain by it all the time. Of those of which nothing was sent the newest of each
-# tenant counts as new for as long as it takes: none must depend on a refill in the moment after it came.
+# A batch is new for this many seconds, and only while fewer lines than this were sent. New batches go first, so without
+# the two limits a tenant with a hundred waiting batches would always gain. A tenant's newest batch with no line sent is
+# new for as long as needed: no batch must depend on a refill in the moment after its creation.
 _NEW_S = 1.0
 _NEW_LINES = 10
-# Bounds what the broker holds (about 1.3 kB a task) at one line a task.
+# Bounds the broker's content (about 1.3 kB a task) at one line a task.
 _MAX_WINDOW = 20_000
-# Before a worker reports, a first helping waits for it.
+# Before a worker reports, a first helping of lines waits for the worker.
 _WINDOW_WITHOUT_WORKERS = 256
-# Of more batches that have lines left to send so many are looked at, and some more that are new.
+# The most batches with lines left to send in a look; some new batches come on top.
 MOST_BATCHES = 200
 
 
 class LaneLook(NamedTuple):
-    """How the window of one upstream is shared out."""
+    """How the window of an upstream is shared."""
 
     upstream: str
     sharing: Sharing
-    # Of the workers that call it.
+    # The reports of the workers that call the upstream.
     lanes: list[LaneState]
 
 
 class Look(NamedTuple):
-    """What there was at one moment."""
+    """The state at one moment."""
 
     at: float
-    # Those that have lines left to send.
+    # Batches with lines left to send.
     batches: list[Batch]
     lanes: list[LaneLook]
 
 
 class SharingService:
-    """Looks at what runs, and changes nothing."""
+    """Looks at running batches, and changes nothing."""
 
     def __init__(
         self,
@@ -67,14 +68,14 @@ class SharingService:
         self._upstreams = upstreams
 
     def look(self) -> Look:
-        """Return how the windows are shared out now."""
+        """Return how the windows are shared now."""
         batches = self._batches.undispatched(MOST_BATCHES)
         others = _others(self._batches.outstanding_totals(), batches)
         workers, now = self._roster.workers(), self._clock.now()
         return Look(now, batches, [self._look_at(name, batches, others, workers, now) for name in self._upstreams])
 
     def stranded(self) -> list[Stranded]:
-        """Return what waits for upstreams that are not configured."""
+        """Return the work that waits for upstreams outside the configuration."""
         return find_stranded(self._batches.bound_elsewhere(self._upstreams), self._upstreams)
 
     def _look_at(
@@ -94,22 +95,22 @@ class SharingService:
 
 
 def lanes_of(workers: Sequence[WorkerState], upstream: str) -> list[LaneState]:
-    """Return what the workers say of their calls to an upstream."""
+    """Return the workers' reports about their calls to an upstream."""
     return [worker.lanes[upstream] for worker in workers if upstream in worker.lanes]
 
 
 def window_lines(workers: Sequence[WorkerState], upstream: str = DEFAULT_UPSTREAM) -> int:
-    """Return how many lines for an upstream are to be published and not done, for these workers together."""
+    """Return how many lines for an upstream should be published and not done, for these workers together."""
     return window_of(lanes_of(workers, upstream)).lines
 
 
 def window_of(lanes: Sequence[LaneState]) -> Window:
-    """Return the window of an upstream that these workers call."""
+    """Return the window of an upstream, from the reports of the workers that call it."""
     if not lanes:
         return Window(_WINDOW_WITHOUT_WORKERS, _WINDOW_WITHOUT_WORKERS)
     slots = sum(lane.slots for lane in lanes)
     lines_per_s = sum(lane.lines_per_s for lane in lanes)
-    # All of them: a batch that begins beside those that wait is measured against what they really have.
+    # Without the cap: a new batch beside paused batches is measured against their real number of lines.
     lines_paused = sum(lane.lines_paused for lane in lanes)
     lines_moving = int(min(max(_WINDOW_PER_SLOT * slots, _WINDOW_S * lines_per_s), _MAX_WINDOW))
     lines = min(lines_moving + min(lines_paused, _PAUSED_PER_SLOT * slots), _MAX_WINDOW)
@@ -117,7 +118,7 @@ def window_of(lanes: Sequence[LaneState]) -> Window:
 
 
 def window_reason(look: LaneLook) -> str:
-    """Return in words what makes the window as large as it is."""
+    """Return in words the reason for the size of the window."""
     lanes, window = look.lanes, look.sharing.window
     if not lanes:
         return "no worker has reported lately: a first helping waits for one"
@@ -136,20 +137,20 @@ def window_reason(look: LaneLook) -> str:
 
 
 def _others(totals: dict[tuple[str, str], RunningTotal], batches: list[Batch]) -> dict[tuple[str, str], RunningTotal]:
-    """Return what each tenant has running with each upstream beside these batches."""
+    """Return the running totals of tenants by upstream, without the given batches."""
     others = dict(totals)
     for batch in batches:
         for section in batch.sections:
             key = (section.upstream, batch.tenant_id)
             count, lines = others.get(key, RunningTotal())
             if outstanding := section.outstanding(batch.lines_per_task):
-                # Results that were recorded between the two reads are in one of them only.
+                # Results recorded between the two reads are in only one of the reads.
                 others[key] = RunningTotal(max(count - 1, 0), max(lines - outstanding, 0))
     return others
 
 
 def _newest(sections: Sequence[tuple[Batch, Section]]) -> set[str]:
-    """Return of each tenant the newest batch of which nothing was sent."""
+    """Return each tenant's newest batch with no line sent."""
     unsent = [batch for batch, section in sections if section.next_task == section.first_task]
     unsent.sort(key=lambda batch: (batch.in_progress_at or 0.0, batch.created_at))
     return set({batch.tenant_id: batch.id for batch in unsent}.values())

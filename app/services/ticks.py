@@ -1,6 +1,6 @@
-"""Ticks that were done are counted, so that any process sees where none are done any more.
+"""Counts of finished ticks: a count that stands still tells every process that ticks have stopped.
 
-A count that moves is all there is to see: nobody compares the clocks of two processes (decision 0026).
+Only the movement of a count matters: no process compares the clocks of two processes (decision 0026).
 """
 
 import threading
@@ -16,27 +16,27 @@ from app.services.ports import Clock, TickStore
 log = structlog.get_logger()
 
 EXPIRE, REFILL, REPAIR = "expire", "refill", "repair"
-# A process of files takes no light ticks. It counts that its loop goes round.
+# A process of files takes no light ticks, and counts the rounds of its loop instead.
 FILES = "files"
-# By what is wrong where the count stands still.
+# The processes at fault if the count stands still.
 _KINDS = {
     EXPIRE: "beat or control",
     REFILL: "beat or control",
     REPAIR: "beat or control",
     FILES: "files",
 }
-# A count that was seen not to move for this long has stopped.
+# A count without a movement for this long has stopped.
 SILENT_S = 30.0
-# All processes of a deployment may be starting, on a machine that is busy with that.
+# The processes of a deployment may still be starting, on a machine that is busy with the start.
 _FIRST_WITHIN_S = 60.0
-# The most that counts between two looks: a watcher that stood still saw nothing meanwhile.
+# The most that counts between two looks: a watcher sees nothing during its own standstill.
 _LONGEST_GAP_S = 5.0
 # Counts are written together, at most this often.
 _NOTE_EVERY_S = 0.8
 
 
 class TickCounter:
-    """Counts the ticks that this process has done; safe to use from any thread."""
+    """Counts the finished ticks of this process; safe to use from any thread."""
 
     def __init__(self, store: TickStore, clock: Clock) -> None:
         self._store = store
@@ -46,7 +46,7 @@ class TickCounter:
         self._noted_at = float("-inf")
 
     def count(self, kind: str) -> None:
-        """Count a tick that was done, and write the counts where that is due."""
+        """Count a finished tick, and write the counts if a write is due."""
         with self._lock:
             self._pending[kind] += 1
             if self._clock.monotonic() - self._noted_at < _NOTE_EVERY_S:
@@ -56,12 +56,12 @@ class TickCounter:
         try:
             self._store.note(done, self._clock.now())
         except (StorageFull, Unavailable) as fault:
-            # The counts of a moment don't matter: the next ones move as well.
+            # Counts lost for a moment don't matter: the next counts move as well.
             log.warning("tick.not_counted", error=str(fault))
 
 
 class TickWatch:
-    """Sees which counts stand still; one for each process that looks, which has to look every few seconds."""
+    """Finds counts that stand still; each watching process has a TickWatch, and must look every few seconds."""
 
     def __init__(self, store: TickStore, monotonic: Callable[[], float]) -> None:
         self._store = store
@@ -75,7 +75,8 @@ class TickWatch:
         try:
             done = self._store.done()
         except Exception:
-            # Without the database nothing can be counted, and that is another fault: all have their time again.
+            # Without the database no tick can be counted. A missing database is a separate fault, and every kind gets
+            # the full time again.
             self._watch.keep(())
             raise
         silent = set()
@@ -90,12 +91,12 @@ class TickWatch:
 
 
 def watched_at_once() -> set[str]:
-    """Return the kinds whose counts move every second or two, so that a short look is enough."""
+    """Return the kinds with counts that move every second or two: a short look is enough."""
     return {EXPIRE, REFILL, FILES}
 
 
 def explain_silence(kinds: set[str], seconds: float) -> str:
-    """Return in words which processes do nothing, and what to look at."""
+    """Return in words the idle processes, and where to look."""
     at_fault = " and ".join(sorted({_KINDS[kind] for kind in kinds}))
     return (
         f"nothing was done for {seconds:g} s of: {', '.join(sorted(kinds))}. "
@@ -106,8 +107,8 @@ def explain_silence(kinds: set[str], seconds: float) -> str:
 class ControlClock:
     """`Clock` of a worker: control's time of day, by which windows end.
 
-    A worker's own clock may be off. What it reads of control's is a second or two old, so no call is kept back
-    before its window has ended. Before anything was read no window has ended: control ends the batch all the same.
+    A worker's own clock may be off. The worker's view of control's clock is a second or two old, so no call is kept
+    back before the end of its window. Before the first view no window has ended: control ends the batch anyway.
     """
 
     def __init__(self, monotonic: Callable[[], float]) -> None:
@@ -116,7 +117,7 @@ class ControlClock:
         self._ahead_s = float("-inf")
 
     def hear(self, clock: float | None) -> None:
-        """Take in control's clock as it was last written; a value that was seen before is old by now."""
+        """Take in control's clock as last written; a repeated value is old by now."""
         if clock is not None and clock != self._heard:
             self._heard, self._ahead_s = clock, clock - self._monotonic()
 

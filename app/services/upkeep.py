@@ -1,6 +1,6 @@
-"""Upkeep: what beat has done every few seconds, so that whatever died or was lost is made good.
+"""Upkeep: the work that beat triggers every few seconds, to make good dead processes and lost messages.
 
-Each tick is idempotent: two beats, or a tick that is delivered twice, do no harm.
+A tick is idempotent: two beats, or a second delivery of a tick, do no harm.
 """
 
 from collections.abc import Callable, Sequence
@@ -33,28 +33,28 @@ from app.services.verdicts import verdict_blob
 
 log = structlog.get_logger()
 
-# Batches looked at in one tick; the rest in those that follow.
+# The most batches looked at in one tick; later ticks look at the rest.
 _BATCHES_PER_TICK = 500
-# A validation that was not seen to begin for this long has lost its message.
+# A validation that has not begun for this long has lost the message.
 _VALIDATE_AGAIN_S = 5.0
-# The most that counts between two looks at a batch that waits.
+# The most that counts between two looks at a waiting batch.
 _LONGEST_GAP_S = 6.0
-# Past the grace for calls in flight, a batch that ends waits this much longer for its tasks to return.
+# Past the grace for calls in flight, an ending batch waits this much longer for the return of its tasks.
 _DRAIN_SLACK_S = 10.0
 _FILES_PER_SWEEP = 200
-# Longer than clearing goes on; a holder that died is waited for no longer.
+# Longer than clearing goes on; nobody waits longer for a holder that died.
 _CLEAR_LOCK_S = 20.0
-# Twice what callers are promised: keys are stored by the clocks of web processes and cleared by that of this one.
+# Twice the time promised to callers: keys are stored by the web processes' clocks and cleared by this process's clock.
 _IDEMPOTENCY_LIFETIME_S = 2 * 86_400.0
-# A blob that nobody owns is removed at this age; whoever is writing one has long finished or died.
+# A blob without an owner is removed at this age; its writer has long finished or died.
 _ORPHAN_AGE_S = 86_400.0
 _BLOBS_PER_LOOKUP = 500
-# A message that was seen to be taken for this long is nobody's, unless a live worker says that it has it.
+# A message taken this long ago is abandoned, unless a live worker reports the task.
 _UNACKED_AGE_S = 60.0
 # The most that counts between two sweeps of the broker.
 _LONGEST_SWEEP_GAP_S = 40.0
 _UNACKED_PER_SWEEP = 1_000
-# An operator may be amid a change of the file.
+# The least time between warnings: an operator may be in the middle of a change of the file.
 _WARN_EVERY_S = 60.0
 
 
@@ -96,10 +96,10 @@ class UpkeepService:
         self._shorten_log = shorten_log
         self._lines = RepairService(batches, results, queue, roster, clock, upstreams)
         self._clearing = ClearingService(results)
-        # How long batches have waited for a validation, and for their tasks to return, as this process saw it.
+        # How long batches have waited for a validation, and for the return of tasks, as seen by this process.
         self._unvalidated: Watch[str, Status] = Watch(_LONGEST_GAP_S)
         self._draining: Watch[str, Status] = Watch(_LONGEST_GAP_S)
-        # How long messages are taken and not acknowledged, as this process saw it.
+        # How long messages have been taken and not acknowledged, as seen by this process.
         self._taken: Watch[str, str] = Watch(_LONGEST_SWEEP_GAP_S)
         self._has_looked = False
         self._warned_at: dict[str, float] = {}
@@ -116,7 +116,7 @@ class UpkeepService:
             self._dispatch.close(batch.id)
 
     def repair(self) -> None:
-        """Send again what was lost: line tasks, validations and finalizations."""
+        """Send lost work again: line tasks, validations and finalizations."""
         self._lines.repair()
         freed = self._held.free()
         stalled = self._batches.stalled(_BATCHES_PER_TICK)
@@ -128,7 +128,7 @@ class UpkeepService:
         self._has_looked = True
 
     def sweep(self) -> None:
-        """Delete what nobody will ask for again."""
+        """Delete data that nobody will ask for again."""
         now = self._clock.now()
         for file in self._files.removable(now, _FILES_PER_SWEEP):
             self._blobs.delete(file.blob)
@@ -142,8 +142,8 @@ class UpkeepService:
         self._shorten_log()
 
     def sweep_broker(self) -> None:
-        """Delete what dead processes and late messages left in the broker."""
-        # What there is is read before the batches: a chord that is opened meanwhile is not among them.
+        """Delete the remains of dead processes and late messages from the broker."""
+        # The broker is read before the batches: a chord opened meanwhile is not among the chords.
         chords, with_losses = self._queue.chords(), self._roster.batches_with_losses()
         fenced = self._roster.fenced_batches()
         taken = self._queue.unacked(_UNACKED_PER_SWEEP)
@@ -153,7 +153,7 @@ class UpkeepService:
         for batch_id in with_losses - active:
             self._roster.forget_losses(batch_id)
         self._roster.forget_fences(fenced - active)
-        # Whatever a message had asked for, upkeep asks for again as long as the batch needs it.
+        # Upkeep repeats the request of a dropped message for as long as the batch needs it.
         now = self._clock.monotonic()
         abandoned = [
             message.tag
@@ -194,7 +194,7 @@ class UpkeepService:
         now = self._clock.monotonic()
         if batch.status is Status.VALIDATING:
             waited_s = self._unvalidated.unchanged_s(batch.id, batch.status, now)
-            # Those that wait as this process begins may have lost their messages with whatever ended the one before.
+            # Batches that wait at the start of this process may have lost messages at the end of the process before.
             if waited_s > _VALIDATE_AGAIN_S or is_freed or not self._has_looked:
                 self._unvalidated.restart(batch.id)
                 self._queue.validate(batch.id)
@@ -207,7 +207,7 @@ class UpkeepService:
         try:
             self._batches.advance(batch.id, Event.GAVE_UP, now)
         except StateConflict:
-            # A finalizer thought dead has ended it after all.
+            # A finalizer thought dead has ended the batch after all.
             return
         log.error("batch.gave_up", batch_id=batch.id, tries=batch.finalize_tries)
 

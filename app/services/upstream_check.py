@@ -1,4 +1,4 @@
-"""Whether each server of each upstream answers, found out by its list of models and by one call."""
+"""Check whether the servers of the upstreams answer, by a list of models and a call for each server."""
 
 import asyncio
 import re
@@ -14,7 +14,7 @@ from app.domain.retry import Trouble
 from app.domain.upstream import Routes, UpstreamSpec
 from app.services.ports import Answer
 
-# Sockets, threads and lines of a terminal: far more than a deployment has servers.
+# Bounds sockets, threads and lines of a terminal: far more servers than a deployment has.
 _MOST_AT_ONCE = 256
 _MAX_SHOWN_CHARS = 160
 _KEY_REFUSED = frozenset({401, 403})
@@ -24,7 +24,7 @@ _ENDPOINT_MISSING = frozenset({404, 405})
 _THROTTLED = 429
 _CHAT = "/v1/chat/completions"
 _WORD = "Hi"
-# The least that each endpoint can be asked for beside the model.
+# The smallest request to each endpoint, beside the model.
 _SMALLEST: dict[str, dict[str, Any]] = {
     _CHAT: {"messages": [{"role": "user", "content": _WORD}], "max_tokens": 1},
     "/v1/completions": {"prompt": _WORD, "max_tokens": 1},
@@ -33,28 +33,28 @@ _SMALLEST: dict[str, dict[str, Any]] = {
     "/v1/responses": {"input": _WORD, "max_output_tokens": 16},
     "/v1/moderations": {"input": _WORD},
 }
-# What OpenAI's reasoning models call it, and name when they refuse the other.
+# The name of the limit at OpenAI's reasoning models, found in their refusals of `max_tokens`.
 _OTHER_MAX_TOKENS = "max_completion_tokens"
 
 
-# A name with several addresses is refused at each, which is told in one error of another kind.
+# If a name has several addresses and no address accepts, the client raises a single error of another kind.
 _REFUSED = re.compile(rf"ConnectionRefusedError|\[Errno {ECONNREFUSED}\]")
-# Of the client's message, what the system said: neither its kind, its number nor the address, which stands beside it.
+# The system's words in the client's message, without the error's kind and number, and without the address behind them.
 _CANNOT_CONNECT = re.compile(r"No connection to the upstream: (?:\w+: )?(?:\[[^\]]*\] )?(.*) \(\S+\)")
 
 
 class Server(Protocol):
-    """One server of an upstream, as the check sees it."""
+    """A server of an upstream, as the check sees it."""
 
     async def models(self) -> list[str] | None:
-        """Return the ids of the models that it lists; None where it lists none."""
+        """Return the ids of the models that the server lists; None if the list can't be had."""
 
     async def call(self, endpoint: str, body: bytes, timeout_s: float) -> Answer:
-        """Post `body` to the endpoint, by a connection of its own."""
+        """Post `body` to the endpoint, over a connection of its own."""
 
 
 class ServerCheck(NamedTuple):
-    """What a server was found to do; `models` are those that it lists and that lines for it may name."""
+    """The outcome for a server; `models` are the listed models that lines for the upstream may name."""
 
     upstream: str
     url: str
@@ -72,11 +72,12 @@ class UpstreamCheckService:
     """Asks every server of every upstream side by side.
 
     Args:
-        routes: which upstream a model's lines go to.
-        endpoints: those that a batch may be for.
-        open_server: returns the server of an upstream at one of its URLs.
-        patience_s: how long a server has for its list of models, and again for the call.
-        may_stop_at_list: a server that lists a model for its lines is fine; it is not called, as a call may cost money.
+        routes: the routes from models to upstreams.
+        endpoints: the endpoints that a batch may use.
+        open_server: returns the server of an upstream at a URL.
+        patience_s: the seconds for the list of models, and again for the call.
+        may_stop_at_list: accept, without a call, a server that lists a model for the upstream's lines: a call may cost
+            money.
     """
 
     def __init__(
@@ -95,7 +96,7 @@ class UpstreamCheckService:
         self._may_stop_at_list = may_stop_at_list
 
     async def check(self, specs: Sequence[UpstreamSpec]) -> list[ServerCheck]:
-        """Return what each server does, in the order of the specs and their URLs."""
+        """Return the outcomes for the servers, in the order of the specs and their URLs."""
         turns = asyncio.Semaphore(_MOST_AT_ONCE)
         return await asyncio.gather(*(self._check(spec, url, turns) for spec in specs for url in spec.urls))
 
@@ -130,7 +131,7 @@ class UpstreamCheckService:
         return False, self._trouble(spec, answer, question)
 
     async def _without_model(self, spec: UpstreamSpec, server: Server, listed: list[str] | None) -> tuple[bool, str]:
-        """Find out what can be found out without a model to ask for."""
+        """Find out as much as possible without a model to ask for."""
         if listed is not None:
             if not any(endpoint in _SMALLEST for endpoint in self._endpoints_of(spec)):
                 return True, "lists its models; there is no call to try its endpoints by"
@@ -153,7 +154,7 @@ class UpstreamCheckService:
         return answer
 
     def _question(self, spec: UpstreamSpec, listed: list[str] | None) -> _Question | None:
-        """Return the call to make; a model that is named and not listed first, since that one is in doubt."""
+        """Return the call to make, first for a model that is named and not listed: an unlisted model is in doubt."""
         models = (*_unlisted(spec, listed), *spec.named_models, *(listed or ()))
         for endpoint in self._endpoints_of(spec):
             if endpoint in _SMALLEST:
@@ -186,7 +187,7 @@ class UpstreamCheckService:
     def _no_answer(self, error: tuple[str, str]) -> str:
         if error[0] == REQUEST_TIMEOUT[0]:
             return f"takes the call and does not answer within {self._patience_s:g} s"
-        # The client's own words, which name what the system said.
+        # The client's own message with the system's words.
         message = error[1].rstrip(".")
         if _REFUSED.search(message):
             return "refuses connections"
@@ -213,7 +214,7 @@ def _lacks_model(status: int, said: str, model: str) -> bool:
 
 
 def _message_in(body: bytes) -> str:
-    """Return what a server says in the body of an error, with its code, whichever shape it has."""
+    """Return the message and code in the body of a server's error, in any of the known shapes."""
     try:
         said = msgspec.json.decode(body)
     except (msgspec.DecodeError, UnicodeDecodeError, RecursionError):
@@ -226,7 +227,7 @@ def _message_in(body: bytes) -> str:
 
 
 def _shown(text: str, spec: UpstreamSpec) -> str:
-    """Return a text for the terminal: one line, not too long, and without the key that a server may repeat."""
+    """Return a text for the terminal: a single line, not too long, and without a key that a server may repeat."""
     for secret in (spec.api_key, *spec.secrets):
         if secret:
             text = text.replace(secret, "…")

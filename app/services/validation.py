@@ -1,7 +1,7 @@
 """Check a batch's input file and make its plan.
 
-The file's structure is found out in one pass that holds a line at a time, or known from an earlier pass over the same
-bytes. What depends on settings, which is where each model's lines go, is looked up each time.
+The file's structure comes from a pass that holds a line at a time, or from an earlier pass over the same bytes. The
+part that depends on settings, namely where lines of each model go, is looked up each time.
 """
 
 from collections.abc import Callable, Iterable, Iterator
@@ -32,11 +32,11 @@ from app.services.verdicts import Verdicts
 
 log = structlog.get_logger()
 
-# A batch that was cancelled meanwhile is read no further than this.
+# If the batch was cancelled meanwhile, reading stops within this many bytes.
 _LOOK_EVERY_BYTES = 8 * MIB
 
 
-# Returns the name of the upstream for a model, or for lines that name none, and an endpoint.
+# Returns the upstream's name for a model (None for lines without a model) and an endpoint.
 Route = Callable[[str | None, str], str | None]
 
 
@@ -45,12 +45,13 @@ class ValidationService:
 
     Args:
         batches: the rows of batches.
-        blobs: where the input is and the plan goes.
+        blobs: the store with the input, and for the plan.
         clock: the time of day.
-        leases: those of this process; by default leases that nothing but the work itself renews.
-        route: returns where a line with this model goes for this endpoint; None where nobody has it.
+        leases: the leases of this process; by default leases that only the work itself renews.
+        route: returns the upstream's name for a line's model and endpoint; None if no upstream matches.
         pinned_lines_per_task: the operator's number of lines a task; None to derive it from the number of lines.
-        groups_at_once: how many groups of lines that begin alike are sent side by side; 0 to send lines as they come.
+        groups_at_once: how many groups of lines with a common beginning are sent side by side; 0 keeps the file's
+            order.
     """
 
     def __init__(
@@ -75,7 +76,7 @@ class ValidationService:
         self._mending = Mending(batches, blobs, clock, self._plan_of)
 
     def work(self, batch_id: str) -> Work | None:
-        """Return what there is to be read for a batch; None where it has ended."""
+        """Return the size and input of a batch's work; None if the batch has ended."""
         batch = self._batches.find(batch_id)
         if batch is None or batch.status not in ACTIVE:
             return None
@@ -86,18 +87,19 @@ class ValidationService:
         return Work(batch.tenant_id, size, batch.input_blob)
 
     def validate(self, batch_id: str, rest: Callable[[], None] = lambda: None) -> bool:
-        """Accept or reject a batch; return whether it was accepted by this call.
+        """Accept or reject a batch; return whether this call accepted the batch.
 
-        Of one that was accepted before, what is missing in the storage is mended, or the batch is given up.
+        For a batch that was accepted earlier, mend blobs missing from storage, or give the batch up.
 
-        Safe to call twice and at once: one call holds the lease, and a batch that left validating is let be.
+        Idempotent, also for two calls at once: only one call holds the lease, and a batch past validating stays
+        unchanged.
 
         Args:
             batch_id: the batch.
-            rest: called after each MiB of the input, to let others go on.
+            rest: called after each MiB of the input, to let other work go on.
 
         Raises:
-            StorageFull: there is no room for the plan; the batch stays as it is, to be tried again.
+            StorageFull: there is no room for the plan; the batch stays unchanged, for a later try.
         """
         with self._leases.hold(batch_id) as lease:
             batch = self._batches.find(batch_id)
@@ -105,7 +107,7 @@ class ValidationService:
                 return False
             if batch.status is Status.VALIDATING:
                 return self._validate(batch, lease, rest)
-            # Another process that took the lease meanwhile is at it.
+            # On a conflict another process took the lease meanwhile, and does the work.
             with suppress(StateConflict):
                 self._mending.mend(batch, lambda: self._structure_of(batch, lease, rest))
             return False
@@ -136,21 +138,21 @@ class ValidationService:
                     sections,
                     order_digest(ordered),
                 )
-                # When this raises anything but a conflict, it may have been accepted with this plan all the same: the
-                # plan stays, and upkeep deletes it if nobody owns it.
+                # On any error but a conflict, the batch may still have been accepted with this plan: the plan stays,
+                # and upkeep deletes a plan without an owner.
                 self._batches.accept(batch.id, planned, self._clock.now())
                 log.info("batch.accepted", batch_id=batch.id, total=structure.total, lines_per_task=per_task)
         except StateConflict:
-            # It was cancelled, ran out of time or found another validator meanwhile; that settles it.
+            # The batch was cancelled, ran out of time or got a second validator meanwhile: no work is left.
             self._blobs.delete(plan_blob)
             return False
         finally:
-            # Nothing happens to a plan that was committed.
+            # A committed plan is not affected.
             plan.discard()
         return not errors
 
     def _plan_of(self, batch: Batch, structure: Structure, groups_at_once: int) -> bytes:
-        """Return the plan of a batch that was accepted before, when there may have been other models."""
+        """Return the plan of a batch that was accepted earlier, perhaps with different models configured."""
 
         def route(model: str | None, endpoint: str) -> str:
             found = self._route(model, endpoint) if batch.mixed else None
@@ -159,12 +161,12 @@ class ValidationService:
         return in_dispatch_order(_Routed(structure, batch.endpoint, route).plan(), groups_at_once)[0]
 
     def _structure_of(self, batch: Batch, lease: Lease, rest: Callable[[], None]) -> Structure | None:
-        """Return what the batch's file is made of; None where its bytes, or some of them, are gone."""
-        # The batch has its bytes from its creation on, whatever becomes of the file.
+        """Return the structure of the batch's file; None if bytes of the file are gone."""
+        # The batch keeps the bytes from its creation on, even if the file is deleted.
         if batch.input_blob is None:
             return None
         try:
-            # A file that is cut short, as by a restore, would be read as a shorter one with fewer lines.
+            # A file that is cut short, as by a restore, would be read as a shorter file with fewer lines.
             if self._batches.input_bytes(batch.input_blob) not in (None, self._blobs.size(batch.input_blob)):
                 return None
             known = self._verdicts.find(batch.input_blob, batch.endpoint)
@@ -178,14 +180,14 @@ class ValidationService:
         return structure
 
     def _held(self, pieces: Iterable[bytes], batch: Batch, lease: Lease, rest: Callable[[], None]) -> Iterator[bytes]:
-        """Pass pieces on; StateConflict where the lease is lost, or a new batch was cancelled on the way."""
+        """Pass pieces on; raise StateConflict if the lease is lost, or a new batch was cancelled meanwhile."""
         unlooked = 0
         for piece in pieces:
             yield piece
             rest()
             lease.check()
             unlooked += len(piece)
-            # A plan that is written anew is needed whatever becomes of its batch.
+            # A plan that is written anew is needed even if the batch ends.
             if unlooked >= _LOOK_EVERY_BYTES and batch.status is Status.VALIDATING:
                 unlooked = 0
                 if self._batches.statuses([batch.id]).get(batch.id) is not Status.VALIDATING:
@@ -193,7 +195,7 @@ class ValidationService:
 
 
 class _Counted:
-    """Pieces of a blob, and how many bytes they had so far."""
+    """Pieces of a blob, and the number of bytes so far."""
 
     def __init__(self, pieces: Iterable[bytes]) -> None:
         self._pieces = pieces
@@ -206,14 +208,14 @@ class _Counted:
 
 
 class _Routed:
-    """What a structure comes to with the models that there are today: errors, or where each line goes."""
+    """A structure with the models of today: errors, or the upstream of each line."""
 
     def __init__(self, structure: Structure, endpoint: str, route: Route) -> None:
         self._structure = structure
         self._endpoint = endpoint
-        # Where lines go, in the order in which the file first has lines for it.
+        # The upstreams, in the order of their first lines in the file.
         self.upstreams: list[str] = []
-        # By the place of the model; None where nobody has it.
+        # By the place of the model: the upstream's index and the model's hash; None if no upstream matches.
         self._routes: list[tuple[int, int] | None] = []
         for model in structure.models:
             name = route(model, endpoint)
@@ -227,7 +229,7 @@ class _Routed:
         return self._structure.models[0] if len(self._structure.models) == 1 else None
 
     def errors(self) -> list[LineError]:
-        """Return what is wrong with the file; one fault of the whole stands for all others."""
+        """Return the errors of the file; a fault of the whole file stands alone."""
         found = self._structure
         if found.file_error is not None:
             return [found.file_error]
@@ -246,7 +248,7 @@ class _Routed:
         return said
 
     def plan(self) -> bytearray:
-        """Return the entries of the plan in the order of the file; there must be no errors."""
+        """Return the entries of the plan in the order of the file; the file must have no errors."""
         plan = bytearray()
         routes = [route or (0, 0) for route in self._routes]
         for number, model, offset, length, prefix_key in unpack_structure(self._structure.entries):

@@ -1,8 +1,8 @@
-"""Verdicts on files' structures, kept beside the inputs so that the same bytes are checked once.
+"""Verdicts on the structure of inputs, kept beside the inputs so that the same bytes are checked once.
 
-A verdict is a blob named by its input's blob, whose bytes never change. It is nothing but a memory of work: one that is
-missing, torn, of another endpoint or of other rules is made anew, and one that can't be written is done without. It
-goes with its input, at the latest a day after it was written, when upkeep deletes blobs that nobody owns.
+A verdict is a blob named after an input's blob, which never changes. A verdict only saves work: a missing or torn
+verdict, or a verdict for another endpoint or by different rules, is made anew, and a verdict that can't be written is
+left out. A verdict goes with its input, at the latest a day after writing, when upkeep deletes blobs without an owner.
 """
 
 from hashlib import blake2b
@@ -20,12 +20,12 @@ from app.services.ports import Blobs
 
 log = structlog.get_logger()
 
-# A smaller file is checked in less time than it takes to write another blob.
+# Checking a smaller file takes less time than writing another blob.
 _WORTH_KEEPING_BYTES = MIB
 # Above the largest verdict: 50,000 entries, the names of models and a hundred errors.
 _MAX_VERDICT_BYTES = 16 * MIB
 _DIGEST_BYTES = 32
-# The code of these makes a verdict: with other code the same bytes may be judged differently.
+# The code of these modules makes a verdict: changed code may judge equal bytes differently.
 _RULES = (limits, line, nesting, prefix, source_lines, structure, surrogates)
 
 
@@ -46,8 +46,8 @@ class Verdicts:
     """Finds and keeps verdicts.
 
     Args:
-        blobs: where inputs and verdicts are.
-        rules: what the verdicts were made by; by default the code that makes them here.
+        blobs: the store of inputs and verdicts.
+        rules: identifies the rules behind the verdicts; by default a digest of the code of these rules.
     """
 
     def __init__(self, blobs: Blobs, rules: str | None = None) -> None:
@@ -55,7 +55,7 @@ class Verdicts:
         self._rules = rules or _digest_of_rules()
 
     def find(self, input_blob: str, endpoint: str) -> Structure | None:
-        """Return what is known of an input for an endpoint; None where it is to be found out; BlobMissing."""
+        """Return the known structure of an input for an endpoint, else None; BlobMissing if the input is gone."""
         try:
             kept = self._blobs.read(verdict_blob(input_blob), 0, _MAX_VERDICT_BYTES)
         except BlobMissing:
@@ -79,7 +79,7 @@ class Verdicts:
         return verdict.structure if is_fitting else None
 
     def keep(self, input_blob: str, endpoint: str, structure: Structure, bytes_read: int) -> None:
-        """Note what a pass over so many bytes of an input found out, where that is worth a blob and there is room."""
+        """Keep the structure from a pass over `bytes_read` bytes of an input, if worth a blob and if there is room."""
         if bytes_read < _WORTH_KEEPING_BYTES:
             return
         try:

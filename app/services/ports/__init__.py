@@ -1,4 +1,4 @@
-"""What the use cases need from outside, as Protocols; the adapters have the real things, the tests the fakes.
+"""The outside needs of the use cases, as Protocols; adapters hold the real implementations, tests the fakes.
 
 Instants are seconds since 1970, UTC.
 """

@@ -1,7 +1,7 @@
 """Byte strings by key, as the use cases see them.
 
-Where the storage can't be used, or is not that of this deployment, everything here raises Unavailable: BlobMissing
-means that the right storage has no such blob.
+Every method raises Unavailable if the storage can't be used, or is not this deployment's storage: BlobMissing means
+that the right storage lacks the blob.
 """
 
 from collections.abc import Iterator
@@ -10,20 +10,20 @@ from typing import Protocol
 from app.domain.errors import BlobMissing
 from app.domain.limits import MIB
 
-# A piece of a blob, for whoever reads it as fast as it comes.
+# A piece of a blob, for a reader that takes pieces as fast as they come.
 PIECE_BYTES = MIB
 
 
 class BlobWriter(Protocol):
-    """A blob being written: it exists under its key only once `commit` returned."""
+    """A blob during its writing: the key exists only once `commit` returned."""
 
     def write(self, data: bytes) -> int:
-        """Append; StorageFull where there is no room."""
+        """Append bytes; raise StorageFull if there is no room."""
 
     def commit(self) -> None: ...
 
     def discard(self) -> None:
-        """Leave nothing behind; after a commit it does nothing."""
+        """Leave nothing behind; after a commit, do nothing."""
 
 
 class Blobs(Protocol):
@@ -32,28 +32,28 @@ class Blobs(Protocol):
     def create(self, key: str) -> BlobWriter: ...
 
     def size(self, key: str) -> int:
-        """Return the number of bytes; BlobMissing."""
+        """Return the number of bytes; raises BlobMissing."""
 
     def read(self, key: str, offset: int, length: int) -> bytes:
-        """Return the bytes from `offset` on, fewer than `length` at the end; BlobMissing."""
+        """Return the bytes from `offset` on, fewer than `length` at the end; raises BlobMissing."""
 
     def stream(
         self, key: str, offset: int = 0, length: int | None = None, *, piece_bytes: int = PIECE_BYTES
     ) -> Iterator[bytes]:
-        """Yield the bytes in pieces; BlobMissing."""
+        """Yield the bytes in pieces; raises BlobMissing."""
 
     def delete(self, key: str) -> None:
-        """Delete the blob if it is there."""
+        """Delete the blob if it exists."""
 
     def stale(self, age_s: float) -> Iterator[str]:
-        """Yield the keys of blobs last written longer ago than this, unfinished ones included.
+        """Yield the keys of blobs last written longer ago than `age_s`, unfinished blobs included.
 
-        The age is by the clock by which the storage stamps its files.
+        The age counts by the clock that stamps the storage's files.
         """
 
 
 def read_whole(blobs: Blobs, key: str, offset: int, length: int) -> bytes:
-    """Return exactly so many bytes; BlobMissing where the blob ends before."""
+    """Return exactly `length` bytes; raise BlobMissing if the blob ends before."""
     data = blobs.read(key, offset, length)
     if len(data) < length:
         raise BlobMissing(f"The blob {key} is cut short: it ends at byte {offset + len(data)}.")

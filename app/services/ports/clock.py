@@ -4,10 +4,10 @@ from typing import Protocol
 
 
 class Clock(Protocol):
-    """The time of day, and a time to measure with."""
+    """The time of day, and a clock to measure durations."""
 
     def now(self) -> float:
-        """Return the seconds since 1970, UTC: for what callers are told, and for windows. It may step at any moment."""
+        """Return the seconds since 1970, UTC, for callers and for windows. The clock may step at any moment."""
 
     def monotonic(self) -> float:
-        """Return seconds that only go on, and mean nothing to any other process: for how long something takes."""
+        """Return seconds that only go on, for durations; the value means nothing to other processes."""

@@ -9,9 +9,9 @@ from app.domain.retry import NO_TRIES, Tries, Trouble
 
 
 class Answer(NamedTuple):
-    """What a call to an upstream came to.
+    """The outcome of a call to an upstream.
 
-    With an HTTP answer: `status`, `request_id` and `body`, which is JSON. Without one: `error`, a code and a message.
+    With an HTTP answer: `status`, `request_id` and `body`, which is JSON. Without: `error`, a code and a message.
     """
 
     trouble: Trouble
@@ -21,7 +21,7 @@ class Answer(NamedTuple):
     usage: Usage = Usage()
     retry_after_s: float | None = None
     error: tuple[str, str] | None = None
-    # Of a failure: what other lines meet at the same place; None where nobody looks.
+    # For a failure: the circuit breaker with other lines' calls to the same place; None if nobody counts calls.
     circuit: Circuit | None = None
 
 
@@ -30,11 +30,11 @@ def _always() -> bool:
 
 
 class Caller(NamedTuple):
-    """The line that calls, as far as an upstream has to know of it.
+    """The line that calls, as far as an upstream needs to know the line.
 
     Args:
-        before: its calls so far.
-        may_send: asked once more right before the request goes out, after the last wait for anything else.
+        before: the line's calls so far.
+        may_send: asked once more right before the request goes out, after the last wait.
         batch_id: the batch of the line.
     """
 
@@ -50,11 +50,11 @@ class Upstream(Protocol):
     """The model servers."""
 
     async def call(self, endpoint: str, body: bytes, timeout_s: float, caller: Caller = ANYBODY) -> Answer:
-        """Post `body` to the endpoint; never raises but for cancellation."""
+        """Post `body` to the endpoint; raises only on cancellation."""
 
 
 class ModelCatalog(Protocol):
-    """What a server, or all upstreams together, serve."""
+    """The models of a server, or of all upstreams together."""
 
     def models(self) -> list[dict[str, object]]:
-        """Return the model objects, each with an `id`; Unavailable."""
+        """Return the model objects, each with an `id`; raises Unavailable."""
