@@ -140,7 +140,7 @@ class BatchTurns:
             self._reckon()
         free, kept = slots - self._in_flight, slots // _KEPT_FREE
         shared = min(allowed, slots - kept)
-        # Of the reserved slots, a batch takes at most half of the free slots, which leaves slots for the next batch.
+        # Once only reserved slots are free, a batch may hold at most half as many calls, and leaves slots to the next.
         most = slots if free > kept else max(free // 2, 1)
         beyond = None
         for turn in self._order.values():

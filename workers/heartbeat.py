@@ -1,4 +1,4 @@
-"""Each second: report that this worker lives and its held tasks, and learn of stopped batches.
+"""Each second: report this worker as alive with its held tasks, and learn of stopped batches.
 
 Two threads: a slow database must not delay the report, and with the report the renewal of the lease.
 """
@@ -98,7 +98,7 @@ class Heartbeat:
             self._hurry.set()
 
     def report(self) -> None:
-        """Report that this worker lives, which extends its lease."""
+        """Report this worker as alive, which extends the lease."""
         lanes = {lane.name: lane.measure() for lane in self._lanes}
         # Clear the flag only now: the report answers requests made up to this point.
         self._hurry.clear()

@@ -18,7 +18,7 @@ from workers.room import Room
 _REFUSALS = frozenset({429, 503, 529})
 # Between two refills, lines may run out for a moment. After a longer gap the measurement of their pace begins anew.
 _IDLE_S = 0.2
-# If no call has ended for this long, a new batch may exceed the limit by one part in eight.
+# If no call has ended for _STALLED_S, a new batch may exceed the limit by limit // _BEYOND calls.
 _STALLED_S, _BEYOND = 1.0, 8
 # A lane without an ended call for this long is blocked: the lane gives back waiting lines, and again after as long.
 _BLOCKED_S = 10.0
@@ -77,7 +77,7 @@ class Lane:
         self.room = Room(self.slots)
         self._upstream = upstream
         self._rate = rate
-        # Without a rate limit lines are not charged: most upstreams have no rate limit, and charging would slow every line.
+        # Without a rate limit, lines are not charged: most upstreams have no limit, and charging costs every line time.
         self._charges = Charges(rate) if rate.has_bounds else None
         # Lines begun and not ended.
         self._active = 0

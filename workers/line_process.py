@@ -144,7 +144,7 @@ class LineProcess:
             lane.room.on_room(wake)
 
     def wanted(self, queue: str) -> int | None:
-        """Return how many more tasks may be taken, assuming tasks as large as the last; None for a queue without lines."""
+        """Return how many more tasks as large as the last may be taken; None for a queue without lines."""
         if not self._lease.is_held():
             return 0
         lane = self._by_queue.get(queue)

@@ -5,13 +5,13 @@ from collections.abc import Callable
 
 # Lines taken for a call slot: enough to start a line the moment a call ends.
 _LINES_PER_SLOT = 2
-# Further lines taken for a call slot while a batch hangs: its waiting lines must not keep out lines of other batches.
+# Further lines taken for a call slot while a batch hangs: waiting lines of the batch must not keep out other batches.
 _LINES_PER_SLOT_BESIDE = 1
-# A fast upstream soon answers the lines above, so the lines answered in this time may be taken if they are more.
+# A fast upstream soon answers the lines above, so as many lines as are answered in this time may be taken.
 _LINES_S = 0.1
 # Messages taken for a call slot: at one line a task, the messages of lines in flight and of lines paused for a retry.
 # Three times the lines that dispatch publishes for a call (`app.services.sharing`), since workers get unequal parts.
-# Every upstream has its own limit, so an upstream that is away takes no messages from the limits of the others.
+# Every upstream has a separate limit, so an upstream that is away leaves the limits of the others untouched.
 MESSAGES_PER_SLOT = 32
 
 
@@ -98,7 +98,7 @@ class Room:
             self._tell()
 
     def tasks_wanted(self) -> int:
-        """Return how many more tasks may be taken, assuming tasks as large as the last task."""
+        """Return how many more tasks as large as the last may be taken."""
         if self._is_closed:
             return 0
         by_lines = -(-(self._limit - self._lines) // self._last_lines)

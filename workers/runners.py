@@ -7,7 +7,7 @@ from typing import Protocol
 from workers.batch_turns import BatchTurns
 from workers.line_run import Line
 
-# Interval between looks for room that opens in a lane without an event.
+# Interval between looks for room opening in a lane without an event.
 _TICK_S = 0.02
 
 
