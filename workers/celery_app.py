@@ -29,7 +29,7 @@ _CHORD_LIFETIME_S = settings.longest_window_s + 2 * _DAY_S
 # kombu would redeliver an unacknowledged message after this time, by the clock of the looking process. Ten years mean
 # never: upkeep resends the tasks of a dead process within seconds, and needs no clock to notice the death.
 _VISIBILITY_TIMEOUT_S = 3_650 * _DAY_S
-# Most calls of this worker in flight, if all upstreams have calls.
+# Most calls in flight in this worker, with all upstreams busy.
 _SLOTS = sum(spec.max_in_flight or settings.concurrency for spec in settings.upstreams)
 # Most messages taken by a worker: the sum over its upstreams. A waiting message holds no thread.
 _MESSAGES = MESSAGES_PER_SLOT * _SLOTS
@@ -52,7 +52,7 @@ app = Celery(
     ],
 )
 app.conf.update(
-    # Queues go by name through the default exchange: Redis keeps no binding, which a flush could lose.
+    # Messages go by queue name through the default exchange: Redis keeps no binding, which a flush could lose.
     task_queues=[
         Queue(name, routing_key=name)
         for name in (

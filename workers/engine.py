@@ -190,7 +190,7 @@ class LineEngine:
         if not line.run.is_alone:
             self._runners[line.lane].put(line)
             return
-        # A quarantined line uses none of the lane's calls, and so takes no room from the lane's lines.
+        # A line waiting for its turn in quarantine takes no call from the lane, and so must take no room.
         line.lane.room.line_done()
         self._alone.put(line)
 

@@ -37,7 +37,7 @@ class Task(NamedTuple):
 
 
 class FileTurns:
-    """Does file work, as far as possible at once, and the rest in turn.
+    """Does file work: as much as allowed at once, the rest in turn.
 
     Args:
         tasks: how to do a kind of work, by kind.
@@ -90,7 +90,7 @@ class FileTurns:
 
 
 def _go_on() -> None:
-    """Make no way: small work does not wait."""
+    """Do nothing: small work makes way for no other work."""
 
 
 def _tell_put_off(turn: Turn, fault: Unavailable) -> None:

@@ -223,7 +223,7 @@ class Lane:
         return LaneState(slots, self.lines_per_s, self.paused, bound_by, *self.limit.report(now), away=away)
 
     def has_sped_up(self, after_s: float, times: float) -> bool:
-        """Return whether lines get done over `times` times as fast as last measured, at least `after_s` ago."""
+        """Return whether lines get done more than `times` times as fast as last measured, at least `after_s` ago."""
         at, answered_before = self._pace_from
         passed_s, answered = self._clock() - at, self.answered - answered_before
         # The first few lines say little, and the dispatch window already has a line for every call.

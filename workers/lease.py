@@ -8,11 +8,11 @@ from app.services.ports import REPORT_LIFETIME_S
 
 
 class Lease:
-    """Extended by every report that reached the roster; thread-safe.
+    """A lease extended by every report that reached the roster; thread-safe.
 
     A process that was stopped for a while, suspended with its machine, or cut off from the broker is taken for dead,
-    and its tasks may run elsewhere. The lease ends here no later than elsewhere, by a clock that is never set. A lease
-    after a lapse has a new term: tasks received in an older term are dropped.
+    and its tasks may run elsewhere. The lease ends for this process no later than for the other processes, by a clock
+    that is never set. A lease after a lapse has a new term: tasks received in an older term are dropped.
     """
 
     def __init__(self, clock: Callable[[], float] = awake_or_asleep) -> None:
