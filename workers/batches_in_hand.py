@@ -27,7 +27,7 @@ class BatchInHand:
 class BatchesInHand:
     """Reads a batch once and keeps the batch until `forget`; thread-safe.
 
-    The heartbeat follows the status of every kept batch, to stop an ended batch and, some time later, forget the batch.
+    The heartbeat follows the status of every kept batch, to stop an ended batch and later forget the batch.
     """
 
     def __init__(self, batches: BatchStore) -> None:

@@ -36,7 +36,7 @@ def steady_time() -> float:
 class Lane:
     """The bounds on the lines of an upstream, between the queue and the calls.
 
-    Belongs to the engine's loop, except for `room` and the heartbeat's measurements.
+    Belongs to the engine's loop, except for `room` and the measurements by the heartbeat.
 
     Args:
         name: name of the upstream.

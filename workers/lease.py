@@ -8,7 +8,7 @@ from app.services.ports import REPORT_LIFETIME_S
 
 
 class Lease:
-    """A lease extended by every report that reached the roster; thread-safe.
+    """A lease, extended by every report reaching the roster; thread-safe.
 
     A process that was stopped for a while, suspended with its machine, or cut off from the broker is taken for dead,
     and its tasks may run elsewhere. The lease ends for this process no later than for the other processes, by a clock

@@ -1,4 +1,4 @@
-"""The role of a control process, given by the queues of its command line."""
+"""The role of a control process, given by the queues on the command line."""
 
 import os
 from collections.abc import Callable
@@ -50,7 +50,7 @@ class ControlRole(bootsteps.StartStopStep):
 def lower_priority() -> None:
     """Give this process less of the processor than other processes, where processors are short."""
     with suppress(OSError):
-        # Keep a priority that the operator chose. Threads started from here on inherit this thread's priority.
+        # Keep a priority chosen by the operator. Threads started from here on inherit this thread's priority.
         if os.getpriority(os.PRIO_PROCESS, 0) == 0:
             os.setpriority(os.PRIO_PROCESS, 0, _NICENESS)
             _NICENESS_OF_SESSION.write_text(str(_NICENESS))

@@ -28,9 +28,9 @@ _TAKE_AT_ONCE = 64
 # A request for messages of only some queues is renewed after this time.
 _PARTIAL_REQUEST_S = 0.2
 
-# Takes up to ARGV[1] messages off a queue, but no more than half the queue, which leaves the rest to other workers, or
-# than ARGV[3] if half is less. Notes a message as kombu does: by tag, the message with the queue's name ARGV[4]; and by
-# tag, the instant ARGV[2].
+# Takes up to ARGV[1] messages off a queue, but at most half the queue, or ARGV[3] if half is less: the rest is left to
+# other workers. Notes a message as kombu does: by tag, the message with the queue's name ARGV[4]; and by tag, the
+# instant ARGV[2].
 _TAKE = """
 local half = math.floor(redis.call('llen', KEYS[1]) / 2)
 local count = math.min(tonumber(ARGV[1]), math.max(half, tonumber(ARGV[3])))

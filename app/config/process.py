@@ -5,7 +5,7 @@ from enum import StrEnum
 
 from app.config.values import PREFIX
 
-# The variables that describe the single upstream if no file does.
+# The variables for a single upstream, without a file of upstreams.
 OF_UPSTREAMS = (
     "UPSTREAM_URL",
     "UPSTREAM_API_KEY",
@@ -53,7 +53,7 @@ _UNNEEDED = {
 
 
 def needed_by(process: Process, environ: Mapping[str, str]) -> dict[str, str]:
-    """Return the environment without settings the process does not need: a wrong value there must not end it."""
+    """Return the environment without unneeded settings: an unneeded wrong value must not end the process."""
     unneeded = {f"{PREFIX}{name}" for name in _UNNEEDED[process]}
     needed = {name: value for name, value in environ.items() if name not in unneeded}
     if process is Process.MIGRATE:

@@ -20,7 +20,7 @@ def keep_private() -> None:
 def correct_modes(settings: Settings) -> list[str]:
     """Take access to wylon's existing files away from other users; return messages for the terminal.
 
-    A data folder that also holds files of other programs keeps its mode, which the programs may need.
+    A data folder with files of other programs keeps its mode, which the programs may need.
     """
     entries = list(_entries(settings.data))
     own = [path for path in entries if path.name.startswith(_OWN)]
