@@ -248,7 +248,7 @@ class LineEngine:
             self._drop_waiting(lambda line: line.lane.has_no_part)
 
     def _give_back(self, lane: Lane, runners: Runners, most: int) -> None:
-        """Give back tasks without a begun line, up to `most` lines in all, for workers with room."""
+        """Give back tasks whose unfinished lines are all waiting, up to `most` lines, for workers with room."""
         waiting = Counter(line.run for line in runners.waiting() if not line.run.is_alone)
         given: set[LineRun] = set()
         for run, lines in waiting.items():
