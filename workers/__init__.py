@@ -1,1 +1,1 @@
-"""The Celery side: what runs a batch once the API has taken it."""
+"""The Celery side: runs a batch once the API has taken the batch."""

@@ -1,4 +1,4 @@
-"""Says in the log which servers are away: once a minute for each, and not for each line that waits."""
+"""Logs which servers are away: once a minute for a server, and not for every waiting line."""
 
 from collections.abc import Sequence
 
@@ -9,19 +9,19 @@ from app.adapters.upstream.balanced import Failing
 log = structlog.get_logger()
 
 _EVERY_S = 60.0
-# A few failures among many answers are no news: the lines they happened to are called again.
+# A few failures among many answers are no news: the failed lines are called again.
 _FAILING_S = 1.0
 
 
 class AwayLog:
-    """Tells what fails at one upstream; instants are seconds of a clock that never steps back."""
+    """Logs the failing servers of an upstream; instants are seconds of a clock that never steps back."""
 
     def __init__(self, upstream: str) -> None:
         self._upstream = upstream
         self._told_at: dict[str, float] = {}
 
     def look(self, failing: Sequence[Failing], lines_waiting: int, now: float) -> None:
-        """Tell of each server that has been failing for a moment, at most once a minute."""
+        """Log every server that has been failing for a moment, at most once a minute."""
         self._told_at = {url: at for url, at in self._told_at.items() if now - at < _EVERY_S}
         for each in failing:
             if each.since_s < _FAILING_S or each.url in self._told_at:

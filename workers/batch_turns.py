@@ -1,4 +1,4 @@
-"""Lines that wait in one lane, in turns of their batches: no batch goes beyond its share while another waits."""
+"""The lines waiting in a lane, in turns of their batches: no batch exceeds its share while another batch waits."""
 
 import time
 from collections import deque
@@ -8,17 +8,17 @@ from typing import NamedTuple
 from workers.batches_in_hand import BatchInHand
 from workers.line_run import Line
 
-# This part of the slots is kept for batches that come: lines that hang hold their calls for as long as a call may take,
-# and a batch that came then would wait for that. With fewer slots than this nothing is kept.
+# Of this many slots, a slot is reserved for new batches: hanging lines hold their calls until the call time-out, and a
+# new batch would have to wait as long. With fewer slots, nothing is reserved.
 _KEPT_FREE = 8
-# A batch hangs in which no call has ended for this long.
+# A batch hangs if its calls have not ended for this long.
 _HANGS_S = 3.0
-# Weights change slowly, and batches come and go all the time.
+# Interval between computations of the shares: weights change slowly, but batches come and go constantly.
 _RECKON_EVERY_S = 0.1
 
 
 class Weight(NamedTuple):
-    """What a batch's share follows: its tenant's weight among tenants, and its own among its tenant's batches."""
+    """The weights behind a batch's share: of the tenant among tenants, and of the batch among the tenant's batches."""
 
     tenant_id: str
     of_tenant: float
@@ -26,12 +26,12 @@ class Weight(NamedTuple):
 
 
 def weigh_alike(batch: BatchInHand) -> Weight:
-    """Give all batches the same."""
+    """Give every batch an equal weight."""
     return Weight("", 1.0, 1.0)
 
 
 class _Turn:
-    """One batch in the lane: its lines that wait, and how many of its calls are in flight."""
+    """A batch in the lane: the waiting lines, and the number of calls in flight."""
 
     __slots__ = ("batch", "in_flight", "lines", "moved_at", "part")
 
@@ -39,18 +39,18 @@ class _Turn:
         self.batch = batch
         self.lines: deque[Line] = deque()
         self.in_flight = 0
-        # When a call ended last, or when the first began.
+        # When the last call ended or, before any end, the first call began.
         self.moved_at = 0.0
-        # Of the slots; all of them until it is reckoned.
+        # The batch's share as a fraction of the slots; 1 until computed.
         self.part = 1.0
 
 
 class BatchTurns:
-    """The lines that wait for a call, and whose turn it is.
+    """The lines waiting for a call, and the batch whose turn is next.
 
     Args:
-        weigh: what the share of a batch follows.
-        now: seconds of a clock that never goes back.
+        weigh: returns the weights behind a batch's share.
+        now: seconds of a monotonic clock.
     """
 
     def __init__(
@@ -59,7 +59,7 @@ class BatchTurns:
         self._weigh = weigh
         self._now = now
         self._reckoned_at = float("-inf")
-        # All batches with a line that waits or a call in flight; and those with lines that wait, in their turns.
+        # Batches with a waiting line or a call in flight; and batches with waiting lines, the next turn first.
         self._turns: dict[BatchInHand, _Turn] = {}
         self._order: dict[BatchInHand, _Turn] = {}
         self._waiting = 0
@@ -72,7 +72,7 @@ class BatchTurns:
         return (line for turn in self._order.values() for line in turn.lines)
 
     def put(self, line: Line) -> None:
-        """Have a line wait."""
+        """Queue a line."""
         batch = line.run.batch
         turn = self._turns.get(batch)
         if turn is None:
@@ -82,12 +82,12 @@ class BatchTurns:
         self._waiting += 1
 
     def take(self, slots: int, allowed: int, begin: Callable[[int], bool]) -> Line | None:
-        """Return the line whose turn it is, and count its call; None where none may begin.
+        """Return the line whose turn is next, and count its call; None if no line may begin.
 
         Args:
-            slots: how many calls may be in flight at most.
-            allowed: how many of them the upstream has room for now, which is what is shared.
-            begin: counts one more call where there is room for it, given how many its batch has in flight.
+            slots: most calls in flight.
+            allowed: calls in flight that the upstream has room for now; batches get shares of this number.
+            begin: given the batch's number of calls in flight, counts one more call if there is room for the call.
         """
         turn = self._next(slots, allowed)
         if turn is None or not begin(turn.in_flight):
@@ -105,7 +105,7 @@ class BatchTurns:
         return line
 
     def end(self, line: Line) -> None:
-        """Count a call that ended."""
+        """Count a call as ended."""
         turn = self._turns[line.run.batch]
         turn.in_flight -= 1
         turn.moved_at = self._now()
@@ -113,12 +113,12 @@ class BatchTurns:
         self._forget_if_over(turn)
 
     def has_hanging_batch(self) -> bool:
-        """Return whether lines wait of a batch in which no call ends."""
+        """Return whether lines wait in a batch whose calls do not end."""
         since = self._now() - _HANGS_S
         return any(turn.in_flight and turn.moved_at <= since for turn in self._order.values())
 
     def take_out(self, is_over: Callable[[Line], bool]) -> list[Line]:
-        """Return the lines that wait and are over; they wait no more."""
+        """Remove and return the waiting lines for which `is_over` holds."""
         over: list[Line] = []
         for turn in list(self._order.values()):
             kept: deque[Line] = deque()
@@ -140,20 +140,20 @@ class BatchTurns:
             self._reckon()
         free, kept = slots - self._in_flight, slots // _KEPT_FREE
         shared = min(allowed, slots - kept)
-        # A batch takes half of the slots that are kept at most, so that the next batch has some as well.
+        # Once only reserved slots are free, a batch may hold at most half as many calls, and leaves slots to the next.
         most = slots if free > kept else max(free // 2, 1)
         beyond = None
         for turn in self._order.values():
             if turn.in_flight >= most:
                 continue
-            # A batch with a line that waits for nothing but its turn goes before those that have their share.
+            # A batch below its share, or a batch waiting alone, goes before batches that have their share.
             if len(self._order) == 1 or turn.in_flight < shared * turn.part:
                 return turn
             beyond = beyond or turn
         return beyond
 
     def _reckon(self) -> None:
-        """Reckon each batch's part of the slots."""
+        """Compute every batch's share of the slots."""
         now = self._now()
         if now - self._reckoned_at < _RECKON_EVERY_S:
             return

@@ -1,4 +1,4 @@
-"""The batches whose lines this process runs, with what is asked for at each task kept at hand."""
+"""The batches whose lines this process runs; keeps at hand the fields needed for every task."""
 
 import threading
 from dataclasses import dataclass
@@ -9,25 +9,25 @@ from app.services.ports import BatchStore
 
 @dataclass(eq=False, slots=True)
 class BatchInHand:
-    """What the lines of one batch share in this process."""
+    """The fields of a batch that its lines share in this process."""
 
     id: str
     endpoint: str
     deadline: float
     input_blob: str
     plan_blob: str
-    # Set once the batch was cancelled or its window elapsed: nothing more is started.
+    # Set once the batch was cancelled or the completion window elapsed: no more lines start.
     is_stopped: bool = False
-    # When calls still in flight are broken off; set with `is_stopped`.
+    # When calls still in flight are cancelled; set with `is_stopped`.
     aborts_at: float = 0.0
     tenant_id: str = ""
     created_at: float = 0.0
 
 
 class BatchesInHand:
-    """Reads batches once and keeps them until they are forgotten; safe to use from any thread.
+    """Reads a batch once and keeps the batch until `forget`; thread-safe.
 
-    Each is followed for as long as it is kept, so that it can be stopped, and forgotten some time after it has ended.
+    The heartbeat follows the status of every kept batch, to stop an ended batch and later forget the batch.
     """
 
     def __init__(self, batches: BatchStore) -> None:
@@ -36,7 +36,7 @@ class BatchesInHand:
         self._lock = threading.Lock()
 
     def get(self, batch_id: str) -> BatchInHand | None:
-        """Return the batch; None where no line of it may be started."""
+        """Return the batch, or None if no line of the batch may start."""
         with self._lock:
             known = self._known.get(batch_id)
             if known is not None:
@@ -57,7 +57,7 @@ class BatchesInHand:
             return self._known.setdefault(batch_id, batch)
 
     def all(self) -> list[BatchInHand]:
-        """Return all that are kept."""
+        """Return the kept batches."""
         with self._lock:
             return list(self._known.values())
 

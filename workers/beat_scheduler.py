@@ -1,7 +1,7 @@
-"""Beat's schedule: in memory, by the monotonic clock, one tick of a kind waiting at a time.
+"""Beat's schedule: in memory, by the monotonic clock, with at most one waiting tick of a kind.
 
-Celery's own schedule is a file that a power cut can tear, and goes by the time of day, which steps. This one has no
-file, and a tick carries no instant: a tick that waits is as good as the next, so beat sends none beside it.
+Celery's own schedule is a file, which a power cut can tear, and follows the time of day, which steps. `TickScheduler`
+has no file. A tick carries no instant: a waiting tick is as good as the next, so beat sends no tick beside it.
 """
 
 import time
@@ -16,17 +16,17 @@ from workers.celery_app import settings
 
 log = structlog.get_logger()
 
-# Bounds the sleep between two looks, so that the end of the process is noticed.
+# Bounds the sleep between two looks, so that beat notices the end of the process.
 _LONGEST_SLEEP_S = 1.0
 
 
 class TickScheduler(Scheduler):
-    """Sends each entry of `beat_schedule` when its seconds have passed, unless one of its kind waits.
+    """Sends an entry of `beat_schedule` when its seconds have passed, unless a tick of the kind waits.
 
     Args:
-        monotonic: seconds that only go on.
-        client: a client of the broker; by default one is opened.
-        options: those of Celery's scheduler; a file name among them is of no matter.
+        monotonic: seconds of a monotonic clock.
+        client: a client of the broker; opened if not given.
+        options: options of Celery's scheduler; a file name has no effect.
     """
 
     def __init__(
@@ -38,15 +38,15 @@ class TickScheduler(Scheduler):
         super().__init__(*args, **options)
 
     def setup_schedule(self) -> None:
-        # All are due at once: after a restart nothing is known of the ticks before.
+        # All ticks are due at once: after a restart, earlier ticks are unknown.
         self._due_at = dict.fromkeys(self.app.conf.beat_schedule, self._monotonic())
 
     def tick(self, *_: Any, **__: Any) -> float:
-        """Send what is due; return the seconds until the next tick is."""
+        """Send the due ticks; return the seconds until the next tick is due."""
         for name, due_at in self._due_at.items():
             if self._monotonic() >= due_at:
                 entry = self.app.conf.beat_schedule[name]
-                # Counted from now on: after a standstill one tick is sent, and not all that were missed.
+                # Count from now: after a standstill beat sends a single tick, and not every missed tick.
                 self._due_at[name] = self._monotonic() + entry["schedule"]
                 self._send(entry["task"], entry["options"]["queue"])
         left_s = min(self._due_at.values(), default=self._monotonic()) - self._monotonic()
@@ -72,5 +72,5 @@ class TickScheduler(Scheduler):
 
     @property
     def info(self) -> str:
-        """What beat's banner says of where the schedule is kept."""
+        """The line on the schedule in beat's banner."""
         return "    . schedule -> in memory"

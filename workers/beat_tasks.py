@@ -1,4 +1,4 @@
-"""The ticks of beat: upkeep, each idempotent."""
+"""The ticks of beat: upkeep, idempotent throughout."""
 
 from app.services import ticks
 from workers import schedule
@@ -8,14 +8,14 @@ from workers.control_tasks import control
 
 @app.task(name=schedule.EXPIRE)
 def expire() -> None:
-    """End the batches whose window has elapsed."""
+    """End the batches whose completion window has elapsed."""
     control().upkeep.expire()
     control().ticks.count(ticks.EXPIRE)
 
 
 @app.task(name=schedule.REPAIR)
 def repair() -> None:
-    """Send again what was lost."""
+    """Send lost tasks again."""
     control().upkeep.repair()
     control().ticks.count(ticks.REPAIR)
 
@@ -28,7 +28,7 @@ def sweep() -> None:
 
 @app.task(name=schedule.SWEEP_BROKER)
 def sweep_broker() -> None:
-    """Delete what dead processes and late messages left in the broker."""
+    """Delete the leftovers of dead processes and late messages in the broker."""
     control().upkeep.sweep_broker()
 
 

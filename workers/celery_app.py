@@ -1,4 +1,4 @@
-"""The Celery application; every setting that is not the default stands here with its reason."""
+"""The Celery application; every setting other than the default stands here with its reason."""
 
 from celery import Celery
 from kombu import Queue
@@ -17,25 +17,25 @@ from workers.schedule import QUEUES_OF_KINDS, SCHEDULE
 from workers.transport import SentinelTransport, Transport
 
 keep_private()
-# Celery reads the environment for itself, here and in its command line, which goes on once this is loaded.
+# Celery itself reads the environment, here and in the command line, which goes on once this module is loaded.
 _FOREIGN = leave_out_foreign()
 settings = load_settings(process=Process.CELERY)
 set_up_logs(settings)
 warn_of_foreign(_FOREIGN)
 
 _DAY_S = 86_400
-# Chord keys must outlive the longest batch: Redis' default of a day would end a 24 h one.
+# Chord keys must outlive the longest batch: Redis' default of a day would end a batch of 24 h.
 _CHORD_LIFETIME_S = settings.longest_window_s + 2 * _DAY_S
-# A message that was not acknowledged would be delivered again after this, by the clock of whoever looks: never, for
-# upkeep sends again within seconds what a dead process held, and needs no clock to know of it.
+# kombu would redeliver an unacknowledged message after this time, by the clock of the looking process. Ten years mean
+# never: upkeep resends the tasks of a dead process within seconds, and needs no clock to notice the death.
 _VISIBILITY_TIMEOUT_S = 3_650 * _DAY_S
-# Calls that this worker may have in flight, if all upstreams have some.
+# Most calls in flight in this worker, with all upstreams busy.
 _SLOTS = sum(spec.max_in_flight or settings.concurrency for spec in settings.upstreams)
-# Messages that a worker takes at most: all that its upstreams may have. A message that waits has no thread.
+# Most messages taken by a worker: the sum over its upstreams. A waiting message holds no thread.
 _MESSAGES = MESSAGES_PER_SLOT * _SLOTS
-# The threads of the pool, the loop and upkeep, and as many again to reconnect with.
+# For the threads of the pool, the loop and upkeep, and as many connections again for reconnecting.
 _MAX_CONNECTIONS = 64
-# How long the broker may take for an answer. A request for messages is answered within a second, if by nothing.
+# How long the broker may take to answer. A request for messages is answered within a second, if only as empty.
 _ANSWER_S = 30.0
 
 use_transports(Transport, SentinelTransport)
@@ -52,7 +52,7 @@ app = Celery(
     ],
 )
 app.conf.update(
-    # All queues go by their name through the default exchange: no binding is kept in Redis that a flush could lose.
+    # Messages go by queue name through the default exchange: Redis keeps no binding, which a flush could lose.
     task_queues=[
         Queue(name, routing_key=name)
         for name in (
@@ -63,16 +63,16 @@ app.conf.update(
     ],
     task_default_queue=TICKS_QUEUE,
     task_create_missing_queues=False,
-    # A message is given up only when its work is done: a worker that dies loses none that it had taken.
+    # A message is acknowledged only after its work: a dying worker loses no taken message.
     task_acks_late=True,
-    # Results are rows in the database; a header task counts for its chord all the same.
+    # Results are rows in the database; a header task still counts for its chord.
     task_ignore_result=True,
     worker_pool="workers.line_pool:LinePool",
-    # For a worker of lines; processes of ticks and of files are given numbers of their own.
+    # For a worker of lines; the command lines of ticks and files processes give their own numbers.
     worker_concurrency=_MESSAGES,
-    # A worker takes no more messages than this; `workers.intake` bounds it by lines as well.
+    # A worker takes no more messages than its concurrency; `workers.intake` also bounds the lines.
     worker_prefetch_multiplier=1,
-    # One backend for all threads (265 → 505 chord parts a second): it never waits for a result.
+    # A single backend for all threads (265 → 505 chord parts a second): the backend never waits for a result.
     result_backend_thread_safe=True,
     result_expires=_CHORD_LIFETIME_S,
     result_chord_expires=_CHORD_LIFETIME_S,
@@ -81,7 +81,7 @@ app.conf.update(
     broker_connection_retry_on_startup=True,
     # The broker may be away for any time; its return ends the wait.
     broker_connection_max_retries=None,
-    # Ids are all that a message carries, and nobody but us reads it.
+    # A message carries only ids, and only wylon reads messages.
     task_serializer="json",
     accept_content=["json"],
     worker_send_task_events=False,
@@ -94,14 +94,14 @@ app.conf.update(
 
 
 def take_identity(deployment: str) -> None:
-    """Keep to the keys and queues of this deployment, before the first connection to the broker."""
+    """Restrict Celery to this deployment's keys and queues; call before the first connection to the broker."""
     app.conf.update(
         celery_options(
             settings.broker,
             timeout_s=_ANSWER_S,
             prefix=key_prefix(deployment),
             visibility_timeout=_VISIBILITY_TIMEOUT_S,
-            # Looked at every 10 s instead of every 100: restoring is one scan of a few hundred entries.
+            # kombu restores messages every 10 s instead of every 100: restoring is a scan of a few hundred entries.
             unacked_restore_interval=10,
             unacked_restore_throttle=1,
             health_check_interval=25,

@@ -1,4 +1,4 @@
-"""The tasks of the process of ticks that are asked for: a few lines each over a service."""
+"""The tasks of the ticks process that other processes send: a few lines over a service."""
 
 from functools import cache
 
@@ -16,12 +16,12 @@ def control() -> Control:
 
 @app.task(name=REFILL)
 def refill() -> None:
-    """Publish what the window has room for."""
+    """Publish as many lines as the dispatch window has room for."""
     control().dispatch.refill()
     control().ticks.count(ticks.REFILL)
 
 
 @app.task(name=CLOSE)
 def close(batch_id: str) -> None:
-    """Send nothing more of a batch that was cancelled or has expired."""
+    """Send no more lines of a cancelled or expired batch."""
     control().dispatch.close(batch_id)

@@ -1,7 +1,7 @@
 """The engine: one thread with one event loop that makes all calls of this process.
 
-Each upstream has a lane of its own: a line that waits in one, or in none as it is to be tried again, keeps none of
-another's waiting.
+Every upstream has its own lane. A line that waits for its upstream, or for a retry, never delays lines for another
+upstream.
 """
 
 import asyncio
@@ -32,17 +32,17 @@ from workers.writer import ResultWriter
 
 log = structlog.get_logger()
 
-# Starting and stopping the loop take milliseconds; past this something is broken.
+# The loop starts and stops within milliseconds; a longer wait shows a fault.
 _THREAD_WAIT_S = 10.0
-# A line without time left looks again after this; the end of its batch comes long before.
+# Pause of a line past its deadline; the end of its batch comes long before.
 _OUT_OF_TIME_S = 60.0
-# How often it is noted what lines met that wait, and of how many: one transaction of some hundredths of a second.
+# Interval between notes on paused lines, and most lines noted at once: a transaction of some hundredths of a second.
 _NOTE_EVERY_S = 30.0
 _MOST_NOTED = 1_000
 
 
 class LineEngine:
-    """Runs lines, as many of each lane at once as that allows."""
+    """Runs lines; a lane bounds how many of its lines run at once."""
 
     def __init__(
         self,
@@ -66,39 +66,39 @@ class LineEngine:
         self._thread = vital_thread("engine", self._main)
 
     def start(self) -> None:
-        """Start the thread; returns once it takes lines."""
+        """Start the thread, and return once the engine accepts lines."""
         self._thread.start()
         if not self._ready.wait(_THREAD_WAIT_S):
             raise RuntimeError("The engine's loop did not start.")
 
     def submit(self, lines: list[Line]) -> None:
-        """Queue lines, from any thread."""
+        """Queue lines; thread-safe."""
         self._loop.call_soon_threadsafe(self._put, lines)
 
     def stop_batch(self, batch: BatchInHand) -> None:
-        """Start nothing more of a batch, from any thread; calls in flight go on."""
+        """Start no more lines of a batch; calls in flight go on. Thread-safe."""
         batch.is_stopped = True
         self._loop.call_soon_threadsafe(self._drop_waiting, lambda line: line.run.batch is batch)
 
     def abort_batch(self, batch: BatchInHand) -> None:
-        """Break off the calls of a batch that are in flight, from any thread."""
+        """Cancel a batch's calls in flight; thread-safe."""
         self._loop.call_soon_threadsafe(self._abort, batch)
 
     def let_go(self) -> None:
-        """Drop the lines that wait and were taken up in an earlier term of the lease, from any thread."""
+        """Drop the waiting lines received in an earlier lease term; thread-safe."""
         self._loop.call_soon_threadsafe(self._drop_waiting, lambda line: not self._lease.covers(line.run.term))
 
     def share_out(self, place: int, states: Sequence[Mapping[str, LaneState]]) -> None:
-        """Give each lane its part of what all workers may do together, from any thread.
+        """Give every lane this worker's share of the upstream's limits; thread-safe.
 
         Args:
-            place: that of this process among the workers, 0-based.
-            states: what each of them says of its lanes.
+            place: index of this process among the workers, 0-based.
+            states: the reported lane states of every worker, by upstream.
         """
         self._loop.call_soon_threadsafe(self._share_out, place, states)
 
     def drain(self, grace_s: float) -> None:
-        """Start nothing more, and give lines back: waiting ones now, calls in flight after `grace_s`."""
+        """Start no more lines, and give lines back: waiting lines now, lines with a call in flight after `grace_s`."""
         self._loop.call_soon_threadsafe(self._drain, grace_s)
 
     def stop(self) -> None:
@@ -117,7 +117,7 @@ class LineEngine:
         self._runners = {
             lane: Runners(self._attempt, self._drop, lane, turns=BatchTurns(self._weigh)) for lane in self._lanes
         }
-        # Lines that may end the process go one at a time, beside the others.
+        # Quarantined lines, which may crash the process, run one at a time beside all other lines.
         self._alone = Runners(
             self._attempt, self._drop, OneAtATime(), on_next=lambda line: line.lane.room.line_resumed()
         )
@@ -139,16 +139,16 @@ class LineEngine:
         try:
             if data is None:
                 data = await self._loop.run_in_executor(None, self._read_line, line)
-            # Asked again by whoever sends, after the last wait: reading a line, noting it and connecting take time.
+            # The sender asks `may_send` again after the last wait: reading, noting a trial and connecting take time.
             caller = Caller(line.tries, partial(self._may_send, line), batch.id)
             again = LineAttempt(batch.id, batch.endpoint, batch.deadline, line.position, data, caller, line.met)
             attempt = partial(line.lane.execution.attempt, again)
             outcome = await (self._quarantine.watch(line, data, attempt) if line.run.is_alone else attempt())
         except (BlobMissing, Unavailable):
-            # Who read it has told: the line runs again once that is mended.
+            # `read_line` has noted the fault: the line runs again once the fault is mended.
             outcome = None
         except Exception:
-            # Whatever happens to a line is a recorded outcome; what it was is for the log.
+            # A line gets a recorded outcome even after an unexpected exception; the log has the traceback.
             log.exception("line.broke", batch_id=batch.id, position=line.position)
             outcome = self._broken(line, data)
         if isinstance(outcome, Result):
@@ -159,19 +159,19 @@ class LineEngine:
             line.tries, line.met = outcome.tries, outcome.met
             self._pause(line, outcome.delay_s)
         elif isinstance(outcome, OutOfTime) and self._may_send(line):
-            # Kept until the batch is expired: a task that returned before that would count for a chord whose callback
-            # finds a batch that still runs.
+            # Keep the line until the batch is expired: a task returning earlier would count for the chord, and the
+            # chord's callback would find the batch still running.
             self._pause(line, _OUT_OF_TIME_S)
         else:
             self._drop(line)
 
     def _may_send(self, line: Line) -> bool:
-        """Return whether a line's request is this process's to send, now."""
+        """Return whether this process may send a line's request now."""
         return not line.run.batch.is_stopped and not self._is_draining and self._lease.covers(line.run.term)
 
     def _broken(self, line: Line, data: bytes | None) -> Result | None:
         if data is None:
-            # The input could not be read just now: upkeep has the line run again.
+            # The line's bytes could not be read: upkeep sends the line again.
             return None
         code, message = "internal_error", "This request could not be executed: see the log of the worker."
         batch_id, custom_id = line.run.batch.id, read_request(data).custom_id
@@ -181,7 +181,7 @@ class LineEngine:
     def _put(self, lines: Iterable[Line]) -> None:
         for line in lines:
             if self._is_draining:
-                # Runners whose calls were broken off are not replaced: nobody might come for it.
+                # Cancelled runners are not replaced: the line might find no runner.
                 self._drop(line)
             else:
                 self._wait(line)
@@ -190,7 +190,7 @@ class LineEngine:
         if not line.run.is_alone:
             self._runners[line.lane].put(line)
             return
-        # One that waits for its turn alone takes no call from the others, and so no room from theirs.
+        # A line waiting for its turn in quarantine takes no call from the lane, and so must take no room.
         line.lane.room.line_done()
         self._alone.put(line)
 
@@ -200,7 +200,7 @@ class LineEngine:
         self._pauses[line] = self._loop.call_later(seconds, self._resume, line)
 
     def _note_paused(self) -> None:
-        """Note what lines met that wait: it is to be known of them though this process dies."""
+        """Note the failed calls of paused lines in the database, where the notes outlive this process."""
         self._loop.call_later(_NOTE_EVERY_S, self._note_paused)
         changed = (line for line in self._pauses if line.met is not None and line.noted_calls != line.tries.calls)
         for line in islice(changed, _MOST_NOTED):
@@ -227,7 +227,7 @@ class LineEngine:
             self._writer.put(line.run, None)
 
     def _drop_waiting(self, is_over: Callable[[Line], bool]) -> None:
-        """Drop the lines that have no call in flight and are over."""
+        """Drop the lines without a call in flight for which `is_over` holds."""
         for line in [line for line in self._pauses if is_over(line)]:
             self._unpause(line)
             self._drop(line)
@@ -236,7 +236,7 @@ class LineEngine:
 
     def _share_out(self, place: int, states: Sequence[Mapping[str, LaneState]]) -> None:
         for lane, runners in self._runners.items():
-            # While the file of upstreams is changed there may be workers that do not know this one.
+            # While the file of upstreams is being changed, some workers may not know this upstream.
             those = [number for number, lanes in enumerate(states) if lane.name in lanes or number == place]
             of_lane = [states[number].get(lane.name, LaneState(0)) for number in those]
             lane.set_share(those.index(place), of_lane)
@@ -244,15 +244,15 @@ class LineEngine:
             lane.room.set_wide(is_wide=runners.has_hanging_batch())
             self._give_back(lane, runners, lane.lines_to_give_back(those.index(place), of_lane, len(runners.waiting())))
         if any(lane.has_no_part for lane in self._lanes):
-            # They would wait here for as long as the other workers live: repair has those run them.
+            # Lines would wait here as long as the other workers live. Repair sends dropped lines to these workers.
             self._drop_waiting(lambda line: line.lane.has_no_part)
 
     def _give_back(self, lane: Lane, runners: Runners, most: int) -> None:
-        """Give back tasks of which no line has begun, up to so many lines: workers that have room run them."""
+        """Give back tasks whose unfinished lines are all waiting, up to `most` lines, for workers with room."""
         waiting = Counter(line.run for line in runners.waiting() if not line.run.is_alone)
         given: set[LineRun] = set()
         for run, lines in waiting.items():
-            # One that has a line in flight, or one that pauses, can't go as a whole.
+            # A task with a line in flight, or with a paused line, can't be given back as a whole.
             if lines == run.left and lines <= most:
                 most -= lines
                 run.is_given_back = True

@@ -1,4 +1,4 @@
-"""The tasks of a process of files: validation and finalizing, a few lines each over a service."""
+"""The tasks of a files process: validation and finalizing, a few lines over a service."""
 
 import threading
 import time
@@ -21,7 +21,7 @@ from workers.vital_thread import vital_thread
 
 log = structlog.get_logger()
 
-# How often a process of files says that it is there.
+# Interval at which a files process counts, to show that the process lives.
 _COUNT_EVERY_S = 1.5
 
 
@@ -29,7 +29,7 @@ def _validate(batch_id: str, rest: Callable[[], None]) -> None:
     if not control().validation.validate(batch_id, rest):
         return
     try:
-        # The process of ticks hands lines out: a refill in this one, slow as it may be, would hold the others up.
+        # Leave the refill to the ticks process: a refill may be slow, and would hold up file work in this process.
         control().queue.refill()
     except Unavailable:
         # Beat asks for a refill within a second.
@@ -54,13 +54,13 @@ def _renew_leases() -> None:
         try:
             control().leases.renew()
         except Exception:
-            # Whatever it was, the work renews its leases itself as it goes on.
+            # After a fault, the work itself still renews its leases as the work goes on.
             log.warning("lease.not_renewed", exc_info=True)
 
 
 @cache
 def _lease_keeper() -> threading.Thread:
-    """Return the thread that renews what this process holds, begun with the first work."""
+    """Return the thread that renews this process's leases; the first work starts the thread."""
     thread = vital_thread("lease-keeper", _renew_leases)
     thread.start()
     return thread
@@ -83,13 +83,13 @@ def _begin_to_count(sender: Any = None, **_: Any) -> None:
 
 @app.task(name=VALIDATE)
 def validate(batch_id: str) -> None:
-    """Check a batch's input and let it run, at once or when others are done."""
+    """Check a batch's input and let the batch run, at once or after other work."""
     _lease_keeper()
     _turns.take(Turn(VALIDATE, batch_id))
 
 
 @app.task(name=FINALIZE)
 def finalize(batch_id: str) -> None:
-    """Write the files of a batch whose lines have all returned: the callback of its chord."""
+    """Write the files of a batch once all lines have returned: the callback of the batch's chord."""
     _lease_keeper()
     _turns.take(Turn(FINALIZE, batch_id))

@@ -1,4 +1,4 @@
-"""Turns at checking and writing files in one process, in a fair order; work that waits keeps no thread."""
+"""Turns at checking and writing files in a process, in a fair order; waiting work holds no thread."""
 
 import threading
 import time
@@ -12,36 +12,36 @@ from app.domain.file_work import FileOrder, Work
 
 log = structlog.get_logger()
 
-# Threads of one interpreter share a core: more at once would end no sooner.
+# Threads of an interpreter share a core: more work at once would end no sooner.
 _AT_ONCE = 4
-# The other turns are for small work. Two, so that one that waits for a slow disk leaves the core to the other.
+# The remaining turns are for small work. Two, so that large work waiting for a slow disk leaves the core to the other.
 _LARGE_AT_ONCE = 2
-# Large work makes way for so long in each MiB that it goes over, and so goes on whatever small work comes.
+# In every MiB, large work makes way for small work for at most this long, and so goes on however much small work comes.
 _LONGEST_REST_S = 0.25
 
 
 class Turn(NamedTuple):
-    """What is done, for which batch."""
+    """The kind of work, and its batch."""
 
     kind: str
     batch_id: str
 
 
 class Task(NamedTuple):
-    """How one kind of work is looked up and done."""
+    """How a kind of work is looked up and done."""
 
-    # Returns None where there is nothing to do.
+    # Returns None if there is no work to do.
     look: Callable[[str], Work | None]
-    # Given the batch and a function to be called between pieces, in which large work makes way for small.
+    # Takes the batch and a function to call between pieces; in the call, large work makes way for small work.
     run: Callable[[str, Callable[[], None]], object]
 
 
 class FileTurns:
-    """Does the work that it is given, some at once and the rest after it.
+    """Does file work: as much as allowed at once, the rest in turn.
 
     Args:
-        tasks: how each kind of work is done.
-        is_ending: whether the process ends; work that waits by then is left to upkeep, which asks again.
+        tasks: how to do a kind of work, by kind.
+        is_ending: whether the process ends; waiting work is then left to upkeep, which asks again.
     """
 
     def __init__(self, tasks: Mapping[str, Task], is_ending: Callable[[], bool]) -> None:
@@ -51,9 +51,9 @@ class FileTurns:
         self._changed = threading.Condition()
 
     def take(self, turn: Turn) -> None:
-        """Have it done by this thread, or by one that has a turn: where all turns are taken this returns at once."""
+        """Do the work in this thread, or leave it to a thread with a turn and return at once if all turns are taken."""
         with self._changed:
-            # Upkeep asks again for work that waits.
+            # Upkeep asks repeatedly for waiting work.
             is_known = self._order.has(turn)
         work = None if is_known else self._look(turn)
         with self._changed:
@@ -66,7 +66,7 @@ class FileTurns:
             except Unavailable as fault:
                 _tell_put_off(turn, fault)
             except Exception:
-                # The thread has the turn for work that waits, whatever became of this one.
+                # The thread must go on with waiting work, despite the failure.
                 log.exception("file_work.broke", kind=turn.kind, batch_id=turn.batch_id)
             finally:
                 with self._changed:
@@ -90,9 +90,9 @@ class FileTurns:
 
 
 def _go_on() -> None:
-    """Make way for nobody."""
+    """Do nothing: small work makes way for no other work."""
 
 
 def _tell_put_off(turn: Turn, fault: Unavailable) -> None:
-    # One line and no trace: upkeep asks again every few seconds, for as long as the database or the storage is away.
+    # Log a line without a traceback: upkeep asks again every few seconds while the database or the storage is away.
     log.warning("file_work.put_off", kind=turn.kind, batch_id=turn.batch_id, error=str(fault))

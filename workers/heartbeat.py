@@ -1,6 +1,6 @@
-"""Each second: say that this worker lives and what it holds, and learn which of its batches were stopped.
+"""Each second: report this worker as alive with its held tasks, and learn of stopped batches.
 
-Two threads: a database that answers late must not keep the report, and with it the lease, from being renewed.
+Two threads: a slow database must not delay the report, and with the report the renewal of the lease.
 """
 
 import threading
@@ -23,17 +23,17 @@ from workers.vital_thread import vital_thread
 log = structlog.get_logger()
 
 _BEAT_S = 1.0
-# Lines that are done so much faster than was reported are reported after this, so that the window grows with them.
+# After _HURRY_S, report a pace of _HURRY_AT times the last report, so that the window grows with the pace.
 _HURRY_S, _HURRY_AT = 0.1, 1.5
 _STOP_WAIT_S = 5.0
-# Of a beat that is missed each second, with all that led to the fault.
+# Interval between log entries, with traceback, on a beat missed every second.
 _TELL_EVERY_S = 30.0
-# A part that grows is used one of these later, when every worker has looked since.
+# A larger share is used one interval later, once every worker has read the reports in between.
 _SHARE_EVERY_S = 0.9 * _BEAT_S
 
 
 class Heartbeat:
-    """Keeps the roster's entry of this worker and follows the status of its batches."""
+    """Keeps this worker's entry in the roster, and follows the status of its batches."""
 
     def __init__(
         self,
@@ -60,18 +60,18 @@ class Heartbeat:
         self._lease = lease
         self._cancel_grace_s = cancel_grace_s
         self._stopping = threading.Event()
-        # Set to have the next report at once; and while the process ends.
+        # Set to make the next report at once, and while the process ends.
         self._hurry = threading.Event()
         self._threads = [
             vital_thread("heartbeat", lambda: self._repeat(self.report, self._hurry)),
             vital_thread("follower", lambda: self._repeat(self.follow, self._stopping)),
         ]
         self._shared_at = float("-inf")
-        # When it was told last that a beat was missed, by the beat.
+        # When a missed beat was last logged, by the beat's name.
         self._told_at: dict[str, float] = {}
-        # The lines that dispatch keeps published for each upstream, for all workers together.
+        # Lines that dispatch keeps published for an upstream, for all workers together.
         self.windows: dict[str, int] = {}
-        # How many workers there are.
+        # Number of live workers.
         self.workers = 1
 
     def start(self) -> None:
@@ -93,14 +93,14 @@ class Heartbeat:
             log.warning("worker.not_left", exc_info=True)
 
     def progressed(self) -> None:
-        """Report before the second is over, where lines have become far faster; from any thread."""
+        """Report before the second is over if lines have become far faster; thread-safe."""
         if any(lane.has_sped_up(_HURRY_S, _HURRY_AT) for lane in self._lanes):
             self._hurry.set()
 
     def report(self) -> None:
-        """Say that this worker lives, which extends its lease."""
+        """Report this worker as alive, which extends the lease."""
         lanes = {lane.name: lane.measure() for lane in self._lanes}
-        # Not before that: who asks until then is answered by it.
+        # Clear the flag only now: the report answers requests made up to this point.
         self._hurry.clear()
         reported_at = self._lease.now()
         self._roster.report(WorkerState(self._name, self._taken.task_ids(), lanes))
@@ -113,13 +113,13 @@ class Heartbeat:
 
     def _share_out(self, workers: Sequence[WorkerState]) -> None:
         now, names = self._lease.now(), [worker.name for worker in workers]
-        # Reports before their time come of what these workers do, and say nothing of who has come or gone.
+        # Early reports are due to the pace of lines, not to workers joining or leaving: shares stay as they are.
         if self._name in names and now - self._shared_at >= _SHARE_EVERY_S:
             self._shared_at = now
             self._engine.share_out(names.index(self._name), [worker.lanes for worker in workers])
 
     def follow(self) -> None:
-        """Stop batches that run no more, and break off their calls past the grace."""
+        """Stop batches that no longer run, and cancel their calls after the grace period."""
         running = [batch.id for batch in self._batches.all() if not batch.is_stopped]
         statuses = self._stores.batches.statuses(running) if running else {}
         if running:
@@ -144,7 +144,7 @@ class Heartbeat:
         try:
             act()
         except Exception:
-            # Broker or database are away: calls in flight go on, and the next beat is in a second.
+            # The broker or the database is away: calls in flight go on, and the next beat follows in a second.
             beat, now = act.__name__, self._lease.now()
             if now - self._told_at.get(beat, float("-inf")) >= _TELL_EVERY_S:
                 self._told_at[beat] = now

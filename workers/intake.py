@@ -1,4 +1,4 @@
-"""How a worker takes messages: bounded by lines, and awake the moment there is room."""
+"""How a worker takes messages: bounded by lines, and without delay once there is room."""
 
 import os
 import sys
@@ -24,7 +24,7 @@ _process: LineProcess | None = None
 
 
 def line_process() -> LineProcess:
-    """Return this process's engine and all; a worker of the lines queue has it before its first task."""
+    """Return this process's `LineProcess`; a worker of the lines queue has a `LineProcess` before its first task."""
     if _process is None:
         raise RuntimeError("This worker does not take lines: start it with -Q lines.")
     return _process
@@ -42,29 +42,29 @@ def _start(celery: Celery, name: str) -> LineProcess:
 
 
 def let_others_go_first() -> None:
-    """Have this thread, and those that it starts, wait for the end of a turn instead of cutting short another's.
+    """Put this thread, and threads it starts, under SCHED_BATCH: a waking thread does not cut short a running thread.
 
-    For Linux's scheduler, where processors are short: the API, which has somebody waiting, keeps its turn, and threads
-    that wait for the interpreter do not take the processor from the one that has it (decision 0025).
+    For Linux, where processors are short: the API, whose callers wait, keeps its turn on the processor, and threads
+    waiting for the interpreter do not take the processor from the interpreter's holder (decision 0025).
     """
     if sys.platform != "linux":
         return
-    # A sandbox may forbid it, and some C libraries lack it; nothing but speed depends on it.
+    # A sandbox may forbid the call, and some C libraries lack the call; only speed depends on the policy.
     with suppress(OSError):
-        # An operator who chose another policy meant it.
+        # Keep a policy that the operator chose.
         if os.sched_getscheduler(0) == os.SCHED_OTHER:
             os.sched_setscheduler(0, os.SCHED_BATCH, os.sched_param(0))
 
 
 class LineIntake(bootsteps.StartStopStep):
-    """A step of the consumer, done at each connection to the broker."""
+    """A consumer step, run at every connection to the broker."""
 
     requires = ("celery.worker.consumer.tasks:Tasks",)
-    # The looks of the connection before go on otherwise.
+    # Timer of the looks, kept to be cancelled at the next connection; otherwise the old looks go on.
     _looks: Any = None
 
     def start(self, c: Any) -> None:
-        """Start the process's engine, and have the consumer ask for a message only while there is room for lines."""
+        """Start the process's engine, and let the consumer request messages only while there is room for lines."""
         if LINES_QUEUE not in c.app.amqp.queues.consume_from:
             return
         process = _start(c.app, c.hostname)
@@ -73,30 +73,31 @@ class LineIntake(bootsteps.StartStopStep):
         c.pool.begin, c.pool.drain_s = process.begin, process.drain_s
         channel = c.task_consumer.channel
         channel.qos.wanted, channel.qos.note, channel.qos.on_take = process.wanted, process.term, process.take
-        # Only this process knows which upstreams there are: whoever starts it names the one queue.
+        # Only this process knows the upstreams: the command line names the single queue of lines.
         for queue in process.queues:
             c.add_task_queue(queue)
         if c.hub is not None:
             channel.qos.call_later = c.hub.call_later
-            # By itself the hub looks again only when a second is over or a message comes.
+            # The hub itself looks again only after a second, or when a message arrives.
             process.on_room(partial(c.hub.call_soon, partial(_look_again, channel)))
             if self._looks is not None:
                 self._looks.cancel()
             self._looks = keep_looking(c.hub.timer, channel)
 
     def stop(self, c: Any) -> None:
-        """While the worker ends, have each thread acknowledge or give back its message itself.
+        """While the worker ends, let every thread acknowledge or give back its own message.
 
-        The loop that does it otherwise has ended by now, and would leave all that is given back to the last moment.
+        The loop, which normally settles messages, has ended by now, and would leave returned messages to the last
+        moment.
         """
         if _process is None or not _process.is_draining:
             return
         hub, c.hub = c.hub, None
         if c.task_consumer:
             c.task_consumer.channel.qos.stop_gathering()
-            # Nothing goes on here: what is left at the end is others'.
+            # No task goes on here: messages left at the end are for other workers.
             c.task_consumer.channel.do_restore = True
-        # The last request for a message is still open, for up to a second: it would take what is given back.
+        # The last request for a message stays open for up to a second, and would take a message just given back.
         pending = [c.task_consumer.cancel, partial(_end_request, c.task_consumer.channel)] if c.task_consumer else []
         for settle in [*pending, *(hub._pop_ready() if hub is not None else ())]:
             try:
@@ -106,28 +107,28 @@ class LineIntake(bootsteps.StartStopStep):
 
 
 def _end_request(channel: Any) -> None:
-    """Read the answer to the open request; a message goes back to the queue, as nobody takes any."""
+    """Read the answer to the open request; a message goes back to the queue, as no consumer is left."""
     if channel._in_poll:
         with suppress(Empty):
             channel._brpop_read()
 
 
 def keep_looking(timer: Any, channel: Any) -> Any:
-    """Look again each second by this process's clock; return what can be cancelled.
+    """Look again every second by this process's clock; return the timer's entry, which can be cancelled.
 
-    The broker ends a request for messages by its own clock. Where that is set back an hour, a request that names some
-    queues only stays open for as long.
+    The broker ends a request for messages by the broker's clock. If the broker's clock is set back an hour, a request
+    for only some of the queues stays open an hour longer.
     """
     return timer.call_repeatedly(_LOOK_EVERY_S, _look_again, (channel,))
 
 
 def _look_again(channel: Any) -> None:
-    """Take what waits for the room there is; the hub asks for a message after each callback, unless it has asked."""
+    """Take waiting messages as far as there is room; after a callback the hub requests more if no request is open."""
     if channel._in_poll and not channel.closed:
         try:
             channel.take_waiting()
         except Exception:
-            # The loop would not survive it; the open request meets the same, and has the consumer connect anew.
+            # An exception would end the loop. The open request meets the fault too, and lets the consumer reconnect.
             log.warning("messages.not_taken", exc_info=True)
 
 

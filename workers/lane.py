@@ -1,4 +1,4 @@
-"""One upstream in this process: how many of its lines may be held, and how many calls to it may be in flight."""
+"""An upstream in this process: the limits on lines held and on calls in flight."""
 
 import time
 from collections.abc import Awaitable, Callable, Sequence
@@ -14,39 +14,39 @@ from workers.away_log import AwayLog
 from workers.charges import Charges
 from workers.room import Room
 
-# What an upstream answers that takes no more calls than it has.
+# Statuses by which an upstream refuses further calls.
 _REFUSALS = frozenset({429, 503, 529})
-# Between two refills there may be no lines for a moment; after more than this they begin anew.
+# Between two refills, lines may run out for a moment. After a longer gap the measurement of their pace begins anew.
 _IDLE_S = 0.2
-# Where no call has ended for this long, batches that come may have this part of the limit beyond it.
+# If no call has ended for _STALLED_S, a new batch may exceed the limit by limit // _BEYOND calls.
 _STALLED_S, _BEYOND = 1.0, 8
-# A lane in which no call has ended for this long is blocked: it gives back what waits, and again after as long.
+# A lane without an ended call for this long is blocked: the lane gives back waiting lines, and again after as long.
 _BLOCKED_S = 10.0
-# What a rate lets begin in this span is taken ahead; more would only be kept from workers that are as far.
+# Lines that a rate limit lets begin in this time are taken ahead; more lines would be kept from equally ready workers.
 _AHEAD_S = 1.0
-# The wall clock when this process began, less the monotonic one.
+# Wall clock minus monotonic clock when this process began.
 _EPOCH_S = time.time() - time.monotonic()
 
 
 def steady_time() -> float:
-    """Return seconds since the epoch that never step back: workers compare when each began to call."""
+    """Return seconds since the epoch that never step back: workers compare the instants at which they began to call."""
     return _EPOCH_S + time.monotonic()
 
 
 class Lane:
-    """What bounds the lines of one upstream, between the queue and their calls.
+    """The bounds on the lines of an upstream, between the queue and the calls.
 
-    Belongs to the engine's loop, but for `room` and what the heartbeat does.
+    Belongs to the engine's loop, except for `room` and the measurements by the heartbeat.
 
     Args:
-        name: the upstream's.
-        upstream: what is called.
-        limit: how many calls may be in flight, as far as the upstream itself shows.
-        rate: how many calls and tokens a minute there may be.
-        concurrency: calls in flight at most, where `max_in_flight` is not given.
-        max_in_flight: calls in flight at most, over all workers together.
-        call_timeout_s: what calls have at most; one that has less is ended for its batch's sake.
-        execution: given this lane as its upstream, makes what runs one line.
+        name: name of the upstream.
+        upstream: makes the calls.
+        limit: concurrency limit learned from the upstream's answers.
+        rate: limit on calls and tokens a minute.
+        concurrency: most calls in flight, if `max_in_flight` is None.
+        max_in_flight: most calls in flight, over all workers together.
+        call_timeout_s: longest time-out of a call; a shorter time-out is due to the batch's deadline.
+        execution: given this lane as the upstream, returns the service that runs a line.
     """
 
     def __init__(
@@ -70,41 +70,41 @@ class Lane:
         self._concurrency = concurrency
         self._max_in_flight = max_in_flight
         self._call_timeout_s = call_timeout_s
-        # This process's part of what there may be. Of what all workers share it has none before it knows of them.
+        # This worker's share of the calls in flight; of `max_in_flight`, 0 until the worker knows its peers.
         self.slots = concurrency if max_in_flight is None else 0
         self._next_slots = self.slots
         self._next_part = 1.0
         self.room = Room(self.slots)
         self._upstream = upstream
         self._rate = rate
-        # Without a rate nothing is charged: most upstreams have none, and each line would pay for it.
+        # Without a rate limit, lines are not charged: most upstreams have no limit, and charging costs every line time.
         self._charges = Charges(rate) if rate.has_bounds else None
-        # Lines that have begun and not ended.
+        # Lines begun and not ended.
         self._active = 0
         self._clock = clock
         self._idle_since = clock()
-        # When a call ended last, or when the first call began after a time without any.
+        # When the last call ended, or when the first call after an idle time began.
         self._ended_at = self._idle_since
         self._gave_back_at = float("-inf")
         self._pace_from = (self._idle_since, 0)
         self._away_log = AwayLog(name)
         self.lines_per_s = 0.0
 
-    # What the engine asks
+    # Used by the engine
 
     @property
     def allowed(self) -> int:
-        """How many lines may have begun and not ended, as the upstream shows now."""
+        """How many lines may have begun and not ended, by the present concurrency limit."""
         return min(self.slots, self.limit.limit)
 
     def begin(self, of_batch: int = 0) -> bool:
-        """Return whether one more line may begin now, and count it if so; so many of its batch have begun."""
+        """Return whether one more line may begin now, and count the line if yes; `of_batch` lines of its batch run."""
         if self._active >= self.slots or self._active >= self._most_for(of_batch):
             return False
         if self._charges is not None and not self._charges.begin(self._clock()):
             return False
         if not self._active:
-            # No call could end while there was none.
+            # Without a call in flight, no call could end.
             self._ended_at = self._clock()
             if self._charges is None:
                 self._begin_pace()
@@ -112,10 +112,9 @@ class Lane:
         return True
 
     def _most_for(self, of_batch: int) -> int:
-        """Return how many lines may have begun, for a batch of which so many have.
+        """Return how many lines may run at once if a batch with `of_batch` running lines begins another line.
 
-        Calls that hang fill the limit, which follows what the upstream shows. A batch that comes then has some calls
-        beyond the limit.
+        Hanging calls fill the concurrency limit. A batch that comes then gets some calls beyond the limit.
         """
         limit = self.limit.limit
         beyond = max(limit // _BEYOND, 1)
@@ -123,7 +122,7 @@ class Lane:
         return limit + beyond if is_stalled else limit
 
     def end(self) -> None:
-        """Count a line that ended, or is to be tried again later."""
+        """Count a line as ended, or as paused for a retry."""
         self._active -= 1
         self._ended_at = self._clock()
         if not self._active:
@@ -132,18 +131,18 @@ class Lane:
             self._charges.end(self._active, self._clock())
 
     def tick(self) -> None:
-        """Let the limit rise, where it does so by itself."""
+        """Let the limit rise, if the limit rises with time."""
         self.limit.tick(self._clock())
         self._make_room()
 
     @property
     def waits_for_time(self) -> bool:
-        """Whether more calls may begin though none ends first: when a limit rises, a pause or a minute is over."""
+        """Whether calls may begin before a call ends: once a limit rises, or a pause or a minute is over."""
         is_starting = self.limit.reason == "starting"
         return self._active < self.slots and (self._active < self.limit.limit or is_starting)
 
     async def call(self, endpoint: str, body: bytes, timeout_s: float, caller: Caller = ANYBODY) -> Answer:
-        """Call the upstream; limits learn from how that goes."""
+        """Call the upstream; the limits learn from the outcome."""
         started_at, charges = self._clock(), self._charges
         call = self.limit.begin(started_at)
         charge = charges.begin_call(started_at) if charges is not None else None
@@ -164,20 +163,20 @@ class Lane:
         """Close the upstream's connections."""
         return self._upstream.close()
 
-    # What the heartbeat does
+    # Used by the heartbeat
 
     def set_share(self, place: int, states: Sequence[LaneState]) -> None:
-        """Take this process's part of what all workers may do together, as the one at this place, 0-based, among them.
+        """Set this worker's share of the upstream's limits; `place` is its 0-based index among the live workers.
 
-        Called once a second. What it gains it has a second later, when those that lose it know; and of calls in flight
-        as far as the others have none above their part, from before this one came.
+        Called once a second. A larger share takes effect a second later, once the other workers have reduced theirs;
+        for calls in flight, only as far as the other workers hold no calls beyond their shares from before.
         """
         workers, part = len(states), 1 / len(states)
         self._rate.set_share(min(part, self._next_part), self._clock())
         self._next_part = part
         if self._max_in_flight is not None:
             share = (self._max_in_flight + workers - 1 - place) // workers
-            # One that reports late may still begin what it had slots for.
+            # A worker that reports late may still fill its old slots.
             elsewhere = sum(max(state.in_flight, state.slots) for number, state in enumerate(states) if number != place)
             self.slots = min(share, self._next_slots, max(self._max_in_flight - elsewhere, 0))
             self._next_slots = share
@@ -186,10 +185,10 @@ class Lane:
         self._make_room()
 
     def lines_to_give_back(self, place: int, states: Sequence[LaneState], waiting: int) -> int:
-        """Return how many lines that wait are to be given back: no call ends here, and other workers have room.
+        """Return how many waiting lines to give back: calls do not end here, and other workers have room.
 
-        As long as that is so no more are taken. Where all workers stand still none has room, and lines stay where they
-        are.
+        Until calls end again, the lane takes no more lines. If all workers stand still, no worker has room, and the
+        lines stay.
         """
         now = self._clock()
         is_held_by_rate = self._charges is not None and self._rate.wait_s(now) > 0
@@ -203,11 +202,11 @@ class Lane:
 
     @property
     def has_no_part(self) -> bool:
-        """Whether the others have all that there may be: there are fewer calls than workers."""
+        """Whether this worker's share is empty, because `max_in_flight` is below the number of workers."""
         return self._next_slots == 0
 
     def measure(self) -> LaneState:
-        """Return how it has gone since the last time; called by one thread."""
+        """Return the lane's state since the last measurement; called by a single thread."""
         now, answered = self._clock(), self.answered
         before, answered_before = self._pace_from
         self._pace_from = (now, answered)
@@ -224,16 +223,16 @@ class Lane:
         return LaneState(slots, self.lines_per_s, self.paused, bound_by, *self.limit.report(now), away=away)
 
     def has_sped_up(self, after_s: float, times: float) -> bool:
-        """Return whether lines have become so many times as fast as was measured last, at least so long ago."""
+        """Return whether lines get done more than `times` times as fast as last measured, at least `after_s` ago."""
         at, answered_before = self._pace_from
         passed_s, answered = self._clock() - at, self.answered - answered_before
-        # The first few say little, and the window has a place for each call as it is.
+        # The first few lines say little, and the dispatch window already has a line for every call.
         is_enough = passed_s >= after_s and answered >= min(self.limit.limit, self.slots)
         return is_enough and answered > times * self.lines_per_s * passed_s
 
     def _make_room(self) -> None:
-        # At the start not for all that there may be: lines that were taken for calls that then are refused would be
-        # kept from other workers.
+        # At the start, make room for the present limit only: lines taken for calls beyond the limit, which may be
+        # refused, would be kept from other workers.
         self.room.set_slots(min(self._held_slots(), self.limit.limit))
 
     def _held_slots(self) -> int:
@@ -243,16 +242,16 @@ class Lane:
     def _begin_pace(self) -> None:
         now = self._clock()
         if now - self._idle_since >= _IDLE_S:
-            # A time without lines says nothing of how fast they get done, unless it is a rate that they wait for.
+            # An idle time says nothing about the pace of lines, unless the lines wait for a rate limit.
             self._pace_from = (now, self.answered)
 
     def _outcome(self, answer: Answer | None, timeout_s: float) -> Outcome:
-        """Return what a call says of the upstream's room; `answer` is None where it was broken off."""
+        """Return the evidence of a call on the upstream's room; `answer` is None if the call was cancelled."""
         if answer is None:
             return Outcome.DROPPED
         if answer.trouble is Trouble.NONE:
             return Outcome.ANSWERED
-        # What fails fast, for the line's own sake, or as its server is away, says nothing of the upstream's room.
+        # A call that fails fast, because of its line or of an absent server, says nothing about the upstream's room.
         if answer.circuit is not None and answer.circuit.is_open:
             return Outcome.DROPPED
         is_timeout = answer.error is not None and answer.error[0] == REQUEST_TIMEOUT[0]
@@ -261,7 +260,7 @@ class Lane:
 
 
 def _tokens_used(answer: Answer | None) -> int | None:
-    """Return the tokens of a call; None where nobody says: such a server must not get any number of them."""
+    """Return the tokens of a call; None if unknown: a server without a count must not get unlimited tokens."""
     if answer is None or answer.trouble is not Trouble.NONE:
         return None
     return answer.usage.total_tokens or None

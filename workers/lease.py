@@ -1,4 +1,4 @@
-"""The lease of this process: how long what it holds is its own to run."""
+"""The lease of this process: how long the process may run the tasks it holds."""
 
 import threading
 from collections.abc import Callable
@@ -8,11 +8,11 @@ from app.services.ports import REPORT_LIFETIME_S
 
 
 class Lease:
-    """Extended by each report that reached the roster; safe to use from any thread.
+    """A lease, extended by every report reaching the roster; thread-safe.
 
-    A process that was stopped for a while, suspended with its machine, or cut off from the broker is taken for dead:
-    what it held may run elsewhere. The lease ends here no later than it ends there, by a clock that nobody sets, and
-    each one that follows a lapse has a new term: what was taken up in an older term is let go.
+    A process that was stopped for a while, suspended with its machine, or cut off from the broker is taken for dead,
+    and its tasks may run elsewhere. The lease ends for this process no later than for the other processes, by a clock
+    that is never set. A lease after a lapse has a new term: tasks received in an older term are dropped.
     """
 
     def __init__(self, clock: Callable[[], float] = awake_or_asleep) -> None:
@@ -22,11 +22,11 @@ class Lease:
         self.term = 0
 
     def now(self) -> float:
-        """Return the instant to hand to `extend`: it is read before the report goes out."""
+        """Return the instant to pass to `extend`, read before the report goes out."""
         return self._clock()
 
     def extend(self, reported_at: float) -> bool:
-        """Count from a report that arrived; return whether the lease had lapsed before."""
+        """Extend the lease from the instant of an arrived report; return whether the lease had lapsed before."""
         with self._lock:
             has_lapsed = self._clock() >= self._until
             if has_lapsed:
@@ -35,9 +35,9 @@ class Lease:
             return has_lapsed
 
     def is_held(self) -> bool:
-        """Return whether the lease runs."""
+        """Return whether the lease is running."""
         return self._clock() < self._until
 
     def covers(self, term: int) -> bool:
-        """Return whether what was taken up in this term is still this process's to start."""
+        """Return whether this process may still start work received in lease term `term`."""
         return term == self.term and self._clock() < self._until

@@ -1,4 +1,4 @@
-"""The pool of a worker: its threads begin line tasks and end them, and wait for none in between."""
+"""The pool of a worker: its threads begin and end line tasks, and do not wait in between."""
 
 import threading
 from collections.abc import Callable
@@ -14,24 +14,24 @@ from app.adapters.queue import RUN_LINES
 
 log = structlog.get_logger()
 
-# Either end of a task takes a millisecond or less: more threads would only take turns.
+# Beginning or ending a task takes a millisecond or less: more threads would only take turns.
 _THREADS = 16
 
-# Begins the task of this request, and calls back, from any thread, once its lines are settled.
+# Begins the task of a request, and calls back, from whichever thread, once the lines are settled.
 Begin = Callable[[dict[str, Any], Callable[[], None]], None]
 
 
 class LinePool(TaskPool):
-    """Celery's pool of threads, in which a task of lines has one only to begin and to end."""
+    """Celery's pool of threads, in which a line task holds a thread only to begin and to end."""
 
-    # Set where the process runs lines.
+    # Set in a process that runs lines.
     begin: Begin | None = None
-    # How long the end of the process waits for tasks that were begun.
+    # How long the end of the process waits for begun tasks, in seconds.
     drain_s = 0.0
 
     def __init__(self, *args: Any, **kwargs: Any) -> None:
         super().__init__(*args, **kwargs)
-        # The limit itself bounds how many messages the worker takes.
+        # `limit` itself bounds the messages the worker takes.
         self.executor = ThreadPoolExecutor(max_workers=min(self.limit, _THREADS))
         self._open = 0
         self._changed = threading.Condition()
@@ -52,7 +52,7 @@ class LinePool(TaskPool):
         return self.executor.submit(self.begin, args[2], partial(self._end, run))
 
     def on_stop(self) -> None:
-        """Wait for the tasks that were begun, then for the threads."""
+        """Wait for the begun tasks, then for the threads."""
         with self._changed:
             if not self._changed.wait_for(lambda: self._open == 0, self.drain_s):
                 log.warning("tasks.left", tasks=self._open)
@@ -62,7 +62,7 @@ class LinePool(TaskPool):
         try:
             self.executor.submit(run).add_done_callback(self._ended)
         except RuntimeError:
-            # The threads have ended: nobody waits for this task any more, and upkeep has it run again.
+            # The threads have ended: nobody waits for the task, and upkeep sends the task again.
             log.warning("task.left")
 
     def _ended(self, _: "Future[object]") -> None:

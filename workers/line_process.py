@@ -1,4 +1,4 @@
-"""A worker process: the engine, the writer and the heartbeat, and what a line task does with them."""
+"""A worker process: the engine, the writer and the heartbeat, and the beginning and end of a line task."""
 
 from collections import Counter
 from collections.abc import Callable
@@ -34,19 +34,19 @@ from workers.writer import ResultWriter
 
 log = structlog.get_logger()
 
-# Lines up to this size are read together before they run; larger ones one by one, when their turn comes.
+# Lines up to this size are read together before they run; larger lines singly, when their turn comes.
 _SMALL_LINE_BYTES = 64 * 1024
 _READ_BYTES = 1024 * 1024
-# Workers together ask for a refill about this often at most.
+# Shortest interval, roughly, between refill requests of all workers together.
 _REFILL_EVERY_S = 0.05
-# Past the grace for calls in flight, what came of them has this long to be recorded.
+# After the grace for calls in flight, the writer has this long to record the results.
 _COMMIT_SLACK_S = 10.0
-# Set in the request of a task whose message has to go to another worker.
+# Set in the request of a task whose message must go to another worker.
 GIVEN_BACK = "is_given_back"
 
 
 class LineProcess:
-    """Runs line tasks for the Celery threads, which only wait here."""
+    """Runs line tasks: the pool's threads begin and end a task, and the engine runs its lines in between."""
 
     def __init__(self, settings: Settings, celery: Celery, name: str) -> None:
         self._settings = settings
@@ -54,7 +54,7 @@ class LineProcess:
         self._weights = weights_of(settings)
         self.taken = Taken()
         self._lanes = {spec.name: self._lane(spec) for spec in settings.upstreams}
-        # Which lane's each queue is.
+        # The lane of a queue.
         self._by_queue = {lines_queue(name): lane for name, lane in self._lanes.items()}
         self._lease = Lease()
         self._asked_in_term = self._lease.term
@@ -112,12 +112,12 @@ class LineProcess:
 
     @property
     def queues(self) -> list[str]:
-        """The queues that this process takes lines from."""
+        """The queues from which this process takes lines."""
         return list(self._by_queue)
 
     @property
     def drain_s(self) -> float:
-        """How long the tasks in hand may take to settle once the process ends."""
+        """How long the tasks in hand may take to settle once the process ends, in seconds."""
         return self._settings.drain_grace_s + _COMMIT_SLACK_S
 
     def start(self) -> None:
@@ -127,39 +127,39 @@ class LineProcess:
         self._heartbeat.start()
 
     def drain(self) -> None:
-        """Start no line any more and give back what has not run."""
+        """Start no more lines, and give back lines that have not run."""
         self.is_draining = True
         self._engine.drain(self._settings.drain_grace_s)
 
     def stop(self) -> None:
-        """Record what is done, and end the threads."""
+        """Record finished lines, and end the threads."""
         self._engine.stop()
         self._writer.stop()
         self._heartbeat.stop()
         self._lines.stores.engine.dispose()
 
     def on_room(self, wake: Callable[[], None]) -> None:
-        """Have `wake` called, from any thread, whenever there is room for a task."""
+        """Call `wake`, from whichever thread, whenever there is room for a task."""
         for lane in self._lanes.values():
             lane.room.on_room(wake)
 
     def wanted(self, queue: str) -> int | None:
-        """Return how many tasks more may be taken, were each as large as the last; None of a queue without lines."""
+        """Return how many more tasks as large as the last may be taken; None for a queue without lines."""
         if not self._lease.is_held():
             return 0
         lane = self._by_queue.get(queue)
         return lane.room.tasks_wanted() if lane is not None else None
 
     def term(self) -> int:
-        """Return the term of the lease, as messages are asked for."""
+        """Return the lease term, read as messages are requested."""
         return self._lease.term
 
     def take(self, term: int) -> None:
-        """Note in which term the messages that come now were asked for: they left the queue in it or later."""
+        """Note the lease term at the request of the arriving messages, which left the queue in `term` or later."""
         self._asked_in_term = term
 
     def receive(self, task_id: str, queue: str, lines: int) -> None:
-        """Count a task the moment it comes."""
+        """Count a task at its receipt."""
         self.taken.add(task_id, self._asked_in_term)
         lane = self._by_queue.get(queue)
         if lane is not None:
@@ -172,15 +172,15 @@ class LineProcess:
             lane.room.task_done()
 
     def begin(self, request: dict[str, Any], on_settled: Callable[[], None]) -> None:
-        """Begin the task of a request; `on_settled` is called once its lines are recorded, dropped or given back.
+        """Begin the task of a request; `on_settled` is called once the lines are recorded, dropped or given back.
 
-        Whether lines were given back is noted in the request as GIVEN_BACK: the message has to go to another worker.
+        GIVEN_BACK in the request says whether lines were given back, so that the message must go to another worker.
         """
         queue = request["delivery_info"]["routing_key"]
         lane, run = self._by_queue.get(queue), None
-        # In both cases upkeep sees lines without a result that nobody holds, and has them run again.
+        # If a task does not begin, upkeep sees lines without a result and without a holder, and sends the lines again.
         if lane is None:
-            # Sent by a version that had one queue for all upstreams.
+            # The task is from a version with a single queue for all upstreams.
             log.info("task.passed_over", task_id=request["id"], queue=queue)
         else:
             try:
@@ -209,7 +209,7 @@ class LineProcess:
             batch = self._batches.get(batch_id)
             if batch is None:
                 return None
-            # The queue takes no first try in that repair may have overtaken.
+            # Without a look: the queue refuses a first delivery that repair may have overtaken.
             may_have_run = delivery is not Delivery.FIRST
             done = self._lines.stores.results.recorded(batch_id, task.first, task.end) if may_have_run else set()
             if len(done) == lines:
@@ -254,7 +254,7 @@ class LineProcess:
             outstanding[part.upstream] += part.lines_outstanding
         with_more = {part.upstream for part in progress if not part.is_dispatched_whole}
         is_due = any(is_refill_due(outstanding[name], self._heartbeat.windows.get(name, 0)) for name in with_more)
-        # Small batches are handed out whole: what follows one is of another, of which this process may know nothing.
+        # A small batch is published whole. The next lines are of a batch perhaps unknown to this process.
         is_due = is_due or any(part.is_recorded_whole for part in progress)
         if is_due and self._may_ask():
             self._lines.queue.refill()
@@ -263,23 +263,23 @@ class LineProcess:
         now = self._lines.stores.clock.monotonic()
         if now < self._ask_again_at:
             return False
-        # Each of several asks the more seldom; a request that waits in the queue serves all of them.
+        # The more workers, the less often a worker asks: a request waiting in the queue serves all workers.
         self._ask_again_at = now + _REFILL_EVERY_S * max(self._heartbeat.workers, 1)
         return True
 
 
 def line_task_of(request: dict[str, Any]) -> tuple[str, LineTask, Delivery]:
-    """Return whose task a request is, which one, and how it was sent."""
+    """Return the batch id and the line task of a request, and how the task was sent."""
     batch_id, number, first, end, delivery, *_ = request["args"]
     how = Delivery(delivery)
-    # Whoever had it before may have run it.
+    # The worker that had the message before may have run the lines.
     if how is Delivery.FIRST and request["delivery_info"].get("redelivered"):
         how = Delivery.AGAIN
     return batch_id, LineTask(number, first, end), how
 
 
 def _neighbours(lines: list[Line]) -> list[list[Line]]:
-    """Group lines that follow each other in the input, so that each group is one read of bounded size."""
+    """Group lines adjacent in the input, so that a group is a single read of bounded size."""
     groups: list[list[Line]] = []
     for line in lines:
         group = groups[-1] if groups else []

@@ -1,4 +1,4 @@
-"""The lines of one task while this process runs them."""
+"""A line task and its lines while this process runs the task."""
 
 import threading
 from collections.abc import Callable
@@ -12,11 +12,11 @@ from workers.lane import Lane
 
 @dataclass(eq=False, slots=True)
 class LineRun:
-    """One task's lines; it is settled when each has its result committed or was dropped."""
+    """A running line task; settled once every line has its result committed or was dropped."""
 
     batch: BatchInHand
     left: int
-    # The term of the lease in which the task was taken up.
+    # Lease term in which the task was received.
     term: int = 0
     is_alone: bool = False
     is_given_back: bool = False
@@ -24,7 +24,7 @@ class LineRun:
     _settled: Callable[[], None] | None = None
 
     def on_settled(self, tell: Callable[[], None]) -> None:
-        """Have `tell` called once all lines are settled, from any thread; now, where they are."""
+        """Register `tell`, called from the settling thread after the last line; call `tell` now if no line is left."""
         with self._lock:
             self._settled = tell
             is_over = self.left <= 0
@@ -32,7 +32,7 @@ class LineRun:
             tell()
 
     def settle(self) -> None:
-        """Count one line; only the writer's thread does."""
+        """Count a settled line; only the writer's thread calls `settle`."""
         with self._lock:
             self.left -= 1
             tell = self._settled if self.left == 0 else None
@@ -42,7 +42,7 @@ class LineRun:
 
 @dataclass(eq=False, slots=True)
 class Line:
-    """One line on its way: its bytes, or where they are when it is too large to be held while it waits."""
+    """A line to run, with its bytes; a large line has only the place of the bytes in the input while the line waits."""
 
     run: LineRun
     lane: Lane
@@ -51,7 +51,7 @@ class Line:
     length: int
     data: bytes | None = None
     tries: Tries = NO_TRIES
-    # What its last call came to, where that was no result yet.
+    # Answer to the last call, while the line has no result.
     met: Answer | None = None
-    # How many of its calls were known when it was noted last what it met.
+    # Number of calls when the line's failed calls were last noted in the database.
     noted_calls: int = 0

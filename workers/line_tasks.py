@@ -1,7 +1,7 @@
 """The tasks of the line workers: the header of each batch's chord.
 
-They never raise and return None: a header task that failed would keep the chord's callback from running. `Reject` is
-no failure: it puts the message back.
+The tasks never raise, and return None: a failed header task would keep the chord's callback from running. `Reject` is
+no failure, but puts the message back.
 """
 
 from typing import Any
@@ -16,18 +16,18 @@ from workers.line_process import GIVEN_BACK
 
 @app.task(name=RUN_LINES, bind=True)
 def run_lines(self: Any, batch_id: str, number: int, first: int, end: int, delivery: str, *_: Any) -> None:
-    """Return what became of the lines at the positions from `first` up to and without `end`."""
-    # The pool has begun it before: all of it is done by now, or it was given back.
+    """End the task of the lines from position `first` up to, but not including, `end`."""
+    # The pool began the task earlier: by now the lines are done, or the task was given back.
     process = line_process()
     is_given_back = getattr(self.request, GIVEN_BACK, False)
     if not is_given_back or not process.is_draining:
         process.end(self.request.id, self.request.delivery_info["routing_key"])
     if is_given_back:
-        # Of a worker that ends the task stays in the list of those held, so that upkeep does not send it beside the
-        # message put back. One that lives would hold it for good.
+        # If the worker is ending, the task stays in the list of held tasks, so that upkeep does not send the task
+        # beside the message put back. A worker that goes on would hold the task for good.
         raise Reject("Another worker is to run these lines.", requeue=True)
 
 
 @app.task(name=END_CHORD)
 def end_chord(batch_id: str) -> None:
-    """Return at once: the last part of the chord of a batch that was cancelled or expired."""
+    """Return at once: the last part of the chord of a cancelled or expired batch."""

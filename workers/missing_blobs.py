@@ -1,4 +1,4 @@
-"""What a worker does about bytes that it can't read: it tells, once for many lines, and asks for what mends them."""
+"""Handles bytes a worker can't read: logs once for many lines, and asks for the validation that mends the batch."""
 
 import threading
 import time
@@ -11,16 +11,16 @@ from app.services.ports import Queue
 
 log = structlog.get_logger()
 
-# Of a batch: its tasks come back every few seconds until it is mended or has ended.
+# Interval between requests for a batch: its tasks come back every few seconds until the batch is mended or ends.
 _ASK_EVERY_S = 5.0
-# Batches that are remembered; of more than that some are asked for sooner, which does no harm.
+# Number of remembered batches; with more batches, some requests come sooner, which does no harm.
 _MOST_REMEMBERED = 1_000
-# By this worker, of a storage or a database that does not answer: every task of every batch meets it.
+# Interval between log lines about a silent storage or database: every task of every batch meets the fault.
 _TELL_EVERY_S = 10.0
 
 
 class MissingBlobs:
-    """Takes note of the bytes that could not be read."""
+    """Takes note of unreadable bytes."""
 
     def __init__(self, queue: Queue, monotonic: Callable[[], float] = time.monotonic) -> None:
         self._queue = queue
@@ -31,7 +31,7 @@ class MissingBlobs:
         self._untold = 0
 
     def note(self, batch_id: str, fault: Exception) -> None:
-        """Take note of a fault that a batch's bytes met; whatever this meets itself is for the log, and no error."""
+        """Take note of a fault in reading a batch's bytes; a fault of `note` itself is logged, not raised."""
         if not isinstance(fault, BlobMissing):
             self._tell_away(fault)
             return
@@ -40,7 +40,7 @@ class MissingBlobs:
         log.warning("blob.missing", batch_id=batch_id, error=str(fault))
         try:
             self._queue.validate(batch_id)
-        except Exception as trouble:  # the next task that meets it asks again
+        except Exception as trouble:  # the next task with the fault asks again
             self._tell_away(trouble)
 
     def _is_to_be_asked(self, batch_id: str) -> bool:

@@ -1,4 +1,4 @@
-"""Lines that may be what ended one worker after another: noted in the database while they run."""
+"""Quarantine for lines that may have crashed several workers: a line is noted in the database while it runs."""
 
 import asyncio
 from collections.abc import Awaitable, Callable
@@ -14,22 +14,22 @@ from workers.line_run import Line
 
 log = structlog.get_logger()
 
-# A line that was begun this often, alone of its kind in its process, and never came to an end is what ends them.
+# A line begun this often without an end, as the only quarantined line of its process, is the cause of the crashes.
 _MAX_TRIALS = 3
-# A line that can't be noted, since the database is away, is not begun.
+# Pause of a line that can't be noted while the database is away: the line does not begin.
 _NOTE_AGAIN_S = 2.0
 
 Outcome = Result | Retry | OutOfTime
 
 
 class Quarantine:
-    """Watches one line at a time: what its process does not survive, the next one finds noted."""
+    """Watches one line at a time: if a line crashes the process, the next process finds the line noted."""
 
     def __init__(self, trials: TrialStore) -> None:
         self._trials = trials
 
     async def watch(self, line: Line, data: bytes, attempt: Callable[[], Awaitable[Outcome]]) -> Outcome:
-        """Make the attempt, or return an error where the line was begun too often."""
+        """Make the attempt, or return an error result if the line was begun too often."""
         loop, at = asyncio.get_running_loop(), (line.run.batch.id, line.position)
         try:
             begun = await loop.run_in_executor(None, self._trials.begin, *at)
@@ -49,5 +49,5 @@ class Quarantine:
         try:
             await asyncio.get_running_loop().run_in_executor(None, self._trials.end, batch_id, position)
         except Exception:
-            # It then counts as begun and not ended: as often as makes it an error, it would have to fail each time.
+            # The line counts as begun and not ended. It becomes an error only if noting the end fails every time.
             log.warning("trial.not_ended", batch_id=batch_id, position=position, exc_info=True)

@@ -1,4 +1,4 @@
-"""What a process of control does, by the queues that it was started with."""
+"""The role of a control process, given by the queues on the command line."""
 
 import os
 from collections.abc import Callable
@@ -14,15 +14,15 @@ from workers.schedule import QUEUES_OF_KINDS
 
 log = structlog.get_logger()
 
-# A third of the weight of a process that has none: enough to go on where others keep every core busy, and little
-# enough that these notice it little.
+# A third of the weight of a process with niceness 0: enough to go on while other processes keep every core busy, and
+# little enough not to disturb them much.
 _NICENESS = 5
-# Where Linux shares the cores among sessions first, niceness counts within a session only, and the session has its own.
+# If Linux shares cores among sessions first, niceness counts only within a session; the session has its own niceness.
 _NICENESS_OF_SESSION = Path("/proc/self/autogroup")
 
 
 class ControlRole(bootsteps.StartStopStep):
-    """A step of the consumer, done at each connection to the broker."""
+    """A consumer step, run at every connection to the broker."""
 
     requires = ("celery.worker.consumer.tasks:Tasks",)
 
@@ -31,7 +31,7 @@ class ControlRole(bootsteps.StartStopStep):
         self._give_way = give_way or lower_priority
 
     def start(self, c: Any) -> None:
-        """Take the ticks as well that belong to the queues that this process was started with."""
+        """Also take the ticks of the queues on this process's command line."""
         named = set(c.app.amqp.queues.consume_from)
         groups = {TICKS_QUEUE, FILES_QUEUE} if OLD_CONTROL_QUEUE in named else {TICKS_QUEUE, FILES_QUEUE} & named
         if OLD_CONTROL_QUEUE in named:
@@ -48,9 +48,9 @@ class ControlRole(bootsteps.StartStopStep):
 
 
 def lower_priority() -> None:
-    """Have this process get less of the processor than others, where processors are short."""
+    """Give this process less of the processor than other processes, where processors are short."""
     with suppress(OSError):
-        # An operator who chose a priority meant it. From here on each thread is started with the priority of this one.
+        # Keep a priority chosen by the operator. Threads started from here on inherit this thread's priority.
         if os.getpriority(os.PRIO_PROCESS, 0) == 0:
             os.setpriority(os.PRIO_PROCESS, 0, _NICENESS)
             _NICENESS_OF_SESSION.write_text(str(_NICENESS))

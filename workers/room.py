@@ -1,25 +1,25 @@
-"""How many lines of one upstream this process has taken, and when there is room for more."""
+"""The prefetch limit of one upstream: how many lines this process has taken, and whether more lines fit."""
 
 import threading
 from collections.abc import Callable
 
-# Lines taken for each call that may be in flight: enough to start one the moment another ends.
+# Lines taken for a call slot: enough to start a line the moment a call ends.
 _LINES_PER_SLOT = 2
-# As many lines more are taken beside a batch whose lines hang: its lines that wait must not keep other batches out.
+# Further lines taken for a call slot while a batch hangs: waiting lines of the batch must not keep out other batches.
 _LINES_PER_SLOT_BESIDE = 1
-# A fast upstream answers that many in no time: what it answers in this span may be taken as well.
+# A fast upstream soon answers the lines above, so as many lines as are answered in this time may be taken.
 _LINES_S = 0.1
-# Messages taken for each such call: at one line a task, those of lines in flight and those of lines that wait out their
-# pauses. Three times what dispatch hands out for each call (`app.services.sharing`), for workers get unequal parts of
-# it. Each upstream has its own, so that one that is away leaves the others' theirs.
+# Messages taken for a call slot: at one line a task, the messages of lines in flight and of lines paused for a retry.
+# Three times the lines that dispatch publishes for a call (`app.services.sharing`), since workers get unequal parts.
+# Every upstream has a separate limit, so an upstream that is away leaves the limits of the others untouched.
 MESSAGES_PER_SLOT = 32
 
 
 class Room:
-    """Counts lines and says when there is room for another task; safe to use from any thread.
+    """Counts lines and says when there is room for another task; thread-safe.
 
-    A message is one task of any number of lines, and only the first of those counts for Celery. This counts the
-    second, so that a worker never hoards lines that an idle one could run.
+    A message is a task of many lines. Celery's prefetch counts messages; `Room` counts lines, so a worker never hoards
+    lines that an idle worker could run.
     """
 
     def __init__(self, slots: int) -> None:
@@ -35,18 +35,18 @@ class Room:
         self._wake: Callable[[], None] | None = None
 
     def on_room(self, wake: Callable[[], None] | None) -> None:
-        """Have `wake` called, from any thread, whenever room comes up."""
+        """Call `wake`, from whichever thread, whenever room comes up."""
         self._wake = wake
 
     def take(self, lines: int) -> None:
-        """Count the lines of a task that was received."""
+        """Count the lines of a received task."""
         with self._lock:
             self._lines += lines
             self._last_lines = max(lines, 1)
             self._tasks += 1
 
     def task_done(self) -> None:
-        """Count a task that ended, whose message is acknowledged or given back."""
+        """Count a task as ended, with its message acknowledged or given back."""
         with self._lock:
             self._tasks -= 1
             has_come_up = self._tasks == MESSAGES_PER_SLOT * self._slots - 1
@@ -54,7 +54,7 @@ class Room:
             self._tell()
 
     def line_done(self) -> None:
-        """Count a line that waits for nothing but its commit, or to be tried again: both leave room for others."""
+        """Count a line as waiting for its commit or a retry: a waiting line leaves room for other lines."""
         with self._lock:
             self._lines -= 1
             has_come_up = self._lines == self._limit - 1
@@ -62,12 +62,12 @@ class Room:
             self._tell()
 
     def line_resumed(self) -> None:
-        """Count a line again whose pause is over."""
+        """Count a line again after its pause."""
         with self._lock:
             self._lines += 1
 
     def lines_skipped(self, lines: int) -> None:
-        """Count lines of a task that are not run at all, or not for this upstream."""
+        """Count lines of a task as never run, or not run for this upstream."""
         with self._lock:
             was_full = self._lines >= self._limit
             self._lines -= lines
@@ -76,29 +76,29 @@ class Room:
             self._tell()
 
     def set_slots(self, slots: int) -> None:
-        """Adjust to how many calls may be in flight."""
+        """Set how many calls may be in flight."""
         self._slots = slots
         self._adjust()
 
     def set_pace(self, lines_per_s: float) -> None:
-        """Adjust to how fast lines get done."""
+        """Set how many lines get done each second."""
         self._lines_per_s = lines_per_s
         self._adjust()
 
     def set_wide(self, *, is_wide: bool) -> None:
-        """Take more lines, since the lines of a batch hang; or as many as usual."""
+        """Take more lines while a batch hangs, or the usual number."""
         if is_wide is not self._is_wide:
             self._is_wide = is_wide
             self._adjust()
 
     def close(self, *, is_closed: bool) -> None:
-        """Take nothing more, or take lines again."""
+        """Stop or resume taking lines."""
         was_closed, self._is_closed = self._is_closed, is_closed
         if was_closed and not is_closed:
             self._tell()
 
     def tasks_wanted(self) -> int:
-        """Return how many more tasks may be taken, were each as large as the last one."""
+        """Return how many more tasks as large as the last may be taken."""
         if self._is_closed:
             return 0
         by_lines = -(-(self._limit - self._lines) // self._last_lines)

@@ -1,4 +1,4 @@
-"""Coroutines that run lines, each one at a time, as many of them as some bounds allow."""
+"""Coroutines that run lines; bounds limit the number of lines running at once."""
 
 import asyncio
 from collections.abc import Awaitable, Callable
@@ -7,37 +7,37 @@ from typing import Protocol
 from workers.batch_turns import BatchTurns
 from workers.line_run import Line
 
-# How often it is looked whether a lane has room again that nothing else tells of.
+# Interval between looks for room opening in a lane without an event.
 _TICK_S = 0.02
 
 
 class Bounds(Protocol):
-    """How many lines may run at once."""
+    """Bounds on the number of lines running at once."""
 
     @property
     def slots(self) -> int:
-        """How many at most."""
+        """Most lines running at once."""
 
     @property
     def allowed(self) -> int:
-        """How many as things are now."""
+        """Number of lines allowed at present."""
 
     @property
     def waits_for_time(self) -> bool:
-        """Whether more may begin though none ends first."""
+        """Whether another line may begin before a running line ends."""
 
     def begin(self, of_batch: int = 0) -> bool:
-        """Return whether one more may begin, and count it if so; so many of its batch run."""
+        """Return whether one more line may begin, and count the line if yes; `of_batch` lines of its batch run."""
 
     def end(self) -> None:
-        """Count one that ended."""
+        """Count a line as ended."""
 
     def tick(self) -> None:
-        """Look at the time."""
+        """Adjust the bounds to the time passed."""
 
 
 class OneAtATime:
-    """Bounds of one."""
+    """Bounds of a single line at a time."""
 
     waits_for_time = False
     slots = allowed = 1
@@ -46,27 +46,27 @@ class OneAtATime:
         self._is_taken = False
 
     def begin(self, of_batch: int = 0) -> bool:
-        """Return whether none runs, and count one if so."""
+        """Return whether no line runs, and count a line if yes."""
         was_taken, self._is_taken = self._is_taken, True
         return not was_taken
 
     def end(self) -> None:
-        """Count it as ended."""
+        """Count the line as ended."""
         self._is_taken = False
 
     def tick(self) -> None:
-        """Do nothing: time changes nothing."""
+        """Do nothing: time does not change the bounds."""
 
 
 class Runners:
-    """Runs lines in turns of their batches, as many at once as the bounds allow; belongs to one event loop.
+    """Runs lines in turns of their batches, within the bounds; belongs to one event loop.
 
     Args:
         run: runs a line to its end.
-        drop: is told of a line that was not run, or not to its end.
-        bounds: how many run at once.
-        on_next: is told of each line that waits no more.
-        turns: whose turn it is.
+        drop: called with a line that was not run, or not to its end.
+        bounds: limit the lines running at once.
+        on_next: called with a line that stops waiting.
+        turns: the waiting lines, in turns of their batches.
     """
 
     def __init__(
@@ -83,42 +83,42 @@ class Runners:
         self._on_next = on_next
         self._loop = asyncio.get_running_loop()
         self._turns = turns if turns is not None else BatchTurns()
-        # What each runner has in hand; and those that have nothing to do, by what wakes them.
+        # The line of a runner, or None while idle; and the futures that wake idle runners.
         self._in_hand: dict[asyncio.Task[None], Line | None] = {}
         self._idle: list[asyncio.Future[Line]] = []
         self._tick_handle: asyncio.TimerHandle | None = None
 
     def put(self, line: Line) -> None:
-        """Have a line run."""
+        """Queue a line to run."""
         self._turns.put(line)
         self._start_some()
 
     def look(self) -> None:
-        """Start what the bounds allow by now."""
+        """Start the lines that the bounds allow by now."""
         self._start_some()
 
     def drop_waiting(self, is_over: Callable[[Line], bool]) -> None:
-        """Drop the lines that wait and are over."""
+        """Drop the waiting lines for which `is_over` holds."""
         for line in self._turns.take_out(is_over):
             self._on_next(line)
             self._drop(line)
 
     def waiting(self) -> list[Line]:
-        """Return the lines that wait."""
+        """Return the waiting lines."""
         return list(self._turns)
 
     def has_hanging_batch(self) -> bool:
-        """Return whether lines wait of a batch in which no call ends."""
+        """Return whether lines wait in a batch whose calls do not end."""
         return self._turns.has_hanging_batch()
 
     def break_off(self, is_over: Callable[[Line], bool]) -> None:
-        """Break off the calls of these lines; each is dropped."""
+        """Cancel and drop running lines for which `is_over` holds."""
         for runner, line in list(self._in_hand.items()):
             if line is not None and is_over(line):
                 runner.cancel()
 
     async def stop(self) -> None:
-        """Break off everything."""
+        """Cancel the runners and forget the waiting lines."""
         self._turns.take_out(lambda _: True)
         runners = list(self._in_hand)
         for runner in runners:
@@ -157,13 +157,13 @@ class Runners:
             following = self._next()
             if following is not None:
                 line = following
-                # What has just been learned may leave room for more.
+                # The ended call may have raised the limit, and so made room for more lines.
                 if self._turns:
                     self._start_some()
                 continue
             woken: asyncio.Future[Line] = self._loop.create_future()
             self._idle.append(woken)
-            # Nobody else may be left to look when what waits may begin.
+            # No other runner may be left to start the waiting lines: start lines now, or schedule the next look.
             self._start_some()
             line = await woken
 

@@ -1,4 +1,4 @@
-"""A Celery process waits for the parts that it needs before it starts, and says which part is missing."""
+"""A Celery process waits for its parts before it starts, and says which part is missing."""
 
 from typing import Any
 

@@ -1,30 +1,30 @@
-"""The tasks that this process has taken from the queues and not ended."""
+"""The tasks this process has taken from the queues and not ended."""
 
 import threading
 
 
 class Taken:
-    """Counts the copies of each, and knows in which term of the lease it came; safe to use from any thread."""
+    """Counts the copies of a task, and keeps the lease term of the task's receipt; thread-safe."""
 
     def __init__(self) -> None:
         self._lock = threading.Lock()
-        # Copies of each: a message may be delivered twice.
+        # Copies by task id: a message may be delivered twice.
         self._tasks: dict[str, int] = {}
-        # The term of the lease in which each was received last.
+        # Lease term of the last receipt, by task id.
         self._terms: dict[str, int] = {}
-        # Those of which one copy was begun.
+        # Tasks of which a copy has begun.
         self._begun: set[str] = set()
 
     def add(self, task_id: str, term: int = 0) -> None:
-        """Count a task that was received in this term of the process's lease."""
+        """Count a task received in lease term `term`."""
         with self._lock:
             self._terms[task_id] = term
             self._tasks[task_id] = self._tasks.get(task_id, 0) + 1
 
     def begin(self, task_id: str) -> int | None:
-        """Return the term in which a task that begins was received; None where a copy of it has begun, or none is held.
+        """Return the lease term in which a beginning task was received; None if a copy has begun, or no copy is held.
 
-        The first copy to begin is the one that runs, as long as this process holds any.
+        While this process holds copies of a task, only the first copy to begin runs.
         """
         with self._lock:
             if task_id in self._begun or task_id not in self._tasks:
@@ -33,7 +33,7 @@ class Taken:
             return self._terms[task_id]
 
     def remove(self, task_id: str) -> None:
-        """Forget a task that ended."""
+        """Forget one copy of a task, which has ended."""
         with self._lock:
             copies = self._tasks.pop(task_id, 0)
             if copies > 1:

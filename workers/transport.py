@@ -1,8 +1,8 @@
-"""kombu's transport for Redis, with the round trips of a message cut down.
+"""kombu's transport for Redis, with fewer round trips for a message.
 
-By itself kombu takes one message in two round trips, of which the first already took it off the queue, acknowledges it
-in a third, and makes a client for each. Here what waits is taken many at a time and noted as taken in the same step,
-and acknowledgements of a moment go out together.
+kombu alone takes a message in two round trips, the first of which already removes the message from the queue, and
+acknowledges in a third; kombu makes a client for every trip. Here a script takes many waiting messages and notes the
+messages as taken in a single step, and the acknowledgements of a short interval go out together.
 """
 
 import time
@@ -19,17 +19,18 @@ from app.adapters.broker.messages import Garbage, read_message, shown
 
 log = structlog.get_logger()
 
-# How long an acknowledgement waits for others. Behind it the work is recorded: what is lost here costs one look.
+# How long an acknowledgement waits for more. Its work is already recorded: a lost acknowledgement costs a single look.
 _GATHER_ACKS_S = 0.02
 _ACKS_AT_ONCE = 256
-# Bounds how long one turn of the loop takes.
+# Bounds the time of a turn of the loop.
 _TAKE_AT_ONCE = 64
 
-# A request for messages of some queues only is renewed after this.
+# A request for messages of only some queues is renewed after this time.
 _PARTIAL_REQUEST_S = 0.2
 
-# Takes up to ARGV[1] messages off a queue, but leaves half of them to other workers unless that is less than ARGV[3],
-# and notes each as kombu does: by its tag, with the queue's name ARGV[4], and the instant by its tag.
+# Takes up to ARGV[1] messages off a queue, but at most half the queue, or ARGV[3] if half is less: the rest is left to
+# other workers. Notes a message as kombu does: by tag, the message with the queue's name ARGV[4]; and by tag, the
+# instant ARGV[2].
 _TAKE = """
 local half = math.floor(redis.call('llen', KEYS[1]) / 2)
 local count = math.min(tonumber(ARGV[1]), math.max(half, tonumber(ARGV[3])))
@@ -48,25 +49,25 @@ return taken
 
 
 class QoS(redis.QoS):
-    """What a channel has taken and not acknowledged."""
+    """The messages a channel has taken and not acknowledged."""
 
     channel: Any
 
     def __init__(self, *args: Any, **kwargs: Any) -> None:
         super().__init__(*args, **kwargs)
-        # How many messages more are wanted from the queue of this name, None where that is of no matter; without it,
-        # as many as kombu allows.
+        # Returns how many more messages are wanted from the named queue, None for no limit; without the function,
+        # only kombu's own limit counts.
         self.wanted: Callable[[str], int | None] | None = None
-        # What is true as messages are asked for, handed to `on_take` as they come.
+        # Called as messages are requested; the result goes to `on_take` as the messages arrive.
         self.note: Callable[[], Any] = lambda: None
         self.on_take: Callable[[Any], object] = lambda _: None
-        # Calls back after so many seconds, in the thread that acknowledges; without it each goes out at once.
+        # Calls a function after some seconds, in the acknowledging thread; without it, acknowledgements go out at once.
         self.call_later: Callable[[float, Callable[[], None]], object] | None = None
         self.is_noted = False
         self._acknowledged: list[str] = []
 
     def can_consume(self) -> bool:
-        # What an open request brings has left the queue: unread, it would be in no account of what is held.
+        # The message of an open request has left the queue: unread, the message would count as held by no worker.
         if self.channel._in_poll:
             return True
         return self._is_any_wanted() and bool(super().can_consume())
@@ -80,7 +81,7 @@ class QoS(redis.QoS):
         if self.wanted is None:
             return True
         wanted = [count for queue in self.channel.active_queues if (count := self.wanted(queue)) is not None]
-        # Queues of which it is of no matter are looked at with the others: they alone keep no request open.
+        # Queues without a limit are polled along with limited queues, but alone keep no request open.
         return any(count > 0 for count in wanted) or not wanted
 
     def append(self, message: Any, delivery_tag: str) -> None:
@@ -101,12 +102,12 @@ class QoS(redis.QoS):
             self.flush()
 
     def stop_gathering(self) -> None:
-        """Send the acknowledgements that wait, and each from now on at once, from any thread."""
+        """Send the waiting acknowledgements, and from now on every acknowledgement at once, from whichever thread."""
         self.call_later = None
         self.flush()
 
     def flush(self) -> None:
-        """Send the acknowledgements that wait."""
+        """Send the waiting acknowledgements."""
         tags, self._acknowledged = self._acknowledged, []
         if not tags:
             return
@@ -114,17 +115,17 @@ class QoS(redis.QoS):
             with self.pipe_or_acquire() as pipe:
                 pipe.zrem(self.unacked_index_key, *tags).hdel(self.unacked_key, *tags).execute()
         except self.channel.connection_errors:
-            # Upkeep clears them away.
+            # Upkeep deletes the notes of these messages.
             log.warning("messages.not_acknowledged", messages=len(tags), exc_info=True)
 
 
 class Channel(sending.Channel):
-    """A channel that takes many messages at a time from the queues where this is wanted."""
+    """A channel that takes many messages at a time from queues with a limit in `QoS.wanted`."""
 
     QoS = QoS
     qos: Any
     _queue_cycle: Any
-    # A connection that breaks is no death: the process goes on with what it holds, and others must not have it too.
+    # After a broken connection the process goes on with its messages, so other workers must not get the messages too.
     do_restore = False
     connection_errors: Any
 
@@ -134,7 +135,7 @@ class Channel(sending.Channel):
         self._request_note: Any = None
 
     def _create_client(self, asynchronous: bool = False) -> Any:
-        # A client only borrows connections from the pool, so one does for all. The blocking one has its own.
+        # A client only borrows connections from the pool: one client is enough. The blocking client has its own.
         if asynchronous:
             return super()._create_client(asynchronous)  # type: ignore[misc]
         if self._one_client is None:
@@ -146,7 +147,7 @@ class Channel(sending.Channel):
         self._request_note = self.qos.note()
         wanted = [queue for queue in self.active_queues if self.qos.is_wanted(queue)]
         if len(wanted) < len(self.active_queues):
-            # Soon there may be room for what the others hold.
+            # There may soon be room for messages of the remaining queues.
             timeout = _PARTIAL_REQUEST_S
         cycle, self._queue_cycle = self._queue_cycle, _Some(self._queue_cycle, set(wanted))
         try:
@@ -155,18 +156,18 @@ class Channel(sending.Channel):
             self._queue_cycle = cycle
 
     def take_waiting(self) -> None:
-        """Take what waits in queues of which messages are wanted, while a request for others may be open."""
-        # Only that request is bound to a connection: this goes beside it.
+        """Take waiting messages of the wanted queues, even while a request for the remaining queues is open."""
+        # Only the open request is bound to a connection; the script runs beside the request.
         for queue in self.active_queues:
             self._take_more(queue, 1)
 
     def _brpop_read(self, **options: Any) -> Any:
-        # Others may have been taken since it was opened.
+        # Other messages may have been taken since the request was opened.
         self.qos.on_take(self._request_note)
         try:
             answer = self.client.parse_response(self.client.connection, "BRPOP", **options)
         except self.connection_errors:
-            # The next request connects anew.
+            # The next request reconnects.
             self.client.connection.disconnect()
             raise
         except ResponseError:
@@ -186,7 +187,7 @@ class Channel(sending.Channel):
         return True
 
     def _hand_on(self, raw: bytes, queue: str) -> None:
-        """Deliver a message, unless it is garbage: that would end the process, and each that comes after it."""
+        """Deliver a message; drop garbage, which would end this process and every process after it."""
         try:
             message = read_message(raw, queue)
         except Garbage as fault:
@@ -195,7 +196,7 @@ class Channel(sending.Channel):
         self.connection._deliver(message, queue)
 
     def _drop_garbage_queues(self) -> None:
-        # The client deletes what has another type than the command wants.
+        # The client deletes a key whose type does not fit the command.
         client = self._create_client()
         for queue in self.active_queues:
             client.llen(queue)
@@ -228,28 +229,28 @@ class Channel(sending.Channel):
 
 
 class _Some:
-    """kombu's order of queues, without those of which nothing is wanted."""
+    """kombu's order of queues, without the unwanted queues."""
 
     def __init__(self, cycle: Any, queues: set[str]) -> None:
         self._cycle = cycle
         self._queues = queues
 
     def consume(self, count: int) -> list[str]:
-        """Return the queues in the order in which they are asked."""
+        """Return the queues in the order of polling."""
         return [queue for queue in self._cycle.consume(count) if queue in self._queues]
 
 
 class Transport(redis.Transport):
-    """kombu's, with channels of the kind above."""
+    """kombu's transport, with this module's channels."""
 
     Channel = Channel
 
 
 class SentinelChannel(Channel, sending.SentinelChannel):
-    """Such a channel to the server that Sentinels name."""
+    """This module's channel, to the server named by Sentinels."""
 
 
 class SentinelTransport(redis.SentinelTransport):
-    """kombu's, with channels of the kind above."""
+    """kombu's transport for Sentinels, with this module's channels."""
 
     Channel = SentinelChannel

@@ -1,4 +1,4 @@
-"""Threads that a worker process can't do without."""
+"""Threads essential to a worker process."""
 
 import os
 import threading
@@ -8,15 +8,15 @@ import structlog
 
 log = structlog.get_logger()
 
-# What the process ends with, in the words of sysexits.h: an internal software error.
+# Exit status of the process; in sysexits.h, an internal software error.
 _EXIT_CODE = 70
 
 
 def vital_thread(name: str, run: Callable[[], None]) -> threading.Thread:
     """Return a thread whose failure ends the process.
 
-    A worker that lost one would look alive and hold its tasks for ever; a dead one is started again, and what it held
-    runs elsewhere within seconds.
+    A worker without the thread would look alive and hold its tasks for ever. A dead worker is started again, and its
+    tasks run elsewhere within seconds.
     """
 
     def guarded() -> None:

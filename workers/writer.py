@@ -1,4 +1,4 @@
-"""Group commit: one thread that records the results of all lines that came in within a moment in one transaction."""
+"""Group commit: one thread records all results of a short interval in one transaction."""
 
 import threading
 import time
@@ -16,17 +16,17 @@ from workers.vital_thread import vital_thread
 
 log = structlog.get_logger()
 
-# A result waits this long for others. A commit costs about as much as 100 rows, so that fewer, larger ones win; more
-# than this would be felt in a batch of a few lines.
+# The writer gathers results for this long before a commit. A commit costs about as much as 100 rows, so fewer and
+# larger commits win; a longer wait would be felt in a batch of a few lines.
 _GATHER_S = 0.04
-# Bounds one transaction: a few MB as a rule.
+# Bounds of one transaction, usually a few MB.
 _MAX_ROWS = 2_000
 _MAX_BYTES = 16 * 1024 * 1024
 _FIRST_PAUSE_S = 0.1
 _MAX_PAUSE_S = 5.0
 _STOP_WAIT_S = 10.0
 
-# A line's result, what one without a result met, or nothing. What is noted of a line that still waits settles no run.
+# A result, a note of failed calls, or None to settle a line without them. The note of a waiting line has no run.
 _Item = tuple[LineRun | None, "Result | _Noted | None"]
 
 
@@ -37,13 +37,13 @@ class _Noted(NamedTuple):
 
 
 class ResultWriter:
-    """Records results and settles their runs once they are committed.
+    """Records results, and settles their runs after the commit.
 
     Args:
         record: records results in one transaction.
-        on_progress: is told of what they came to.
-        memory: what large answers share, from their first bytes until they are recorded.
-        note: notes what lines without a result met, in one transaction.
+        on_progress: called with the progress of the batches after a commit.
+        memory: memory budget shared by large answers, from their first bytes until recorded.
+        note: notes the failed calls of lines without a result, in one transaction.
     """
 
     def __init__(
@@ -66,21 +66,21 @@ class ResultWriter:
         self._thread.start()
 
     def put(self, run: LineRun, result: Result | None) -> None:
-        """Record a result, or settle a line that has none, from any thread."""
+        """Record a result, or settle a line without a result; thread-safe."""
         if result is not None and len(result.payload) > UNCOUNTED_BYTES:
             self._memory.record_later(len(result.payload))
         self._items.put((run, result))
 
     def leave(self, run: LineRun, position: int, met: Met) -> None:
-        """Settle a line that has no result, once it is noted what it met; from any thread."""
+        """Settle a line without a result, after noting its failed calls; thread-safe."""
         self._items.put((run, _Noted(run.batch.id, position, met)))
 
     def note(self, batch_id: str, position: int, met: Met) -> None:
-        """Note what a line met that still waits; from any thread."""
+        """Note the failed calls of a line that still waits; thread-safe."""
         self._items.put((None, _Noted(batch_id, position, met)))
 
     def stop(self) -> None:
-        """Record what is waiting, and end."""
+        """Record the waiting results, and end the thread."""
         self._is_stopping.set()
         self._items.put(None)
         if self._thread.is_alive():
@@ -106,7 +106,7 @@ class ResultWriter:
         items, size = [first], 0
         if first[1] is None:
             return items
-        # One pause, then everything that is there: waking for each result would cost more than recording it.
+        # Sleep once, then take all queued items: waking up for every result would cost more than recording the result.
         time.sleep(_GATHER_S)
         while len(items) < _MAX_ROWS and size < _MAX_BYTES:
             try:
@@ -121,7 +121,7 @@ class ResultWriter:
         return items
 
     def _commit(self, results: list[Result]) -> bool:
-        """Record results however long the database is away; False where this process ends before it is back."""
+        """Record results however long the database is away; False if this process ends before the database is back."""
         pause_s = _FIRST_PAUSE_S
         while True:
             try:
@@ -142,12 +142,12 @@ class ResultWriter:
         try:
             self._note(met)
         except Exception:
-            # The reason that an expired line gives is not worth holding up what else is to be recorded.
+            # No retry: notes only give the reason in an expired line's error, and must not delay results.
             log.warning("tries.not_noted", lines=len(met), exc_info=True)
 
     def _tell(self, progress: list[Progress]) -> None:
         try:
             self._on_progress(progress)
         except Exception:
-            # What is told is a hint; beat looks by itself within a second.
+            # The progress is only a hint: beat itself looks within a second.
             log.warning("progress.not_told", exc_info=True)

@@ -1,7 +1,7 @@
 """Settings, and the only reader of the environment.
 
-Each is a variable `WYLON_…`, named as the field in upper case; `docs/settings.md` is the table of them. Several
-upstreams are in a file, `wylon.toml`.
+A setting is a variable `WYLON_…`, named as the field in upper case; `docs/settings.md` has the table of settings.
+Several upstreams are in a file, `wylon.toml`.
 """
 
 from app.config.addresses import database_path

@@ -1,4 +1,4 @@
-"""The addresses of what is outside, and the data folder."""
+"""The addresses of outside services, and the data folder."""
 
 from pathlib import Path
 from urllib.parse import urlsplit
@@ -14,7 +14,7 @@ FILE = "file://"
 
 
 def url(env: Env, name: str, default: str, schemes: tuple[str, ...]) -> str:
-    """Read an address of one of these schemes."""
+    """Read an address with a scheme from `schemes`."""
     value = env.str(name, default)
     try:
         _check_scheme(value, schemes)
@@ -30,8 +30,8 @@ def _check_scheme(value: str, schemes: tuple[str, ...]) -> None:
 
 
 def masked(url: str) -> str:
-    """Return an address without what may be a password: before the host, or in the query."""
-    # A password that is not escaped may hold any of the marks: all before the last `@` is left out.
+    """Return an address without possible passwords, before the host or in the query."""
+    # An unescaped password may hold any separator: leave out the text before the last `@`.
     credentials, at, rest = url.rpartition("@")
     rest = rest.partition("?")[0]
     scheme, slashes, _ = credentials.partition("://")
@@ -49,14 +49,14 @@ def broker_url(env: Env) -> str:
 
 
 def database_url(env: Env, data: Path) -> str:
-    """Read the address of the database; a path in it is absolute."""
+    """Read the address of the database, with a path made absolute."""
     name = "DATABASE_URL"
     default = URL.create("sqlite", database=str(data / "wylon.db")).render_as_string()
     value = url(env, name, default, ("sqlite", "postgresql", "postgres"))
     try:
         parsed = make_url(_with_hosts_in_query(value))
     except (ArgumentError, ValueError):
-        # What can't be read may hold a password anywhere: it is not shown.
+        # An unreadable address may hold a password anywhere: do not show the address.
         raise invalid(name, "it can't be read: give sqlite:///PATH or postgresql://USER:PASSWORD@HOST/NAME") from None
     if parsed.get_backend_name().lower() != "sqlite":
         threshold = parsed.query.get("prepare_threshold", "0")
@@ -66,7 +66,7 @@ def database_url(env: Env, data: Path) -> str:
     if parsed.drivername != "sqlite" or parsed.host or not parsed.database or parsed.database == ":memory:":
         raise invalid(name, "SQLite needs the path of a file: sqlite:///PATH, with four slashes where it is absolute")
     path = Path(parsed.database).absolute()
-    # The data folder is made at start, any other has to be there.
+    # The data folder is made at start; another folder must exist.
     if path.parent != data and not path.parent.is_dir():
         raise invalid(name, f"there is no folder {path.parent} for the database: make it, or correct the path")
     if path.is_dir():
@@ -75,7 +75,7 @@ def database_url(env: Env, data: Path) -> str:
 
 
 def _with_hosts_in_query(value: str) -> str:
-    """Return an address of several servers as SQLAlchemy spells it; libpq has them where the one host would be."""
+    """Return an address of several servers in SQLAlchemy's spelling; libpq lists the servers in place of the host."""
     scheme, slashes, rest = value.partition("://")
     authority, slash, tail = rest.partition("/")
     credentials, at, hosts = authority.rpartition("@")
@@ -87,7 +87,7 @@ def _with_hosts_in_query(value: str) -> str:
 
 
 def database_path(address: str) -> Path | None:
-    """Return the path of the file where this is the address of SQLite."""
+    """Return the path of SQLite's file; None for another database."""
     parsed = make_url(address)
     return Path(parsed.database) if parsed.get_backend_name() == "sqlite" and parsed.database else None
 
@@ -101,7 +101,7 @@ def storage_url(env: Env, data: Path) -> str:
 
 
 def upstream_url(env: Env) -> tuple[str, str]:
-    """Read the base URL of the model server, and the query that goes with each request."""
+    """Read the base URL of the model server, and the query sent with every request."""
     base, _, query = env.str("UPSTREAM_URL", "http://127.0.0.1:8000/v1").partition("?")
     if "#" in query:
         raise invalid("UPSTREAM_URL", "the address must have no fragment: leave out # and what follows it")
@@ -112,11 +112,11 @@ def upstream_url(env: Env) -> tuple[str, str]:
 
 
 def checked_model_server(value: str, key_place: str) -> str:
-    """Return the base URL of a model server without a slash at its end; ValueError says what is wrong with it.
+    """Return the base URL of a model server without a slash at the end; ValueError names the fault.
 
     Args:
-        value: as it was given.
-        key_place: where a key goes that the address must not hold.
+        value: the given address.
+        key_place: the right place for a key, which the address must not hold.
     """
     _check_scheme(value, ("http", "https"))
     try:
@@ -140,7 +140,7 @@ def data_folder(env: Env) -> Path:
 
 
 def file_path(env: Env, name: str, default: Path) -> Path:
-    """Read the path of a file, as an absolute one."""
+    """Read the path of a file, as an absolute path."""
     value: str | None = env.str(name, None) or None
     if value is None:
         return default

@@ -1,4 +1,4 @@
-"""Variables that Kubernetes sets in each pod for a service named `wylon`; one of them has the name of a setting."""
+"""Variables that Kubernetes sets in a pod for a service named `wylon`; WYLON_PORT is also the name of a setting."""
 
 import re
 from collections.abc import Mapping
@@ -19,5 +19,5 @@ def is_port_of_kubernetes(environ: Mapping[str, str]) -> bool:
 
 
 def is_of_kubernetes(name: str) -> bool:
-    """Return whether a variable is one that Kubernetes sets beside WYLON_PORT."""
+    """Return whether Kubernetes sets the variable beside WYLON_PORT."""
     return bool(_OTHERS.fullmatch(name))

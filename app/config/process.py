@@ -1,11 +1,11 @@
-"""The kinds of process, and which settings each of them does not need."""
+"""The kinds of process, and the settings that a kind does not need."""
 
 from collections.abc import Mapping
 from enum import StrEnum
 
 from app.config.values import PREFIX
 
-# The variables of the one upstream that no file describes.
+# The variables for a single upstream, without a file of upstreams.
 OF_UPSTREAMS = (
     "UPSTREAM_URL",
     "UPSTREAM_API_KEY",
@@ -33,12 +33,12 @@ _OF_RUNNING_LINES = frozenset(
 class Process(StrEnum):
     """The kinds of process that read settings."""
 
-    # The supervisor, which hands all settings on, and the commands of an operator.
+    # The supervisor, which hands the settings on, and the commands of an operator.
     UP = "up"
-    # Commands that need the database alone, and the secret of the API keys.
+    # Commands that need only the database and the secret of the API keys.
     MIGRATE = "migrate"
     WEB = "web"
-    # Every process that is a Celery worker or beat.
+    # Celery workers and beat.
     CELERY = "celery"
 
 
@@ -53,10 +53,10 @@ _UNNEEDED = {
 
 
 def needed_by(process: Process, environ: Mapping[str, str]) -> dict[str, str]:
-    """Return the environment without settings that the process does not need: a wrong value of one must not end it."""
+    """Return the environment without unneeded settings: an unneeded wrong value must not end the process."""
     unneeded = {f"{PREFIX}{name}" for name in _UNNEEDED[process]}
     needed = {name: value for name, value in environ.items() if name not in unneeded}
     if process is Process.MIGRATE:
-        # Nor does it need a file of upstreams, which the current folder may have.
+        # Nor does a migration need a file of upstreams, which the current folder may have.
         needed[f"{PREFIX}CONFIG"] = ""
     return needed

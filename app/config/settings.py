@@ -1,4 +1,4 @@
-"""The settings, and how all of them are read."""
+"""The settings, and how the settings are read."""
 
 import difflib
 import os
@@ -45,7 +45,7 @@ DEFAULT_ENDPOINTS = (
 
 @dataclass(frozen=True)
 class Settings:
-    """Everything an operator can choose. Durations are seconds."""
+    """The choices of an operator. Durations are seconds."""
 
     data: Path
     host: str
@@ -56,45 +56,45 @@ class Settings:
     broker_url: str
     database_url: str
     storage_url: str
-    # What the hashes of API keys are made with; part of every backup.
+    # The file of the secret for hashes of API keys; part of every backup.
     secret_file: Path
-    # The file that the upstreams are from; None where they are from the environment.
+    # The file with the upstreams; None if the upstream is from the environment.
     config: Path | None
-    # Those of that file, else the one of the environment.
+    # The upstreams of the file, or else the single upstream of the environment.
     upstreams: tuple[UpstreamSpec, ...]
     endpoints: tuple[str, ...]
     completion_windows: tuple[str, ...]
     lines_per_task: int | None
-    # How long a process that starts waits for its database, its broker and its storage.
+    # How long a starting process waits for the database, the broker and the storage.
     start_wait_s: float
     cancel_grace_s: float
     drain_grace_s: float
     finalize_max_tries: int
-    # The largest answer that is taken. All answers of a worker together may take about three times as much.
+    # The largest accepted answer. The answers of a worker together may take about three times as much memory.
     max_answer_mib: int
-    # Whether lines that begin alike are sent one after the other.
+    # Whether lines with a common beginning are sent in a row.
     prefix_grouping: bool
-    # What a tenant gets of the model servers while others want them, too; 1 for those that are not named.
+    # A tenant's weight in the share-out of busy model servers; 1 for an unnamed tenant.
     tenant_weights: dict[str, float]
-    # How much more a batch gets as its deadline comes nearer: 0 is nothing, 1 twice as much at half its window.
+    # How much a batch's share grows towards the deadline: 0 is no growth, 1 twice the share at half the window.
     deadline_weight: float
     log_level: str
-    # The origins of web pages that may call the API; `*` is every one.
+    # The origins of web pages allowed to call the API; `*` is every origin.
     cors_origins: tuple[str, ...]
 
     @property
     def storage_folder(self) -> Path:
-        """The folder where blobs are; all of the path counts, also what is a query or a fragment elsewhere."""
+        """The folder of the blobs; the whole path counts, also parts that elsewhere are a query or a fragment."""
         return Path(self.storage_url.removeprefix(FILE).removeprefix("localhost"))
 
     @cached_property
     def broker(self) -> BrokerAddress:
-        """The broker's address, read."""
+        """The broker's address, parsed."""
         return read_broker_address(self.broker_url)
 
     @property
     def longest_window_s(self) -> int:
-        """The longest time that a batch may take."""
+        """The longest time a batch may take, in seconds."""
         return max(window_s(window) for window in self.completion_windows)
 
     @property
@@ -104,11 +104,11 @@ class Settings:
 
     @cached_property
     def routes(self) -> Routes:
-        """Which upstream a line goes to."""
+        """The routing of lines to upstreams."""
         return Routes(self.upstreams)
 
 
-# Each field is a variable, but for the upstreams, of which some variables say what a file does not.
+# Every field is a variable, except `upstreams`: OF_UPSTREAMS are the variables for details that no file gives.
 VARIABLES = frozenset(
     f"{PREFIX}{name}"
     for name in (*(each.name.upper() for each in fields(Settings) if each.name != "upstreams"), *OF_UPSTREAMS)
@@ -116,11 +116,11 @@ VARIABLES = frozenset(
 
 
 def load_settings(environ: Mapping[str, str] | None = None, process: Process = Process.UP) -> Settings:
-    """Read and check the settings that a process needs; SettingInvalid names the first variable that is wrong.
+    """Read and check the settings needed by a process; SettingInvalid names the first wrong variable.
 
     Args:
         environ: read instead of the process's environment.
-        process: what reads them; settings that it does not need are at their defaults.
+        process: the reading process; settings that the process does not need keep their defaults.
     """
     given = needed_by(process, os.environ if environ is None else environ)
     if is_port_of_kubernetes(given):
@@ -132,8 +132,8 @@ def load_settings(environ: Mapping[str, str] | None = None, process: Process = P
 
 
 def unknown_variables(environ: Mapping[str, str]) -> list[str]:
-    """Return a warning for each variable that looks like a setting and is none."""
-    # The client commands read the one that is no setting.
+    """Return a warning for every variable that looks like a setting and is none."""
+    # WYLON_BASE_URL is not a setting: the client commands read it.
     known = VARIABLES | {f"{PREFIX}BASE_URL"}
     warnings = []
     if is_port_of_kubernetes(environ):
@@ -204,7 +204,7 @@ def _with_prefix(message: str) -> str:
 
 
 class _FixedEnv(Env):
-    """An environment given as a mapping, for tests and for a command that prepares its children's."""
+    """An environment given as a mapping, for tests and for a command preparing the environment of child processes."""
 
     def __init__(self, environ: Mapping[str, str]) -> None:
         super().__init__(prefix=PREFIX)

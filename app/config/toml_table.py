@@ -1,4 +1,4 @@
-"""How the configuration file and a table of it are read; SettingInvalid names file, table and key."""
+"""Reads the configuration file and its tables; SettingInvalid names file, table and key."""
 
 import difflib
 import tomllib
@@ -8,7 +8,7 @@ from typing import Any
 
 from app.domain.errors import SettingInvalid
 
-# Hundreds of times what 64 upstreams need: what is larger is another file.
+# Hundreds of times the need of 64 upstreams: a larger file is not a configuration.
 _MAX_FILE_BYTES = 1024 * 1024
 # Longer than any name of a model or a server.
 _MAX_TEXT_CHARS = 512
@@ -17,7 +17,7 @@ _ABSENT = object()
 
 
 def read_toml(path: Path) -> dict[str, Any]:
-    """Return what a TOML file holds."""
+    """Return the content of a TOML file."""
     try:
         with path.open("rb") as file:
             data = file.read(_MAX_FILE_BYTES + 1)
@@ -29,7 +29,7 @@ def read_toml(path: Path) -> dict[str, Any]:
         return tomllib.loads(data.decode())
     except UnicodeDecodeError:
         raise SettingInvalid(f"{path}: it is no text in UTF-8.") from None
-    # Those of TOML, and that of Python for a number with thousands of digits.
+    # The errors of TOML, and Python's error for a number with thousands of digits.
     except ValueError as fault:
         raise SettingInvalid(f"{path}: it is no TOML: {fault}.") from None
     except RecursionError:
@@ -37,12 +37,12 @@ def read_toml(path: Path) -> dict[str, Any]:
 
 
 class Table:
-    """One table of the file.
+    """A table of the file.
 
     Args:
         path: the file, for messages.
-        name: the table's name as the file spells it; empty for what is outside of all tables.
-        values: what it holds.
+        name: the table's name as spelled in the file; empty for keys outside of tables.
+        values: the content of the table.
     """
 
     def __init__(self, path: Path, name: str, values: Mapping[str, Any]) -> None:
@@ -56,7 +56,7 @@ class Table:
         return SettingInvalid(f"{self._where} {key}: {message}.")
 
     def check_keys(self, known: Sequence[str], hints: Mapping[str, str]) -> None:
-        """Refuse the first key that is not known, with a hint of its own or the nearest known one."""
+        """Refuse the first unknown key, with the key's hint or the nearest known key."""
         for key in self._values:
             if key in known:
                 continue
@@ -66,7 +66,7 @@ class Table:
             raise SettingInvalid(f"{self._where} {shown}: there is no such key: {hints.get(key, hint).rstrip('.')}.")
 
     def place(self, key: str) -> str:
-        """Return where a key is, for messages."""
+        """Return the place of a key, for messages."""
         return f"{key} in [{self._name}]"
 
     def inner(self, key: str, name: str, values: Mapping[str, Any]) -> "Table":
@@ -74,7 +74,7 @@ class Table:
         return Table(self._path, f'{self._name}.{key}."{name[:_MAX_TEXT_CHARS]}"', values)
 
     def subtable(self, key: str, *, most: int) -> Mapping[str, Any]:
-        """Read a table of any names, an empty one where the key is missing."""
+        """Read a table of arbitrary names; empty if the key is missing."""
         values = self._values.get(key, {})
         if not isinstance(values, dict):
             raise self.fault(key, f'it must be a table, as in {key} = {{ name = "value" }}')
@@ -90,7 +90,7 @@ class Table:
         return key in self._values
 
     def number(self, key: str, *, low: int, high: int) -> int | None:
-        """Read a whole number between two bounds, None where the key is missing."""
+        """Read a whole number between two bounds; None if the key is missing."""
         value = self._values.get(key, _ABSENT)
         if value is _ABSENT:
             return None
@@ -102,13 +102,13 @@ class Table:
         return value
 
     def seconds(self, key: str, *, low: float = 0.001, high: float = 86_400.0) -> float | None:
-        """Read a number of seconds between two bounds, None where the key is missing."""
+        """Read a number of seconds between two bounds; None if the key is missing."""
         value = self._values.get(key, _ABSENT)
         if value is _ABSENT:
             return None
         if not isinstance(value, int | float) or isinstance(value, bool):
             raise self.fault(key, f"it must be a number of seconds from {low:g} to {high:,.0f}")
-        # Nor is `nan` between any two numbers.
+        # `nan` is never between two numbers.
         if not low <= value <= high:
             raise self.fault(key, f"{_shown(value)} is not between {low:g} and {high:,.0f} seconds")
         return float(value)
@@ -121,7 +121,7 @@ class Table:
         return value
 
     def text(self, key: str) -> str | None:
-        """Read a text, None where the key is missing."""
+        """Read a text; None if the key is missing."""
         value = self._values.get(key, _ABSENT)
         if value is _ABSENT:
             return None
@@ -130,7 +130,7 @@ class Table:
         return value
 
     def texts(self, key: str, *, most: int, example: str) -> tuple[str, ...] | None:
-        """Read a list of different texts, None where the key is missing."""
+        """Read a list of different texts; None if the key is missing."""
         values = self._values.get(key, _ABSENT)
         if values is _ABSENT:
             return None
@@ -149,7 +149,7 @@ class Table:
 
 
 def _shown(value: float) -> str:
-    """Return a number for a message; TOML's may have thousands of digits."""
+    """Return a number for a message; a number in TOML may have thousands of digits."""
     if isinstance(value, int):
         return f"{value:,}" if abs(value) < _MAX_SHOWN else "the number"
     return f"{value:g}"

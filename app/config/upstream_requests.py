@@ -1,4 +1,4 @@
-"""What the requests to an upstream have beside the line's own: query, headers, members of the body; and their times."""
+"""Additions to the requests of an upstream: query, headers and members of the body; and time limits by model."""
 
 import math
 import re
@@ -12,15 +12,15 @@ from app.config.toml_table import Table
 from app.config.values import PREFIX, unfit_for_header
 from app.domain.upstream import TimeLimit, TimeLimits
 
-# Far more than any provider asks for.
+# Far more than providers ask for.
 MAX_ENTRIES = 32
 MAX_MODEL_LIMITS = 1_000
 _MAX_VALUE_CHARS = 8_192
 _MAX_BODY_BYTES = 64 * 1024
-# In capitals, as is usual: a key that was written here by mistake is most likely none, and so is never shown.
+# In capitals, as usual: a key written here by mistake most likely does not match, and so is never shown.
 VARIABLE = re.compile(r"[A-Z_][A-Z0-9_]{0,63}")
 _HEADER_NAME = re.compile(r"[!#$%&'*+.^_`|~0-9A-Za-z-]{1,128}")
-# Those by which a request is told from the next one, or an answer is read.
+# Headers that separate a request from the next request, or decide how an answer is read.
 _RESERVED = frozenset(
     {
         "accept-encoding",
@@ -45,7 +45,7 @@ _BY_VARIABLE = '{ env = "VARIABLE" }'
 
 
 class Additions(NamedTuple):
-    """What each request has; `secrets` are the values that come from the environment."""
+    """The additions to every request; `secrets` are the values taken from the environment."""
 
     query: str
     headers: tuple[tuple[str, str], ...]
@@ -66,12 +66,12 @@ def read_additions(table: Table, environ: Mapping[str, str], *, has_key: bool) -
 
 
 def query_of_url(text: str) -> str:
-    """Return what follows the question mark of a URL as a request can carry it."""
+    """Return the text after the question mark of a URL, escaped for a request."""
     return quote(text, safe="/%:@!$&'()*+,;=~?-._")
 
 
 def read_model_limits(table: Table, others: TimeLimits) -> tuple[tuple[str, TimeLimits], ...]:
-    """Read `limits` of an upstream's table: times by model, where they are not those of the upstream."""
+    """Read `limits` of an upstream's table: time limits by model, if different from the upstream's time limits."""
     found = []
     for glob, values in table.subtable("limits", most=MAX_MODEL_LIMITS).items():
         if not isinstance(values, dict):
@@ -110,7 +110,7 @@ def _headers(
 
 
 def _text(table: Table, key: str, name: str, value: object, environ: Mapping[str, str], secrets: list[str]) -> str:
-    """Return the text that a value is, or that the environment variable holds which it names."""
+    """Return a text value, or the text in the environment variable named by the value."""
     if isinstance(value, dict):
         variable = value.get("env")
         if list(value) != ["env"] or not isinstance(variable, str) or not VARIABLE.fullmatch(variable):

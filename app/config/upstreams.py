@@ -1,4 +1,4 @@
-"""The upstreams: those of `wylon.toml`, or the one that the environment describes."""
+"""The upstreams of `wylon.toml`, or the single upstream described by the environment."""
 
 import re
 from collections.abc import Mapping, Sequence
@@ -17,22 +17,22 @@ from app.domain.errors import SettingInvalid
 from app.domain.upstream import DEFAULT_UPSTREAM, UpstreamSpec
 
 FILE_NAME = "wylon.toml"
-# Each is asked for its models side by side, and each URL has connections of its own in every worker.
+# Upstreams are asked for models in parallel, and every URL has separate connections in every worker.
 MAX_UPSTREAMS = 64
 MAX_URLS = 64
-# A provider that has more takes a pattern.
+# A provider with more models takes a pattern.
 MAX_MODELS = 1_000
-# The most that WYLON_WORKERS × WYLON_CONCURRENCY can be, rounded; a limit above never holds.
+# The maximum of WYLON_WORKERS × WYLON_CONCURRENCY, rounded; a higher limit never takes effect.
 MAX_IN_FLIGHT = 1_000_000
-# Far beyond the rates that providers sell; a number above is a slip.
+# Far beyond the rates sold by providers; a higher number is a slip.
 MAX_REQUESTS_PER_MINUTE = 10_000_000
 MAX_TOKENS_PER_MINUTE = 10_000_000_000
 MAX_TRIES = 100
 
-# What the environment says of its one upstream, and the file of each of its own.
+# Details that the environment gives for its single upstream, and the file for every upstream.
 _REPLACED = ("UPSTREAM_URL", "UPSTREAM_API_KEY", "MODELS")
 _NAME = re.compile(r"[a-z0-9][a-z0-9_-]{0,31}")
-# What a table may hold.
+# The keys allowed in a table.
 KEYS = (
     "urls",
     "models",
@@ -65,7 +65,7 @@ _HINTS = {
 
 
 class CallLimits(NamedTuple):
-    """What the environment says of calls, and an upstream of the file may say otherwise."""
+    """The environment's limits on calls; an upstream of the file may override the limits."""
 
     connect_timeout_s: float
     first_byte_timeout_s: float
@@ -74,9 +74,9 @@ class CallLimits(NamedTuple):
 
 
 def _config_path(env: Env) -> Path | None:
-    """Return the absolute path of the configuration file, None where none is used.
+    """Return the absolute path of the configuration file; None if no file is used.
 
-    An empty WYLON_CONFIG means none, also where the current folder has one.
+    An empty WYLON_CONFIG means no file, even if the current folder has a file.
     """
     given: str | None = env.str("CONFIG", None)
     if given == "":
@@ -98,13 +98,13 @@ def _config_path(env: Env) -> Path | None:
 def read_upstreams(
     env: Env, environ: Mapping[str, str], limits: CallLimits, endpoints: Sequence[str]
 ) -> tuple[Path | None, tuple[UpstreamSpec, ...]]:
-    """Return the file and its upstreams in its order; None and the one of the environment where there are none.
+    """Return the file and its upstreams in file order; None and the environment's upstream if no file has upstreams.
 
     Args:
         env: reads settings.
-        environ: where the keys are that the file names.
-        limits: those of an upstream that says none of its own.
-        endpoints: those that a batch may be for.
+        environ: holds the API keys in variables named by the file.
+        limits: defaults for an upstream without limits in the file.
+        endpoints: endpoints allowed for a batch.
     """
     path = _config_path(env)
     if path is not None and (upstreams := _of_file(path, environ, limits, endpoints)):
@@ -227,7 +227,7 @@ def _endpoints(table: Table, known: Sequence[str]) -> tuple[str, ...] | None:
 
 
 def _key(table: Table, environ: Mapping[str, str]) -> tuple[str | None, str | None]:
-    """Return the variable and the key that it holds."""
+    """Return the variable and the key in the variable."""
     name = "api_key_env"
     variable = table.text(name)
     if variable is None:

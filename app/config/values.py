@@ -1,4 +1,4 @@
-"""How one variable is read and checked; SettingInvalid says what is wrong with it."""
+"""Reads and checks a variable; SettingInvalid names the fault."""
 
 import re
 
@@ -12,7 +12,7 @@ _ORIGIN = re.compile(r"\*|[a-z][a-z0-9+.-]*://[a-z0-9.\[\]:_-]+")
 
 
 def invalid(name: str, message: str) -> SettingInvalid:
-    """Return the error of a variable, by its name without the prefix."""
+    """Return the error of a variable, given the name without the prefix."""
     return SettingInvalid(f"{PREFIX}{name}: {message}.")
 
 
@@ -31,7 +31,7 @@ def seconds(env: Env, name: str, default: float, *, low: float = 0.001, high: fl
         value = float(text)
     except ValueError:
         raise invalid(name, f"{text!r} is no number of seconds") from None
-    # Nor is `nan` between any two numbers.
+    # `nan` is never between two numbers.
     if not low <= value <= high:
         raise invalid(name, f"{value:g} is not between {low:g} and {high:g} seconds")
     return value
@@ -44,7 +44,7 @@ def decimal(env: Env, name: str, default: float, *, low: float, high: float) -> 
         value = float(text)
     except ValueError:
         raise invalid(name, f"{text!r} is no number") from None
-    # Nor is `nan` between any two numbers.
+    # `nan` is never between two numbers.
     if not low <= value <= high:
         raise invalid(name, f"{value:g} is not between {low:g} and {high:g}")
     return value
@@ -59,7 +59,7 @@ def switch(env: Env, name: str, default: str) -> bool:
 
 
 def words(env: Env, name: str, default: tuple[str, ...]) -> tuple[str, ...]:
-    """Read a list with commas between."""
+    """Read a comma-separated list."""
     values = tuple(word.strip() for word in env.str(name, ",".join(default)).split(",") if word.strip())
     if not values:
         raise invalid(name, "the list is empty: give one or more values with commas between them")
@@ -67,7 +67,7 @@ def words(env: Env, name: str, default: tuple[str, ...]) -> tuple[str, ...]:
 
 
 def origins(env: Env, name: str) -> tuple[str, ...]:
-    """Read origins of web pages with commas between, as a browser sends them; none where it is not given."""
+    """Read comma-separated origins of web pages, as sent by a browser; empty if the variable is not given."""
     found = tuple(word.strip() for word in env.str(name, "").split(",") if word.strip())
     for origin in found:
         if not _ORIGIN.fullmatch(origin):
@@ -76,7 +76,7 @@ def origins(env: Env, name: str) -> tuple[str, ...]:
 
 
 def header_text(env: Env, name: str) -> str | None:
-    """Read what goes into a header; None where it is not given."""
+    """Read text for a header; None if the variable is not given."""
     value: str | None = env.str(name, None) or None
     if value is not None and (unfit := unfit_for_header(value)):
         raise invalid(name, unfit)
@@ -84,7 +84,7 @@ def header_text(env: Env, name: str) -> str | None:
 
 
 def unfit_for_header(value: str) -> str | None:
-    """Return why a header can't carry this, None where it can."""
+    """Return why a header can't carry the value; None if a header can."""
     if not (value.isascii() and value.isprintable()):
         return "it has characters that no header can carry"
     if value != value.strip():
@@ -108,7 +108,7 @@ def weights(env: Env, name: str) -> dict[str, float]:
 
 
 def lines_per_task(env: Env) -> int | None:
-    """Read how many lines a task carries; None is auto."""
+    """Read the number of lines in a task; None is auto."""
     value = env.str("LINES_PER_TASK", "auto")
     if value == "auto":
         return None
@@ -118,7 +118,7 @@ def lines_per_task(env: Env) -> int | None:
 
 
 def log_level(env: Env) -> str:
-    """Read the level from which on is logged."""
+    """Read the lowest level that is logged."""
     value = env.str("LOG_LEVEL", "info").lower()
     if value not in {"debug", "info", "warning", "error"}:
         raise invalid("LOG_LEVEL", f"{value!r} is none of debug, info, warning, error")

@@ -1,4 +1,4 @@
-"""Settings made into stores, clients and services: the only place that builds real things.
+"""Builds stores, clients and services from the settings: the only place that builds real objects.
 
-A module for each kind of process, so that none imports what another needs: starting is mostly importing.
+A module for each kind of process, so that a process imports only modules it needs: starting is mostly importing.
 """

@@ -1,4 +1,4 @@
-"""The models of all upstreams, and the check of their servers."""
+"""Builds the catalog of all upstreams' models, and the check of their model servers."""
 
 from app.adapters.upstream.calling import calling_of
 from app.adapters.upstream.catalog import HttpCatalog
@@ -9,7 +9,7 @@ from app.services.upstream_check import UpstreamCheckService
 
 
 def build_catalog(settings: Settings) -> UnitedCatalog:
-    """Build what asks the upstreams for their models."""
+    """Build the catalog, which asks the upstreams for their models."""
     catalogs = {
         spec.name: FirstCatalog([HttpCatalog(url, **calling_of(spec)) for url in spec.urls])
         for spec in settings.upstreams
@@ -20,7 +20,7 @@ def build_catalog(settings: Settings) -> UnitedCatalog:
 def build_upstream_check(
     settings: Settings, patience_s: float, *, may_stop_at_list: bool = False
 ) -> UpstreamCheckService:
-    """Build the check that tries each server once."""
+    """Build the check that tries each model server once."""
     return UpstreamCheckService(
         settings.routes, settings.endpoints, ProbedServer, patience_s, may_stop_at_list=may_stop_at_list
     )

@@ -1,4 +1,4 @@
-"""What the processes of ticks and of files work with."""
+"""Builds the services of the ticks and files processes."""
 
 from dataclasses import dataclass
 from functools import partial
@@ -24,7 +24,7 @@ from app.wiring.stores import deployment_of, drop_abandoned, open_redis, open_st
 
 @dataclass(frozen=True)
 class Control:
-    """What the processes of ticks and of files do, and the messages that they send."""
+    """The services of the ticks and files processes, and the queue for their messages."""
 
     queue: Queue
     leases: Leases
@@ -36,7 +36,7 @@ class Control:
 
 
 def build_control(settings: Settings, celery: Celery) -> Control:
-    """Build the services of a process of ticks or of files."""
+    """Build the services of a ticks or files process."""
     stores = open_stores(settings)
     drop_abandoned(stores.blobs)
     client = open_redis(settings, deployment_of(settings))

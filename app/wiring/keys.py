@@ -14,7 +14,7 @@ from app.wiring.stores import Stores, open_stores
 
 
 def build_keys(settings: Settings, stores: Stores, *, on_use: Callable[[str], None] = lambda _: None) -> KeyService:
-    """Build the service of API keys; SettingInvalid where the secret is missing or another deployment's."""
+    """Build the service of API keys; SettingInvalid if the secret is missing or belongs to another deployment."""
     return KeyService(stores.keys, stores.clock, _secret_of(settings, stores), on_use=on_use)
 
 
@@ -29,7 +29,7 @@ def open_keys(settings: Settings) -> Iterator[KeyService]:
 
 
 def settle_secret(settings: Settings) -> None:
-    """Make the secret where the database has none yet, and put keyed hashes in place of those that 0.1 stored."""
+    """Make the secret if the database has none yet, and replace the hashes stored by 0.1 with keyed hashes."""
     stores = open_stores(settings)
     try:
         if stores.deployment.secret_check() is None:

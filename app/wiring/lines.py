@@ -1,4 +1,4 @@
-"""What a worker process runs lines with."""
+"""Builds the stores, clients and upstreams of a worker process."""
 
 from collections.abc import Mapping
 from dataclasses import dataclass
@@ -19,31 +19,31 @@ from app.services.ports import Upstream
 from app.services.ticks import ControlClock
 from app.wiring.stores import Stores, deployment_of, open_redis, open_stores
 
-# The memory for answers, in answers of the largest size: one that is recorded, and one that comes meanwhile.
+# The memory for answers, in answers of the largest size: one being recorded, and one arriving meanwhile.
 _ANSWERS_AT_ONCE = 2
 
 
 @dataclass(frozen=True)
 class Lines:
-    """What a worker process runs lines with; the upstreams by name."""
+    """The stores, clients and upstreams of a worker process; the upstreams by name."""
 
     stores: Stores
-    # By which windows end.
+    # The clock by which completion windows end.
     clock: ControlClock
     queue: CeleryQueue
     roster: RedisRoster
     upstreams: Mapping[str, OpenUpstream]
-    # What all answers of the process share, until they are recorded.
+    # Memory budget shared by the answers of the process, until the answers are recorded.
     memory: AnswerMemory
 
     def execution(self, spec: UpstreamSpec, upstream: Upstream) -> ExecutionService:
-        """Return what runs lines of an upstream, calling this in its stead."""
+        """Return the service that runs the lines of an upstream; `upstream` makes the calls."""
         policy = RetryPolicy(max_tries=spec.max_tries)
         return ExecutionService(upstream, self.clock, policy, call_timeout_s=spec.longest_call_s, name=spec.name)
 
 
 def build_lines(settings: Settings, celery: Celery) -> Lines:
-    """Build what a worker process runs lines with."""
+    """Build the stores, clients and upstreams of a worker process."""
     stores = open_stores(settings)
     client = open_redis(settings, deployment_of(settings))
     max_bytes = settings.max_answer_mib * MIB

@@ -13,7 +13,7 @@ from app.config import Settings
 
 
 class _Lossy:
-    """A stream that drops what it can't write: a full disk must not fail the work that is logged."""
+    """A stream that drops unwritable text: a full disk must not fail the logged work."""
 
     def __init__(self, stream: TextIO) -> None:
         self._stream = stream
@@ -29,7 +29,7 @@ class _Lossy:
 
 
 def formatter_of_libraries() -> logging.Formatter:
-    """Return the formatter by which records of libraries look like events of ours, with their logger's name."""
+    """Return the formatter that makes library records look like wylon's events, with the logger's name."""
     return structlog.stdlib.ProcessorFormatter(
         foreign_pre_chain=[
             structlog.stdlib.add_log_level,
@@ -41,7 +41,7 @@ def formatter_of_libraries() -> logging.Formatter:
 
 
 def log_libraries(level: int) -> None:
-    """Send the records of libraries and Python's warnings, from `level` on, where our events go."""
+    """Send library records and Python's warnings, from `level` on, to the stream of wylon's events."""
     handler = logging.StreamHandler(cast(TextIO, _Lossy(sys.stderr)))
     handler.setFormatter(formatter_of_libraries())
     logging.root.handlers[:] = [handler]
@@ -50,12 +50,12 @@ def log_libraries(level: int) -> None:
 
 
 class _VisibleRecord(logging.LogRecord):
-    """A record of a library whose message and traceback show control characters as escapes."""
+    """A library's record, with control characters in the message and the traceback shown as escapes."""
 
     def __init__(self, *args: Any, **kwargs: Any) -> None:
         super().__init__(*args, **kwargs)
         if self.exc_info and self.exc_info[0] is not None:
-            # A formatter takes this text where it is there, and else makes it from the exception.
+            # A formatter uses `exc_text` if present, and otherwise formats the exception.
             self.exc_text = _visible_lines(logging.Formatter().formatException(self.exc_info))
 
     def getMessage(self) -> str:  # noqa: N802 - the name that `logging` calls
@@ -63,10 +63,10 @@ class _VisibleRecord(logging.LogRecord):
 
 
 def visible(text: str) -> str:
-    r"""Return the text with each character that can't be printed as its escape, such as `\x1b`.
+    r"""Return the text with every unprintable character as an escape, like `\x1b`.
 
-    A caller's path, header or filename may hold escapes that move the cursor of the terminal that shows the log, line
-    breaks that look like a line of the log, and marks that turn the direction of writing.
+    A caller's path, header or filename may hold escapes that move the cursor of the terminal showing the log, line
+    breaks that imitate a line of the log, and marks that turn the direction of writing.
     """
     if text.isprintable():
         return text
@@ -74,11 +74,11 @@ def visible(text: str) -> str:
 
 
 def make_visible(_logger: object, _method: str, event: EventDict) -> EventDict:
-    """Show control characters in every key and value of an event as escapes."""
+    """Show control characters in the keys and values of an event as escapes."""
     return {visible(key): _visible_value(value) for key, value in event.items()}
 
 
-# The last steps of every line, whoever logs it.
+# The last steps of every log line, from wylon or from a library.
 _RENDERING: list[Any] = [
     structlog.processors.format_exc_info,
     make_visible,
@@ -87,9 +87,9 @@ _RENDERING: list[Any] = [
 
 
 def set_up_logs(settings: Settings) -> None:
-    """Send structured logs, ours and the libraries', to standard error as lines of `event key=value`."""
+    """Send structured logs, from wylon and from libraries, to standard error as lines of `event key=value`."""
     level = logging.getLevelNamesMapping()[settings.log_level.upper()]
-    # Celery's and gunicorn's own lines are records of `logging`, whatever handler writes them.
+    # Celery and gunicorn log through `logging` with their own handlers: the record factory reaches every handler.
     logging.setLogRecordFactory(_VisibleRecord)
     structlog.configure(
         processors=[
@@ -104,17 +104,17 @@ def set_up_logs(settings: Settings) -> None:
 
 
 def _visible_value(value: object) -> object:
-    # Numbers and None stay as they are; all else is written as its text.
+    # Numbers and None stay as they are; other values are written as text.
     return value if value is None or isinstance(value, int | float) else visible(str(value))
 
 
 def _visible_lines(text: str) -> str:
-    """Keep line breaks, and indent what follows them: a break that a caller sent begins no line of the log."""
+    """Keep line breaks, and indent the text after a break: a caller's line break must not begin a line of the log."""
     return "\n  ".join(visible(line) for line in text.split("\n"))
 
 
 def warn_of_foreign(names: Sequence[str]) -> None:
-    """Say which variables, which would have taken the place of settings, were left out."""
+    """Log the foreign variables left out, which would have taken the place of settings."""
     if names:
         structlog.get_logger().warning(
             "environment.left_out", variables=list(names), advice="Only WYLON_… counts, such as WYLON_BROKER_URL."

@@ -1,4 +1,4 @@
-"""Ties a process to the one that started it, so that nothing outlives its supervisor."""
+"""Ties a process to the parent process: no process may outlive the supervisor."""
 
 import ctypes
 import os
@@ -10,13 +10,13 @@ _PR_SET_PDEATHSIG = 1
 
 
 def tie_to(parent: int) -> Callable[[], None] | None:
-    """Return a function that has the kernel kill the calling process when `parent` ends; None where it can't.
+    """Return a function that has the kernel kill the calling process when `parent` ends; None outside Linux.
 
-    Linux alone can. The tie is not inherited: each process has to call the function by itself.
+    The tie is not inherited: every process must call the function itself.
     """
     if sys.platform != "linux":
         return None
-    # Loaded before a fork: behind it, as little as possible may happen.
+    # Load the library before a fork: as little as possible may happen after the fork.
     prctl = ctypes.CDLL(None, use_errno=True).prctl
 
     def tie() -> None:
@@ -28,6 +28,6 @@ def tie_to(parent: int) -> Callable[[], None] | None:
 
 
 def end_with_parent() -> None:
-    """Have this process end with its parent, as a process of gunicorn ends with the arbiter."""
+    """Make this process end with its parent, as a gunicorn worker ends with the arbiter."""
     if (tie := tie_to(os.getppid())) is not None:
         tie()

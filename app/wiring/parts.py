@@ -1,4 +1,4 @@
-"""The parts that every process needs, each with the check that tells whether it can be used."""
+"""The parts that every process needs, each with a check of whether the part can be used."""
 
 from collections.abc import Callable
 from functools import partial
@@ -15,7 +15,7 @@ from app.wiring.stores import Stores
 
 
 def part_checks(settings: Settings, stores: Stores, client: redis.Redis) -> dict[str, Callable[[], None]]:
-    """Return checks by the names of the parts; a check raises while its part can't be used."""
+    """Return checks by part name; a check raises while its part can't be used."""
     return {
         "database": partial(check_writes, stores.engine),
         "broker": partial(check_broker, settings.broker, client),
@@ -24,7 +24,7 @@ def part_checks(settings: Settings, stores: Stores, client: redis.Redis) -> dict
 
 
 def check_broker(address: BrokerAddress, client: redis.Redis) -> None:
-    """Raise where the broker takes no write; SettingInvalid where waiting mends nothing."""
+    """Raise if the broker takes no write; SettingInvalid if waiting can't help."""
     try:
         check_broker_writes(client)
     except (redis.RedisError, OSError) as fault:

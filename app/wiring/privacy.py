@@ -1,4 +1,4 @@
-"""Files of wylon are private to its user, since they hold prompts, answers and keys."""
+"""Keeps wylon's files private to the user of wylon, since the files hold prompts, answers and keys."""
 
 import os
 import stat
@@ -13,14 +13,14 @@ _OWN = ("wylon.db", "api-key", "secret", "log", "run", "blobs")
 
 
 def keep_private() -> None:
-    """Make all new files and folders of this process and of its children private to their user."""
+    """Make new files and folders of this process and of child processes private to the user."""
     os.umask(_UMASK)
 
 
 def correct_modes(settings: Settings) -> list[str]:
-    """Take access to existing files of wylon away from other users; return messages for the terminal.
+    """Take access to wylon's existing files away from other users; return messages for the terminal.
 
-    A data folder that also holds files of other programs keeps its own mode, which these programs may need.
+    A data folder with files of other programs keeps its mode, which the programs may need.
     """
     entries = list(_entries(settings.data))
     own = [path for path in entries if path.name.startswith(_OWN)]

@@ -1,20 +1,20 @@
-"""What a process needs, looked at in the background: one look at a time, and nobody waits long for it."""
+"""Checks the parts of a process in the background: one look at a time for a part, and no caller waits long."""
 
 import threading
 import time
 from collections.abc import Callable, Mapping
 from concurrent.futures import Future, wait
 
-# Whoever watches the process gives up after a few seconds.
+# A program watching the process gives up after a few seconds.
 _WITHIN_S = 2.0
-# Many may ask at once, or often: they share one look.
+# Many callers may ask at once, or often: the callers share a look.
 _KEPT_S = 1.0
 
 Check = Callable[[], None]
 
 
 class Readiness:
-    """Runs checks; each raises where what it looks at does not work."""
+    """Runs checks; a check raises if its part does not work."""
 
     def __init__(self, within_s: float = _WITHIN_S) -> None:
         self._within_s = within_s
@@ -22,7 +22,7 @@ class Readiness:
         self._lock = threading.Lock()
 
     def failing(self, checks: Mapping[str, Check]) -> dict[str, str]:
-        """Return the reason by the name of each check that fails, or does not end in time."""
+        """Return, by name, the reason of every check that fails or does not end in time."""
         looks = {name: self._look(name, check) for name, check in checks.items()}
         wait([look.done for look in looks.values()], self._within_s)
         failing = {}
@@ -36,14 +36,14 @@ class Readiness:
     def _look(self, name: str, check: Check) -> "_Look":
         with self._lock:
             look = self._looks.get(name)
-            # A look that hangs is not joined by a second one.
+            # Start no second look beside a hanging look.
             if look is None or (look.done.done() and time.monotonic() - look.began_at > _KEPT_S):
                 look = self._looks[name] = _Look(check)
             return look
 
 
 def told(fault: BaseException) -> str:
-    """Return what a fault says, in one line."""
+    """Return a fault's message in one line."""
     return " ".join(str(fault).split()) or type(fault).__name__
 
 
@@ -57,7 +57,7 @@ class _Look:
     def _run(self) -> None:
         try:
             self._check()
-        except Exception as fault:  # whatever it is, it is the answer
+        except Exception as fault:  # every exception is the check's answer
             self.done.set_exception(fault)
         else:
             self.done.set_result(None)

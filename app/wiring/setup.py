@@ -1,4 +1,4 @@
-"""What is done once before the processes start: the schema, and a key to come in with."""
+"""The setup before the processes start: the schema, the storage and a first API key."""
 
 from collections.abc import Callable
 from functools import partial
@@ -15,14 +15,14 @@ from app.wiring.keys import open_keys, settle_secret
 from app.wiring.privacy import correct_modes, keep_private
 from app.wiring.start import await_parts
 
-# Files at both ends that are looked for in a storage without a marker: one that is found shows whose it is.
+# Number of newest and of oldest files to look for in a storage without a marker: a found file proves the owner.
 _PROOFS = 100
-# Prompts and answers live there: they are their owner's alone.
+# The folder holds prompts and answers, for the owner alone.
 _DATA_FOLDER_MODE = 0o700
 
 
 def make_data_folder(settings: Settings, say: Callable[[str], None]) -> None:
-    """Make the data folder for its owner's eyes; of one that is there, close what others could read, and say so."""
+    """Make the data folder private to its owner; in an existing folder, close files open to other users, and say so."""
     keep_private()
     settings.data.mkdir(mode=_DATA_FOLDER_MODE, parents=True, exist_ok=True)
     for words in correct_modes(settings):
@@ -35,8 +35,8 @@ def prepare(
     """Bring the database to the newest schema, make the folders that are missing, and mark the storage.
 
     Args:
-        settings: those of the deployment.
-        tell: told that the storage is waited for, and why.
+        settings: settings of the deployment.
+        tell: called with the reason while `prepare` waits for the storage.
         should_stop: whether the process was asked to end, which ends the wait.
 
     Raises:
@@ -46,7 +46,7 @@ def prepare(
     engine = open_engine(settings.database_url)
     try:
         migrate(engine)
-        # A folder that is still to be mounted looks like a wrong one.
+        # A folder not yet mounted looks like a wrong folder.
         storage = {"storage": partial(_settle_storage, settings, engine)}
         await_parts(storage, tell, within_s=settings.start_wait_s, should_stop=should_stop)
     finally:
@@ -65,6 +65,6 @@ def _settle_storage(settings: Settings, engine: Engine) -> None:
 
 
 def ensure_key(settings: Settings, key: str) -> bool:
-    """Make sure that this API key is known; return whether it lets callers in, which a revoked key does not."""
+    """Make sure the API key is known; return whether the key lets callers in, which a revoked key does not."""
     with open_keys(settings) as keys:
         return keys.ensure(key)

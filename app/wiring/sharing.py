@@ -1,4 +1,4 @@
-"""How the window is shared out: for the control process, and for those who only look."""
+"""Builds the sharing of the dispatch window, for the control process and for commands that only look."""
 
 from collections.abc import Iterator
 from contextlib import contextmanager
@@ -15,13 +15,13 @@ from app.wiring.stores import open_redis, open_stores
 
 
 def weights_of(settings: Settings) -> Weights:
-    """Return what the operator chose."""
+    """Return the weights chosen by the operator."""
     return Weights(settings.tenant_weights, settings.deadline_weight)
 
 
 @contextmanager
 def open_sharing(settings: Settings) -> Iterator[SharingService]:
-    """Open database and broker to look at how the window is shared out; Unavailable where one does not answer."""
+    """Open database and broker for a look at the sharing of the dispatch window; Unavailable if either is away."""
     stores = open_stores(settings)
     client = open_redis(settings, stores.deployment.id)
     try:

@@ -1,4 +1,4 @@
-"""The wait of a process that starts for the parts it needs: each missing part is named, and the wait has a bound."""
+"""The wait of a starting process for the parts it needs: missing parts are named, and the wait has a bound."""
 
 import time
 from collections.abc import Callable, Mapping
@@ -17,7 +17,7 @@ from app.wiring.stores import open_bare_redis, open_stores
 
 log = structlog.get_logger()
 
-# Parts that start together with this process are there in a moment: nobody needs to hear of that.
+# Parts that start together with this process answer in a moment: no message is needed.
 _FIRST_WORD_S = 3.0
 _NEXT_WORD_S = 10.0
 _LOOK_EVERY_S = 0.5
@@ -26,7 +26,7 @@ Checks = Mapping[str, Callable[[], None]]
 
 
 class PartsMissing(WylonError):
-    """Parts that a process needs did not answer in time; the message names them."""
+    """Parts needed by a process did not answer in time; the message names the parts."""
 
 
 def await_parts(
@@ -37,18 +37,18 @@ def await_parts(
     first_word_s: float = _FIRST_WORD_S,
     should_stop: Callable[[], bool] = lambda: False,
 ) -> None:
-    """Return once each part answers.
+    """Return once every part answers.
 
     Args:
-        checks: by the name of a part, a function that raises while the part can't be used.
-        tell: told which parts are waited for, and why, from time to time.
-        within_s: how long is waited for all parts together.
-        first_word_s: how long before it is told the first time.
+        checks: functions by part name; a function raises while its part can't be used.
+        tell: called from time to time with the missing parts and the reasons.
+        within_s: longest wait, for all parts together.
+        first_word_s: time until the first call of `tell`.
         should_stop: whether the process was asked to end, which ends the wait.
 
     Raises:
         PartsMissing: a part did not answer in time.
-        SettingInvalid: waiting can't help, for a setting is wrong.
+        SettingInvalid: waiting can't help, since a setting is wrong.
     """
     pending, began_at = dict(checks), time.monotonic()
     tell_at = began_at + first_word_s
@@ -66,12 +66,12 @@ def await_parts(
 
 
 def await_start(settings: Settings, *, is_beat: bool = False) -> None:
-    """Wait for the database, with the schema of this program, for the broker and for the storage.
+    """Wait for the database with this program's schema, for the broker and for the storage.
 
     The log names the missing parts. Beat needs no storage.
 
     Raises:
-        SystemExit: with 1, where a part did not answer in time.
+        SystemExit: with 1, if a part did not answer in time or a setting is wrong.
     """
     stores, client = open_stores(settings), open_bare_redis(settings)
     checks = part_checks(settings, stores, client) | {"database": lambda: check_schema(stores.engine)}
@@ -91,7 +91,7 @@ def await_start(settings: Settings, *, is_beat: bool = False) -> None:
 def await_database(
     settings: Settings, tell: Callable[[str], None], *, should_stop: Callable[[], bool] = lambda: False
 ) -> None:
-    """Wait for a database that takes writes, whatever its schema; PartsMissing where it does not answer in time."""
+    """Wait for a database that takes writes, with or without a schema; PartsMissing if the wait takes too long."""
     engine = open_engine(settings.database_url)
     try:
         await_parts(
@@ -104,7 +104,7 @@ def await_database(
 def await_broker(
     settings: Settings, tell: Callable[[str], None], *, should_stop: Callable[[], bool] = lambda: False
 ) -> None:
-    """Wait for a broker that others run; SettingInvalid where waiting can't help, PartsMissing where it is too late."""
+    """Wait for an external broker; SettingInvalid if waiting can't help, PartsMissing if the wait takes too long."""
     client = open_bare_redis(settings)
     try:
         await_parts(

@@ -1,4 +1,4 @@
-"""What a deployment does now and what is wrong with it, part by part: one that is away hides none of the others."""
+"""The state and the faults of a deployment, part by part: a part that is away does not hide the others."""
 
 import asyncio
 from collections.abc import Callable, Mapping
@@ -28,19 +28,19 @@ _PATIENCE_S = 15.0
 
 @dataclass(frozen=True)
 class Status:
-    """One look at a deployment; None stands for facts that could not be read."""
+    """A look at a deployment; None stands for unreadable facts."""
 
-    # By the name of a part: its fault, None where it works.
+    # The fault of a part by name, None if the part works.
     parts: Mapping[str, str | None]
     upstreams: list[ServerCheck] | None
     workers: list[WorkerState] | None
-    # Batches that have not ended, by their status.
+    # Number of unfinished batches, by status.
     batches: Mapping[str, int] | None
     look: Look | None
 
 
 def look_at(settings: Settings) -> Status:
-    """Look at every part side by side; each look has a bound."""
+    """Look at the parts in parallel; every look has a time limit."""
     stores, deployment = open_stores(settings), _deployment_of(settings)
     client = open_bare_redis(settings) if deployment is None else open_redis(settings, deployment)
     roster = RedisRoster(client)
@@ -55,7 +55,7 @@ def look_at(settings: Settings) -> Status:
             workers = threads.submit(_or_none, lambda: None if deployment is None else roster.workers())
             batches = threads.submit(_or_none, lambda: _count_active(stores))
             look = threads.submit(_or_none, sharing.look)
-            # A share whose server is gone keeps whoever looks at it for as long as it is away.
+            # A network share whose server is gone blocks a look for as long as the server is away.
             faults = Readiness(_PATIENCE_S).failing(checks)
             return Status(
                 {name: faults.get(name) for name in checks},
@@ -70,7 +70,7 @@ def look_at(settings: Settings) -> Status:
 
 
 def _deployment_of(settings: Settings) -> str | None:
-    """Return the id by which the keys in the broker begin; None where the database does not tell."""
+    """Return the deployment's id, the prefix of keys in the broker; None if the database does not answer."""
     try:
         return deployment_of(settings)
     except Unavailable:
@@ -90,5 +90,5 @@ def _or_none(read: Callable[[], T]) -> T | None:
     try:
         return read()
     except Exception:
-        # The check of the part says why.
+        # The check of the part tells the reason.
         return None

@@ -1,4 +1,4 @@
-"""Database, blobs and broker, opened once a process."""
+"""Database, blobs and broker, opened once in a process."""
 
 from dataclasses import dataclass
 from functools import cache
@@ -31,7 +31,7 @@ _LOOK_TIMEOUT_S = 4.0
 
 @dataclass(frozen=True)
 class Stores:
-    """Everything that keeps state, opened once a process."""
+    """The stores that keep state, opened once in a process."""
 
     engine: Engine
     deployment: SqlDeployment
@@ -66,7 +66,7 @@ def open_stores(settings: Settings) -> Stores:
 
 
 def drop_abandoned(blobs: LocalBlobs) -> None:
-    """Delete what dead processes of this host left half written; where that does not work now, a later start does."""
+    """Delete blobs left half written by dead processes of this host; after a fault, a later start tries again."""
     try:
         found = blobs.drop_abandoned()
     except (Unavailable, StorageFull) as fault:
@@ -77,12 +77,12 @@ def drop_abandoned(blobs: LocalBlobs) -> None:
 
 
 def open_redis(settings: Settings, deployment: str) -> KeySpaceRedis:
-    """Open a client of the broker for what is not a message, within the keys of this deployment."""
+    """Open a client of the broker for data other than messages, limited to the keys of this deployment."""
     return open_client(settings.broker, _REDIS_TIMEOUT_S, key_prefix(deployment))
 
 
 def open_bare_redis(settings: Settings) -> KeySpaceRedis:
-    """Open a client of the broker to see whether it answers."""
+    """Open a client of the broker to see whether the broker answers."""
     return open_client(settings.broker, _LOOK_TIMEOUT_S)
 
 

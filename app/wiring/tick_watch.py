@@ -1,4 +1,4 @@
-"""Watches from a thread whether ticks are done, and tells when that changes."""
+"""Watches from a thread whether ticks are done, and logs a change."""
 
 import threading
 import time
@@ -13,7 +13,7 @@ from app.services.ticks import SILENT_S, TickWatch, explain_silence, watched_at_
 log = structlog.get_logger()
 
 _LOOK_EVERY_S = 2.0
-# For one short look: counts move each second, on a busy machine somewhat later.
+# For a short look: counts move each second, on a busy machine somewhat later.
 _SHORT_LOOK_S = 6.0
 _SHORT_LOOK_EVERY_S = 0.25
 
@@ -31,17 +31,17 @@ class TickWatcher:
         threading.Thread(target=self._main, name="tick-watch", daemon=True).start()
 
     def check(self) -> None:
-        """Raise Unavailable where ticks are not done; a database that is away is no fault of theirs."""
+        """Raise Unavailable if ticks are not done; a database that is away is no fault of the ticks."""
         if self._silent:
             raise Unavailable(explain_silence(self._silent, SILENT_S))
 
     def look(self) -> None:
-        """Look once, and log what has changed."""
+        """Look once, and log a change."""
         before = self._silent
         try:
             self._silent = self._watch.silent()
         except Exception:
-            # The check of the database tells.
+            # The check of the database tells the reason.
             self._silent = set()
             return
         if self._silent - before:
@@ -50,7 +50,7 @@ class TickWatcher:
             log.info("ticks.again")
 
     def tell(self, say: Callable[[str], None]) -> None:
-        """Say what is silent, once, and that all is well again."""
+        """Say once which ticks are silent, and once that all ticks are done again."""
         silent = set(self._silent)
         if silent - self._told:
             say(f"Warning: {explain_silence(silent, SILENT_S)}.")
@@ -65,7 +65,7 @@ class TickWatcher:
 
 
 def check_ticks(store: TickStore, within_s: float = _SHORT_LOOK_S) -> None:
-    """Look for some seconds; Unavailable where a count did not move."""
+    """Look for `within_s` seconds; Unavailable if a count did not move."""
     try:
         before, waits_for = store.done(), watched_at_once()
         until = time.monotonic() + within_s

@@ -12,13 +12,13 @@ from app.wiring.catalog import build_upstream_check
 
 log = structlog.get_logger()
 
-# A server that takes longer is told as one that does not answer; its lines wait for it all the same.
+# A slower model server is reported as not answering; its lines still wait for the server.
 _PATIENCE_S = 5.0
 _MAX_SHOWN_MODELS = 4
 
 
 class UpstreamWatch:
-    """Asks each model server once, in a thread of its own."""
+    """Asks every model server once, in a separate thread."""
 
     def __init__(self, settings: Settings) -> None:
         self._settings = settings
@@ -31,7 +31,7 @@ class UpstreamWatch:
         self._thread.start()
 
     def tell(self, say: Callable[[str], None]) -> None:
-        """Say what was found, once, as soon as it is known."""
+        """Say the findings, once, as soon as the findings are known."""
         if self._lines is not None and not self._is_told:
             self._is_told = True
             for line in self._lines:
@@ -42,12 +42,12 @@ class UpstreamWatch:
             check = build_upstream_check(self._settings, _PATIENCE_S, may_stop_at_list=True)
             self._lines = list(findings(asyncio.run(check.check(self._settings.upstreams))))
         except Exception as fault:
-            # A start must not end for want of this check.
+            # A failed check must not end the start.
             self._lines = [f"Warning: the model servers could not be checked: {fault}"]
 
 
 def warn_of_upstreams(settings: Settings) -> None:
-    """Log a warning for each model server that does not answer, from a thread of its own."""
+    """Log a warning for every model server that does not answer, from a separate thread."""
 
     def look() -> None:
         try:
@@ -64,7 +64,7 @@ def warn_of_upstreams(settings: Settings) -> None:
 
 
 def findings(checks: Sequence[ServerCheck]) -> Iterator[str]:
-    """Yield a line for the terminal about each server, and a cure after the last one that does not answer."""
+    """Yield a line for the terminal about every server, and a cure at the end if a server does not answer."""
     for found in checks:
         name = f"upstream {found.upstream} {found.url}"
         if found.is_fine:

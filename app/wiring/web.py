@@ -1,4 +1,4 @@
-"""What a web process serves from."""
+"""Builds the services of a web process."""
 
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
@@ -19,7 +19,7 @@ from app.wiring.tick_watch import TickWatcher
 
 @dataclass(frozen=True)
 class Web:
-    """What the API serves from."""
+    """The services and settings of the API."""
 
     files: FileService
     batches: BatchService
