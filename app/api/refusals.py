@@ -1,4 +1,4 @@
-"""Answers to invalid HTTP, which never reaches the application, in the envelope of other errors."""
+"""Answers to invalid HTTP, which never reaches the application, in OpenAI's envelope for errors."""
 
 import json
 from http import HTTPStatus

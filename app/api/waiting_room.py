@@ -12,7 +12,7 @@ _REST_S = 0.25
 
 
 class WaitingRoom:
-    """Holds the connections that have no thread, and calls back when a connection can go on."""
+    """Holds connections without a thread, and calls back when a connection can go on."""
 
     def __init__(self, look: Callable[[Connection], None]) -> None:
         """Begin empty.
