@@ -15,7 +15,7 @@ WEB_REQUEST_LINE_BYTES = 8_190
 WEB_GRACE_S = 5
 # Ticks wait for the database and the broker, not for the processor.
 CONTROL_THREADS = 8
-# Validations and file writers at a time; a batch that waits for other batches holds no thread.
+# Threads for validations and file writers; work that waits for its turn holds no thread.
 FILES_THREADS = 16
 
 # At `info` Celery logs two lines per task. WYLON_LOG_LEVEL sets the level of wylon's own log lines.
