@@ -1,1 +1,1 @@
-"""The benchmark: wylon on this machine beside the least that any client of the same upstream must do."""
+"""The benchmark: wylon on this machine, beside the minimal work of any client for an equal upstream."""

@@ -1,4 +1,4 @@
-"""Rows n to q: an upstream with far less room than the settings allow, which queues what is too much, or refuses it."""
+"""Rows n to q: an upstream with far less capacity than the settings allow, queueing or refusing calls on top."""
 
 from collections.abc import Iterator
 from contextlib import contextmanager
@@ -18,10 +18,10 @@ MIN_USED_QUEUEING = 0.95
 MAX_LATENCY = 1.5
 MIN_USED_REFUSING = 0.9
 MAX_REFUSED = 0.02
-# What all workers together may have in flight.
+# Calls in flight allowed to the workers together.
 ALLOWED = 512
 LATENCY_MS = 250
-# What comes before is told apart: the upstream's room has to be found first.
+# Earlier samples count apart: the workers must first find the upstream's capacity.
 SETTLE_S = 5.0
 
 _NAME = "only"
@@ -30,7 +30,7 @@ _BATCH_WITHIN_S = 300.0
 
 @dataclass(frozen=True)
 class Part:
-    """How it went for some time: capacity used, mean latency as a multiple of an idle upstream's, calls refused."""
+    """Results of a span: used share of the capacity, mean latency over an idle upstream's, refused share of calls."""
 
     seconds: float
     used: float
@@ -39,7 +39,7 @@ class Part:
 
 
 def measure_queueing(key: str, folder: Path, *, workers: int, capacity: int, lines: int) -> Row:
-    """Return the row of an upstream that lets what is too much wait."""
+    """Return the row of an upstream that queues calls above its capacity."""
     samples = _run(folder, workers, lines, "--capacity", str(capacity))
     start, settled, whole = _parts(samples, capacity)
     marks = [
@@ -63,7 +63,7 @@ def measure_queueing(key: str, folder: Path, *, workers: int, capacity: int, lin
 
 
 def measure_refusing(key: str, folder: Path, *, workers: int, capacity: int, lines: int) -> Row:
-    """Return the row of an upstream that answers 429 to what is too much."""
+    """Return the row of an upstream that answers 429 to calls above its capacity."""
     samples = _run(folder, workers, lines, "--capacity", str(capacity), "--overload", "refuse")
     start, settled, whole = _parts(samples, capacity)
     marks = [
@@ -91,7 +91,7 @@ def _named(workers: int) -> str:
 
 
 def _run(folder: Path, workers: int, lines: int, *options: str) -> list[Sample]:
-    """Run one batch and return the samples while there was enough to send."""
+    """Run a batch and return the samples from the time with enough lines to send."""
     path = folder / "requests.jsonl"
     write_requests(path, lines)
     with upstream(folder, "--latency-ms", str(LATENCY_MS), *options) as url:
@@ -124,7 +124,7 @@ def _limit(roster: RedisRoster) -> int:
 
 
 def _parts(samples: list[Sample], capacity: int) -> tuple[Part, Part, Part]:
-    """Return how it went until it had settled, from then on, and over all."""
+    """Return the results before the limit had settled, from then on, and overall."""
     first, last = samples[0], samples[-1]
     if last.at_s - first.at_s < 2 * SETTLE_S:
         raise RuntimeError(f"The batch took less than {2 * SETTLE_S:g} s: give it more lines.")

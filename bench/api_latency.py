@@ -1,4 +1,4 @@
-"""Row h: how long `GET /v1/batches/{id}` takes, idle and while batches run as fast as they can."""
+"""Row h: the latency of `GET /v1/batches/{id}`, idle and while batches run at full speed."""
 
 import statistics
 import threading
@@ -15,13 +15,13 @@ from bench.requests_file import write_requests
 MAX_P99_MS = 50.0
 _ASK_EVERY_S = 0.01
 _IDLE_ASKS = 500
-# One after another: one alone answers some 200 requests, of which the second slowest would be the figure.
+# In turn: a single batch lasts for some 200 requests, and the p99 would be the second slowest request.
 _BATCHES = 3
 _BATCH_WITHIN_S = 300.0
 
 
 def measure(key: str, folder: Path, *, lines: int) -> Row:
-    """Ask for a batch that ended, then for three that run in turn, each over one connection that is kept open."""
+    """Ask for an ended batch, then for three batches that run in turn, over kept connections."""
     path = folder / "requests.jsonl"
     write_requests(path, lines)
     with upstream(folder) as url, deployment(folder / "data", url) as deployed:
@@ -62,7 +62,7 @@ def _asked_while_one_runs(deployed: Deployment, path: Path, lines: int) -> list[
 
 
 def _asked(deployed: Deployment, batch_id: str, has_ended: threading.Event, asks: int | None = None) -> list[float]:
-    """Return the milliseconds of each request, until the event or for so many."""
+    """Return the milliseconds per request, until the event or for `asks` requests."""
     taken: list[float] = []
     with httpx.Client(headers={"authorization": f"Bearer {API_KEY}"}, trust_env=False, timeout=30) as client:
         while not has_ended.wait(_ASK_EVERY_S) and (asks is None or len(taken) < asks):

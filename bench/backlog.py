@@ -1,4 +1,4 @@
-"""Row j: what Redis holds while a million lines wait."""
+"""Row j: the memory of Redis while a million lines wait."""
 
 from pathlib import Path
 from typing import cast
@@ -14,14 +14,14 @@ from bench.requests_file import write_requests
 
 MAX_MIB = 32.0
 LINES_PER_BATCH = 50_000
-# So slow that nothing of the backlog gets done while it is measured.
+# Slow enough to keep the backlog whole during the measurement.
 _LATENCY_MS = 60_000
 _ACCEPTED_WITHIN_S = 120.0
 _MIB = 1024 * 1024
 
 
 def measure(key: str, folder: Path, *, lines: int) -> Row:
-    """Create batches until so many lines wait, and read what Redis says of its memory."""
+    """Create batches until `lines` lines wait, and read the memory that Redis reports."""
     path = folder / "requests.jsonl"
     batches = -(-lines // LINES_PER_BATCH)
     write_requests(path, min(lines, LINES_PER_BATCH))

@@ -1,4 +1,4 @@
-"""The yardstick: an aiohttp and uvloop loop that posts each line and keeps nothing.
+"""The yardstick: an aiohttp and uvloop loop that posts every line and keeps no result.
 
 Run as `python -m bench.bare_loop URL INPUT`; prints one JSON object, lines/s by calls in flight.
 """
@@ -15,12 +15,12 @@ import uvloop
 
 from bench.requests_file import read_bodies
 
-# Fewer leave the core idle, more only add to the loop's own lists: the better of the two is the yardstick.
+# Fewer calls leave the core idle, more calls only lengthen the loop's lists: the better width is the yardstick.
 IN_FLIGHT = (16, 64)
 
 
 async def post_all(url: str, bodies: list[bytes], in_flight: int) -> float:
-    """Post each body to a chat endpoint, `in_flight` at once; return the seconds it took."""
+    """Post the bodies to a chat endpoint, `in_flight` at once; return the seconds taken."""
     remaining = iter(bodies)
     async with aiohttp.ClientSession(
         connector=aiohttp.TCPConnector(limit=0), cookie_jar=aiohttp.DummyCookieJar()
@@ -40,7 +40,7 @@ async def _post_each(session: aiohttp.ClientSession, url: str, bodies: Iterator[
 
 
 def main() -> None:
-    """Measure once at each width and print the lines/s."""
+    """Measure once per width and print the lines/s."""
     parser = argparse.ArgumentParser(description=__doc__)
     parser.add_argument("url", help="base URL that ends in /v1")
     parser.add_argument("input", type=Path)

@@ -1,4 +1,4 @@
-"""Drives one batch through the public API, and reads when it moved."""
+"""Run a batch through the public API, and read the times of its stages."""
 
 import json
 import sqlite3
@@ -14,14 +14,14 @@ import httpx
 from bench.processes import API_KEY, Deployment
 
 ENDPOINT = "/v1/chat/completions"
-# Often enough for progress, seldom enough not to take CPU from what is measured: the times come from the database.
+# Often enough for progress, seldom enough to leave the CPU to the measured processes: times come from the database.
 _POLL_S = 0.25
 _ENDED = {"completed", "failed", "expired", "cancelled"}
 
 
 @dataclass(frozen=True)
 class Times:
-    """Seconds that a batch took from the request that created it to `completed`, whole and by part."""
+    """Seconds of a batch from the create request to `completed`, in total and by stage."""
 
     total_s: float
     validate_s: float
@@ -30,7 +30,7 @@ class Times:
 
 
 class BatchRun:
-    """One batch; its file is uploaded when this is made and its clock starts with `create`."""
+    """A batch; the constructor uploads the file, and `create` starts the clock."""
 
     def __init__(self, deployed: Deployment, path: Path) -> None:
         self._deployed = deployed
@@ -62,7 +62,7 @@ class BatchRun:
         *,
         until: Collection[str] = _ENDED,
     ) -> dict[str, Any]:
-        """Poll until the batch has one of these statuses and return it; TimeoutError after `within_s`."""
+        """Poll until the batch has a status of `until`; return the batch. TimeoutError after `within_s`."""
         deadline = time.monotonic() + within_s
         while time.monotonic() < deadline:
             batch = _json(self._client.get(f"/batches/{self.id}"))
@@ -79,7 +79,7 @@ class BatchRun:
         return time.time() - self._began_at
 
     def times(self) -> Times:
-        """Return how long a completed batch took; from the database, as the API's instants are whole seconds."""
+        """Return the times of a completed batch, from the database: the API's instants are whole seconds."""
         with closing(sqlite3.connect(f"file:{self._deployed.data / 'wylon.db'}?mode=ro", uri=True)) as database:
             started, ended, completed = database.execute(
                 "SELECT in_progress_at, finalizing_at, completed_at FROM batches WHERE id = ?", (self.id,)
@@ -87,7 +87,7 @@ class BatchRun:
         return Times(completed - self._began_at, started - self._began_at, ended - started, completed - ended)
 
     def output_lines(self, file_id: str | None) -> Iterator[str]:
-        """Yield the lines of an output or error file, streamed; none where the batch has no such file."""
+        """Yield the lines of an output or error file, streamed; empty if the batch has no file."""
         if file_id is None:
             return
         with self._client.stream("GET", f"/files/{file_id}/content") as answer:
@@ -96,7 +96,7 @@ class BatchRun:
 
 
 def require_completed(batch: dict[str, Any], lines: int) -> None:
-    """Raise where the batch did not complete each of its lines."""
+    """Raise unless the batch completed every line."""
     counts = batch["request_counts"]
     if batch["status"] != "completed" or counts != {"total": lines, "completed": lines, "failed": 0}:
         raise RuntimeError(f"The batch should have completed {lines} lines: {json.dumps(batch)}")

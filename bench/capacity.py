@@ -1,4 +1,4 @@
-"""Rows d and e: how much of an upstream of limited capacity is used while lines wait for it."""
+"""Rows d and e: the used share of an upstream's limited capacity while lines wait."""
 
 from pathlib import Path
 
@@ -13,7 +13,7 @@ _BATCH_WITHIN_S = 300.0
 
 
 def measure(key: str, folder: Path, *, capacity: int, latency_ms: int, concurrency: int, lines: int) -> Row:
-    """Run one batch on two workers of `concurrency` and sample the upstream meanwhile."""
+    """Run a batch on two workers of `concurrency` and sample the upstream meanwhile."""
     path = folder / "requests.jsonl"
     write_requests(path, lines)
     with (

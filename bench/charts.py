@@ -1,6 +1,6 @@
-"""Charts of a run: each number against its bar, throughput, where CPU goes, and how a limit finds an upstream's room.
+"""Charts of a run: numbers against their bars, throughput, CPU by process, and the search for an upstream's capacity.
 
-`python -m bench.charts FOLDER FILE…` draws what runs with `--json FILE` measured; of a row in several files, the last.
+`python -m bench.charts FOLDER FILE…` draws the rows of runs with `--json FILE`; the last file with a row counts.
 """
 
 import argparse
@@ -17,16 +17,16 @@ from bench.adaptive import LATENCY_MS, SETTLE_S
 from bench.report import Mark, Row, read_json
 
 _MET, _MISSED, _LINE, _PALE = "#2f7d5b", "#c0392b", "#1f5fa8", "#8a8f98"
-# The processes that a line's CPU goes to.
+# The processes that spend CPU on a line.
 _PARTS = {"worker": _LINE, "control": _MET, "broker": _MISSED, "web": _PALE, "beat": "#333333"}
 _WIDTH_IN = 9.0
 _TICKS = (0.5, 0.7, 1, 1.5, 2, 5, 10, 20, 50, 100)
-# Latency is the mean over so many samples, about a second: in less time too few calls end.
+# Latency is the mean over ten samples, about a second: in less time too few calls end.
 _SPAN = 10
 
 
 def draw(rows: Sequence[Row], folder: Path) -> list[Path]:
-    """Draw the charts that these rows have numbers for; return their files."""
+    """Draw the charts for which the rows have numbers; return the files."""
     folder.mkdir(parents=True, exist_ok=True)
     drawn = []
     if marks := [(row.key, mark) for row in rows for mark in row.marks]:
@@ -41,7 +41,7 @@ def draw(rows: Sequence[Row], folder: Path) -> list[Path]:
 
 
 def _ratios(figures: dict[str, dict[str, Any]]) -> dict[str, float] | None:
-    """Return by name the throughputs as parts of the bare loop's; None where row a has none."""
+    """Return throughputs by name, as ratios to the bare loop's; None if row a has no ratio."""
     if not (whole := figures.get("a", {}).get("ratio")):
         return None
     found = {"the bare loop, which keeps nothing": 1.0, "wylon": whole}
@@ -49,7 +49,7 @@ def _ratios(figures: dict[str, dict[str, Any]]) -> dict[str, float] | None:
         if not name.startswith("auto"):
             found[f"wylon, {name}"] = each["ratio"]
     if times := figures.get("g", {}).get("ratio"):
-        # Measured against wylon, which is measured against the bare loop.
+        # Row g is a ratio to wylon, and `whole` is wylon's ratio to the bare loop.
         found["Ray Data's HTTP processor, which keeps nothing by line"] = whole / times
     return found
 
@@ -70,7 +70,7 @@ def _throughput(ratios: dict[str, float]) -> Figure:
 
 
 def _costs(variants: dict[str, dict[str, float]]) -> Figure:
-    """Draw where the CPU of a line goes, by process, in each variant."""
+    """Draw the CPU of a line by process and variant."""
     figure = Figure((_WIDTH_IN, 0.9 + 0.36 * len(variants)), layout="constrained")
     axes = figure.subplots()
     for number, (part, color) in enumerate(_PARTS.items()):
@@ -86,7 +86,7 @@ def _costs(variants: dict[str, dict[str, float]]) -> Figure:
 
 
 def _part_us(figures: dict[str, float], part: str) -> float:
-    """Return what the processes of this name cost together."""
+    """Return the summed cost of the processes with a name."""
     return sum(value for name, value in figures.items() if name.endswith("_us_per_line") and name.startswith(part))
 
 
@@ -108,7 +108,7 @@ def _margins(marks: Sequence[tuple[str, Mark]]) -> Figure:
     axes.axvline(1, color="#333333", linewidth=1)
     axes.set_xscale("log")
     margins = [mark.margin for _, mark in marks]
-    # Room for what is written beside the longest bar.
+    # Room for the text beside the longest bar.
     axes.set_xlim(min(0.8, min(margins) / 1.1), max(margins) ** 1.3 * 1.6)
     axes.set_xticks(
         [tick for tick in (0.5, 1, 2, 5, 10, 20, 50, 100) if axes.get_xlim()[0] < tick < max(margins) * 1.5]
@@ -186,7 +186,7 @@ def _bare(axes: Axes) -> None:
 
 
 def _save(figure: Figure, path: Path) -> Path:
-    # Without the date and random ids the same numbers give the same file. No line ends in a blank.
+    # Without date and random ids, equal numbers give equal files. No line ends in a blank.
     with mpl.rc_context({"svg.hashsalt": "wylon"}):
         figure.savefig(path, metadata={"Date": None, "Creator": None}, facecolor="white")
     path.write_text("\n".join(line.rstrip() for line in path.read_text().splitlines()) + "\n")
@@ -194,7 +194,7 @@ def _save(figure: Figure, path: Path) -> Path:
 
 
 def main() -> None:
-    """Draw charts of the rows in some files."""
+    """Draw charts of the rows in the files."""
     parser = argparse.ArgumentParser(prog="python -m bench.charts", description=__doc__)
     parser.add_argument("folder", type=Path)
     parser.add_argument("files", type=Path, nargs="+")

@@ -1,4 +1,4 @@
-"""Input files that take as much of the processor for each byte as any, and whose lines then turn out to be bad."""
+"""Input files with the highest CPU time per byte, and with lines that turn out to be invalid."""
 
 from pathlib import Path
 
@@ -9,7 +9,7 @@ _ARRAYS = b"[" * 90 + b"]" * 90
 
 
 def write_dear_file(path: Path, size: int, *, name: str, method: str = "GET") -> None:
-    """Write lines of brackets; with another method than POST each is checked whole and then refused."""
+    """Write lines of brackets; with a method other than POST, a line is checked whole and then refused."""
     content = b",".join([_ARRAYS] * (_LINE_BYTES // len(_ARRAYS)))
     with path.open("wb") as file:
         for number in range(max(1, size // _LINE_BYTES)):

@@ -1,6 +1,6 @@
-"""Writes the figures of runs that followed each other into `docs/benchmarks.md`, as its last section.
+"""Write the figures of consecutive runs into `docs/benchmarks.md`, as the page's last section.
 
-To be run in the clone that was measured: the commit that it names is that of the current folder.
+Run the program in the measured clone: the section names the commit of the current folder.
 """
 
 import argparse
@@ -25,7 +25,7 @@ _CHARTS = {
 
 
 def main() -> None:
-    """Rewrite the section, and copy the charts that it shows."""
+    """Rewrite the section, and copy the section's charts."""
     parser = argparse.ArgumentParser(prog="python -m bench.document", description=__doc__)
     parser.add_argument("runs", nargs="+", type=Path, metavar="FILE", help="what `--json` of each run wrote, in order")
     parser.add_argument("--charts", type=Path, required=True, metavar="FOLDER", help="what `--charts` of a run drew")
@@ -40,7 +40,7 @@ def main() -> None:
 
 
 def figures(runs: Sequence[dict[str, Row]]) -> str:
-    """Return the table of all rows, the charts, and what each run printed below its table, as Markdown."""
+    """Return the table of rows, the charts, and the notes that runs printed below their tables, as Markdown."""
     numbers = [f"run {number}" for number in range(1, len(runs) + 1)]
     lines = [_cells(["row", *numbers, "bar", "met"]), _cells(["---"] * (len(runs) + 3))]
     for key, row in runs[0].items():

@@ -1,7 +1,7 @@
-"""Callers that drip, in a process of their own: each sends, or reads, a byte each 50 ms.
+"""Callers that drip, in a process of their own: a caller sends or reads a byte every 50 ms.
 
-`python -m bench.drips ADDRESS KEY KIND COUNT` keeps COUNT of them busy until its input
-closes. A caller that is refused comes again.
+`python -m bench.drips ADDRESS KEY KIND COUNT` keeps COUNT callers busy until standard input closes. A refused caller
+connects again.
 """
 
 import heapq
@@ -22,7 +22,8 @@ _FORM = (
     'form-data; name="file"; filename="in.jsonl"\r\n\r\n'
 )
 _JSON = "content-type: application/json\r\ncontent-length: 500000\r\n\r\n{{"
-# What each says first; then it goes on by a byte at a time. `readers` say all, and read by a byte at a time.
+# The first bytes by kind of caller; then the caller sends byte by byte. `readers` send a whole request, and read byte
+# by byte.
 KINDS = {
     "heads": "GET /v1/batches HTTP/1.1\r\n{key}x-slow: ",
     "uploads": "POST /v1/files HTTP/1.1\r\n{key}" + _FORM,
@@ -35,13 +36,13 @@ KINDS = {
 
 
 def said(kind: str, key: str, path: str = "/v1/files") -> bytes:
-    """Return what a caller of this kind says before it drips."""
+    """Return the first bytes of a caller of this kind, before the drip."""
     return KINDS[kind].format(key=f"host: test\r\nauthorization: Bearer {key}\r\n", path=path).encode()
 
 
 @contextmanager
 def dripping(address: str, key: str, kind: str, count: int, path: str = "/v1/files") -> Iterator[None]:
-    """Keep so many callers of a kind busy, in a process of their own."""
+    """Keep `count` callers of a kind busy, in a process of their own."""
     command = [sys.executable, "-m", "bench.drips", address, key, kind, str(count), path]
     with subprocess.Popen(command, stdin=subprocess.PIPE, stdout=subprocess.PIPE) as process:
         try:
@@ -61,7 +62,7 @@ class _Caller:
         self._socket: socket.socket | None = None
 
     def connect(self) -> None:
-        # A small window, or the buffers on the way would take megabytes before the server sees a slow reader.
+        # A small receive buffer: larger buffers on the way would hold megabytes before the server sees a slow reader.
         self._socket = socket.socket(socket.AF_INET)
         if self._is_reader:
             self._socket.setsockopt(socket.SOL_SOCKET, socket.SO_RCVBUF, 4_096)
@@ -70,7 +71,7 @@ class _Caller:
         self._socket.sendall(self._first)
 
     def drip(self) -> None:
-        """Send or read one byte; connect anew where the server has closed."""
+        """Send or read a byte; connect again if the server has closed."""
         try:
             if self._socket is None:
                 self.connect()
@@ -109,7 +110,7 @@ def _main(address: str, key: str, kind: str, count: str, path: str) -> None:
             if selector.select(max(0.0, at - time.monotonic())):
                 return
             callers[number].drip()
-            # Late ones do not catch up by a burst.
+            # A late caller does not catch up by a burst.
             heapq.heapreplace(due, (max(at + _EACH_S, time.monotonic()), number))
 
 

@@ -1,6 +1,6 @@
-"""Rows k and l, fairness: how long ten lines take behind 30,000, and how well two tenants' weights hold.
+"""Rows k and l, fairness: the time of ten lines behind 30,000, and the accuracy of two tenants' weights.
 
-`python -m bench.fairness` prints both, and the second in harder cases too.
+`python -m bench.fairness` prints the rows, and row l in harder cases too.
 """
 
 import argparse
@@ -24,7 +24,7 @@ from bench.requests_file import write_requests
 
 CAPACITY = 128
 LATENCY_MS = 200
-# Two workers of these are a little above what the upstream serves at once, as an operator is told to choose it.
+# Two workers' calls slightly exceed the upstream's capacity, as the documentation advises operators.
 CONCURRENCY = 72
 MAX_SMALL_S = 3.0
 GOAL_SMALL_S = 1.0
@@ -37,27 +37,27 @@ _ENDPOINT = "/v1/chat/completions"
 _POLL_S = 0.02
 _SAMPLE_S = 0.1
 _WITHIN_S = 60.0
-# The first calls, and a full window of each: what comes before says nothing of how it goes on.
+# Time for the first calls and for full windows: the behaviour before is not typical.
 _SETTLE_S = 3.0
 _APART_S = 1.5
 
 
 @dataclass(frozen=True)
 class SmallBehindLarge:
-    """Seconds from create to completed of each small batch, and how much of the upstream was used meanwhile."""
+    """Seconds from create to completed per small batch, and the used share of the upstream meanwhile."""
 
     seconds: list[float]
     used: float
 
     @property
     def worst_s(self) -> float:
-        """The slowest of them."""
+        """The seconds of the slowest batch."""
         return max(self.seconds)
 
 
 @dataclass(frozen=True)
 class TwoTenants:
-    """Lines done, the ratio over all that was seen, and in any 10 s that which is furthest from the weights'."""
+    """Lines done by tenant, their ratio overall, and the ratio of the 10 s furthest from the weights' ratio."""
 
     lines: dict[str, int]
     ratio: float
@@ -66,23 +66,23 @@ class TwoTenants:
 
     @property
     def worst_off(self) -> float:
-        """How far that is from the weights, as a part of them."""
+        """The distance of `worst_ratio` from the weights' ratio, as a fraction."""
         wanted = WEIGHTS["heavy"] / WEIGHTS["light"]
         return max(self.worst_ratio / wanted, wanted / self.worst_ratio) - 1
 
 
 @dataclass(frozen=True)
 class Sample:
-    """Lines recorded by tenant at one moment."""
+    """Lines recorded by tenant at a moment."""
 
     at_s: float
     done: dict[str, int]
 
 
 def small_behind_large(folder: Path, *, lines: int = 30_000, small: int = 10, rounds: int = 5) -> SmallBehindLarge:
-    """Submit batches of `small` lines, one after the other, while one of `lines` runs."""
+    """Submit batches of `small` lines in turn, while a batch of `lines` lines runs."""
     with _running(folder) as (deployed, stats_url), _client(deployed, API_KEY) as client:
-        _submit(client, _requests(folder, small))  # The first of all pays for imports.
+        _submit(client, _requests(folder, small))  # The first batch pays for imports.
         _submit(client, _requests(folder, lines))
         time.sleep(_SETTLE_S)
         before = _stats(stats_url)
@@ -94,7 +94,7 @@ def small_behind_large(folder: Path, *, lines: int = 30_000, small: int = 10, ro
 
 
 def two_tenants(folder: Path, *, heavy: Sequence[int], light: Sequence[int], seconds: float = 30.0) -> TwoTenants:
-    """Run batches of these numbers of lines for each tenant, all at once, for so many seconds."""
+    """Run batches of the given numbers of lines per tenant at the same time, for `seconds`."""
     weights = ",".join(f"{tenant}={weight}" for tenant, weight in WEIGHTS.items())
     with _running(folder, {"WYLON_TENANT_WEIGHTS": weights}) as (deployed, stats_url):
         for tenant, sizes in (("heavy", heavy), ("light", light)):
@@ -114,7 +114,7 @@ def two_tenants(folder: Path, *, heavy: Sequence[int], light: Sequence[int], sec
 
 
 def worst_ratio(samples: Sequence[Sample]) -> float:
-    """Return the ratio of lines done in those 10 s in which it is furthest from the weights'."""
+    """Return the ratio of lines done in the 10 s furthest from the weights' ratio."""
     wanted = WEIGHTS["heavy"] / WEIGHTS["light"]
     ratios, start = [], 0
     for sample in samples:
@@ -246,7 +246,7 @@ def measure_small(key: str, folder: Path) -> Row:
 
 
 def measure_tenants(key: str, folder: Path) -> Row:
-    """Return the row of two tenants with a batch of 30,000 lines each."""
+    """Return the row of two tenants, with a batch of 30,000 lines per tenant."""
     found = two_tenants(folder, heavy=[30_000], light=[30_000])
     return Row(
         key,
@@ -269,7 +269,7 @@ MEASUREMENTS = {
 
 
 def main() -> None:
-    """Measure what was chosen and print it."""
+    """Run and print the chosen measurements."""
     parser = argparse.ArgumentParser(prog="python -m bench.fairness", description=__doc__)
     parser.add_argument("--only", nargs="*", choices=list(MEASUREMENTS), default=list(MEASUREMENTS))
     parser.add_argument("--json", type=Path, metavar="FILE", help="also write all figures there")

@@ -1,4 +1,4 @@
-"""Row i: from the request that creates a batch to the first call that its upstream gets."""
+"""Row i: the time from the create request of a batch to the upstream's first call."""
 
 import statistics
 import time
@@ -17,12 +17,12 @@ _SMALL_ROUNDS = 15
 _LARGE_ROUNDS = 3
 _CALL_WITHIN_S = 30.0
 _BATCH_WITHIN_S = 300.0
-# How often the upstream is asked how many calls it got: this much a figure may be over.
+# The pause between looks at the upstream's count of calls: a figure may be too high by the pause.
 _POLL_S = 0.002
 
 
 def measure(key: str, folder: Path, *, lines: int) -> Row:
-    """Create batches one after the other on a deployment that has nothing else to do; the median of each size."""
+    """Create batches in turn on an otherwise idle deployment; the figures are medians by size."""
     small, large = folder / "small.jsonl", folder / "large.jsonl"
     write_requests(small, SMALL_LINES)
     write_requests(large, lines)

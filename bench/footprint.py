@@ -1,4 +1,4 @@
-"""What each process of a deployment took: its peak memory and its CPU time."""
+"""Peak memory and CPU time by process of a deployment."""
 
 import contextlib
 import re
@@ -16,14 +16,14 @@ MIB = 1024 * 1024
 
 @dataclass(frozen=True)
 class Footprint:
-    """Of one named process and its children: the largest peak among them, and the CPU time of all."""
+    """A named process with its children: the largest peak of a process, and the summed CPU time."""
 
     peak_mib: float
     cpu_s: float
 
 
 def read_footprints(deployed: Deployment) -> dict[str, Footprint]:
-    """Return the footprint of each live process by name; `up` is the supervisor itself."""
+    """Return the footprints of live processes by name; `up` is the supervisor."""
     found = {"up": _footprint([deployed.process])}
     for name in deployed.names():
         pid = deployed.pid_of(name)
@@ -34,7 +34,7 @@ def read_footprints(deployed: Deployment) -> dict[str, Footprint]:
 
 
 def cpu_between(before: Mapping[str, Footprint], after: Mapping[str, Footprint]) -> dict[str, float]:
-    """Return the CPU seconds that each process spent from the first reading to the second."""
+    """Return the CPU seconds by process between two readings."""
     return {name: after[name].cpu_s - before[name].cpu_s for name in after if name in before}
 
 
@@ -48,6 +48,6 @@ def _readings(processes: list[psutil.Process]) -> Iterator[tuple[float, float]]:
         with contextlib.suppress(psutil.NoSuchProcess, FileNotFoundError, ProcessLookupError):
             status = Path(f"/proc/{process.pid}/status").read_text()
             times = process.cpu_times()
-            # A process that has just ended has no memory any more.
+            # A process that has just ended has no memory left.
             if found := _PEAK.search(status):
                 yield int(found[1]) / 1024, times.user + times.system

@@ -1,4 +1,4 @@
-"""Row f: a batch whose workers are killed while it runs."""
+"""Row f: a batch with workers killed during the run."""
 
 import json
 import os
@@ -18,12 +18,12 @@ LATENCY_MS = 100
 # 6,000 lines take 37.5 s at best.
 CAPACITY = 16
 MAX_DELAY_S = 90.0
-# Who is killed, at which share of the lines recorded.
+# The workers to kill, with the share of recorded lines at the kill.
 _KILLS = (("worker-1", 0.2), ("worker-2", 0.45), ("worker-1", 0.7))
 
 
 class _Killer:
-    """Kills a worker each time the batch has come as far as planned."""
+    """Kills a worker whenever the batch reaches the next planned share."""
 
     def __init__(self, deployed: Deployment) -> None:
         self._deployed = deployed
@@ -36,7 +36,7 @@ class _Killer:
             return
         name, share = self._due[0]
         pid = self._deployed.pid_of(name)
-        # A worker that was killed before must be back first.
+        # A worker killed earlier must first be back.
         if counts["completed"] < share * counts["total"] or pid is None or pid in self.killed:
             return
         os.kill(pid, signal.SIGKILL)
@@ -45,7 +45,7 @@ class _Killer:
 
 
 def measure(key: str, folder: Path, *, lines: int) -> Row:
-    """Run one batch under kills and check its output line by line."""
+    """Run a batch under kills and check the output line by line."""
     path = folder / "requests.jsonl"
     write_requests(path, lines)
     ideal_s = lines * LATENCY_MS / 1000 / CAPACITY
@@ -74,7 +74,7 @@ def measure(key: str, folder: Path, *, lines: int) -> Row:
 
 
 def _faults(batch: dict[str, Any], output: Iterable[str], lines: int) -> list[str]:
-    """Return what is wrong with a batch that should have every line once and in order."""
+    """Return the faults of a batch that should have every line once and in order."""
     faults = []
     if batch["status"] != "completed":
         faults.append(f"the batch is {batch['status']}")

@@ -1,6 +1,6 @@
-"""`python -m bench.limits`: how the limit of calls in flight does at simulated upstreams, over many seeds.
+"""`python -m bench.limits`: run the concurrency limit against simulated upstreams, over many seeds.
 
-Prints the figures of decision 0022, in about a minute on two cores. Nothing was tuned on these seeds.
+Prints the figures of decision 0022, in about a minute on two cores. The limit was not tuned on the seeds.
 """
 
 import random
@@ -17,10 +17,10 @@ _JOINS_AT_S = 20.0
 
 
 class Case(NamedTuple):
-    """Workers at an upstream: 0 are one that another joins; it is counted from `from_s` on, up to `to_s`.
+    """Workers at an upstream, measured from `from_s` to `to_s`; `workers` 0 is a worker joined by a second worker.
 
-    `allowed` are the calls in flight that all workers may have together, `capacity` those that are served at once. The
-    first by name begins up to `late_s` after the others, by the seed. `least` is the bar of the capacity used.
+    `allowed` is the limit on calls in flight of the workers together, `capacity` the number of calls served at once.
+    The first worker by name begins up to `late_s` late, by the seed. `least` is the bar for the used capacity.
     """
 
     mode: str
@@ -38,7 +38,7 @@ class Case(NamedTuple):
 
 
 class Outcome(NamedTuple):
-    """What came of one seed: capacity used, latency over an idle upstream's, the part of the calls refused."""
+    """Results of a seed: used share of the capacity, latency over an idle upstream's, refused share of the calls."""
 
     used: float
     latency: float
@@ -49,7 +49,7 @@ SHORT = (
     *(Case("queue", workers, sigma) for workers, sigma in ((1, 0), (2, 0), (2, 0.2), (2, 0.6), (4, 0), (4, 0.2))),
     *(Case("queue", workers, sigma, late_s=2) for workers, sigma in ((2, 0), (2, 0.2), (4, 0), (4, 0.2))),
     Case("queue", 0, 0, from_s=_JOINS_AT_S, to_s=60),
-    # From the first call on, as rows d and e of the benchmarks.
+    # From the first call on, like rows d and e of the benchmarks.
     Case("queue", 2, 0, from_s=1, to_s=31, allowed=128, least=0.97),
     Case("queue", 2, 0, 2.0, from_s=1, to_s=61, allowed=576, capacity=512, least=0.97),
     *(Case("refuse", workers, 0, capacity=64, least=0.9) for workers in (1, 2, 4)),
@@ -64,7 +64,7 @@ LONG = tuple(
 
 
 def simulate(case: Case, seed: int) -> Outcome:
-    """Run one seed."""
+    """Run a case with a seed."""
     starts = [1 + 0.03 * place for place in range(case.workers or 1)]
     starts[0] += random.Random(seed).uniform(0, case.late_s)
     callers = [Caller(ConcurrencyLimit(case.allowed), starts_at=at) for at in starts]
@@ -85,7 +85,7 @@ def simulate(case: Case, seed: int) -> Outcome:
 
 
 def described(case: Case, outcomes: Sequence[Outcome]) -> str:
-    """Return one line of the medians, and of the seeds that are past a bar."""
+    """Return a line with the medians, and with the share of seeds past a bar."""
     is_queue = case.mode == "queue"
     most = 1.5 if is_queue else 0.02
     values = [each.latency if is_queue else each.refused for each in outcomes]
@@ -102,7 +102,7 @@ def described(case: Case, outcomes: Sequence[Outcome]) -> str:
 
 
 def main() -> None:
-    """Print a line for each case."""
+    """Print a line per case."""
     with ProcessPoolExecutor() as pool:
         for case in (*SHORT, *LONG):
             seeds = range(case.first_seed, case.first_seed + case.seeds)

@@ -1,4 +1,4 @@
-"""Row c: the peak memory of every process with a small input and with a large one."""
+"""Row c: the peak memory of every process with a small and with a large input."""
 
 from pathlib import Path
 
@@ -8,7 +8,7 @@ from bench.processes import deployment, upstream
 from bench.report import Mark, Row, by_process
 from bench.requests_file import write_requests
 
-# Lines of the same size in both, so that only the number of lines and the size of the file differ: 4 and 180 MB.
+# Equal lines in small and large input: only the number of lines and the file size differ, 4 and 180 MB.
 BYTES_PER_LINE = 3_600
 SMALL_LINES = 1_111
 MAX_GROWTH_MIB = 64.0
@@ -16,7 +16,7 @@ _BATCH_WITHIN_S = 900.0
 
 
 def measure(key: str, folder: Path, *, lines: int) -> Row:
-    """Run each input on a fresh deployment, from the upload to the download of its output."""
+    """Run the small and the large input on fresh deployments, from the upload to the download of the output."""
     small = _peaks(folder / "small", min(SMALL_LINES, lines))
     large = _peaks(folder / "large", lines)
     growth = {name: large[name] - small[name] for name in large if name in small}

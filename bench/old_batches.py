@@ -1,4 +1,4 @@
-"""A database of batches that have ended, as many as years of use leave behind."""
+"""Fill a database with as many ended batches as years of use leave behind."""
 
 import json
 
@@ -19,7 +19,7 @@ VALUES (:id, 'tenant', :purpose, 'in.jsonl', 1000, :blob, :at)
 
 
 def add_ended(engine: Engine, count: int) -> None:
-    """Add so many batches that have ended, with their files' rows."""
+    """Add `count` ended batches, with the rows of their files."""
     for first in range(0, count, _AT_ONCE):
         numbers = range(first, min(first + _AT_ONCE, count))
         with engine.begin() as connection:
@@ -40,7 +40,7 @@ def _batch(number: int) -> dict[str, object]:
         "metadata": json.dumps({"project": f"project {number % 100}", "run": str(number)}),
         "blob": f"files/old-{number}-batch",
         "plan": f"plans/old-{number}",
-        # Those that failed while they were finalized keep theirs.
+        # Batches that failed during finalization keep their results.
         "has_results": number % 5 == 4,
     }
 

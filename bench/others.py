@@ -1,4 +1,4 @@
-"""Row g: the same file through wylon and through Ray Data's HTTP processor, over the same upstream in one run."""
+"""Row g: a file through wylon and through Ray Data's HTTP processor, over one upstream in a single run."""
 
 import json
 import os
@@ -16,12 +16,12 @@ from bench.requests_file import write_requests
 MIN_RATIO = 2.5
 _RAY_WITHIN_S = 600.0
 _BATCH_WITHIN_S = 600.0
-# Ray tells its makers of each start unless it is told not to.
+# Without the first variable, Ray reports every start to its makers.
 _RAY_ENVIRON = {"RAY_USAGE_STATS_ENABLED": "0", "RAY_DEDUP_LOGS": "0"}
 
 
 def measure(key: str, folder: Path, *, lines: int) -> Row:
-    """Run wylon before and after Ray; the ratio is of wylon's median to the better of Ray's configurations."""
+    """Run wylon before and after Ray; the ratio is wylon's median to Ray's better configuration."""
     if find_spec("ray") is None:
         raise RuntimeError("Ray is not installed: run `make bench`, which installs it, or pip install 'wylon[bench]'.")
     path = folder / "requests.jsonl"
@@ -48,7 +48,7 @@ def measure(key: str, folder: Path, *, lines: int) -> Row:
 
 
 def _wylon_rate(url: str, path: Path, data: Path, lines: int) -> float:
-    # Of its own each time: nothing of wylon runs beside Ray.
+    # A fresh deployment per run, so that no process of wylon runs beside Ray.
     with deployment(data, url) as deployed, BatchRun(deployed, path) as run:
         run.create()
         require_completed(run.wait(_BATCH_WITHIN_S), lines)

@@ -1,6 +1,6 @@
-"""Prompt tokens computed and time taken with lines that begin alike together, against the same file as it comes.
+"""Computed prompt tokens and time with prefix grouping, against a run of the file in input order.
 
-`python -m bench.prefix` runs both on a real model on the CPU; `make .venv/.ready-llm` installs it.
+`python -m bench.prefix` makes the two runs with a real model on the CPU; `make .venv/.ready-llm` installs the model.
 """
 
 import argparse
@@ -22,7 +22,7 @@ from bench.report import Mark, Row, print_rows
 
 MAX_COMPUTED_RATIO = 0.6
 MAX_TIME_RATIO = 0.75
-# As many calls at once as the model server has slots.
+# Calls at once, equal to the slots of the model server.
 _SLOTS = 4
 _BATCH_WITHIN_S = 900.0
 _END_WITHIN_S = 15.0
@@ -31,7 +31,7 @@ _MODEL_SERVER = Path(__file__).with_name("prefix_model.py")
 
 @dataclass(frozen=True)
 class Reading:
-    """What one batch had the model read."""
+    """The prompt tokens that the model read for a batch, and the time of the batch."""
 
     prompt_tokens: int
     cached_tokens: int
@@ -39,18 +39,18 @@ class Reading:
 
     @property
     def computed_tokens(self) -> int:
-        """Tokens that the model server had not kept."""
+        """Prompt tokens not in the model server's cache."""
         return self.prompt_tokens - self.cached_tokens
 
 
 def measure(key: str, folder: Path, *, lines: int, cache_mib: int = 0) -> Row:
-    """Run the same shuffled file with grouping and without, each on a freshly started model server.
+    """Run a shuffled file with and without grouping, on freshly started model servers.
 
     Args:
-        key: of the row.
+        key: the row's key.
         folder: for logs and data.
-        lines: of the batch, a few system prompts among them.
-        cache_mib: what the model server may keep beside its slots; 0 to have more prompts than it has room for.
+        lines: number of lines, which share a few system prompts.
+        cache_mib: the model server's prompt cache besides the slots; with 0 the prompts exceed the server's memory.
     """
     path = folder / "shuffled.jsonl"
     write_shuffled(path, lines)
@@ -90,7 +90,7 @@ def _read(folder: Path, path: Path, lines: int, grouping: str, cache_mib: int) -
         run.create()
         batch = run.wait(_BATCH_WITHIN_S)
         require_completed(batch, lines)
-        # In the file the lines have to be as they came, whatever the order in which they were sent.
+        # The output must be in input order, whatever the order of the calls.
         ids = [json.loads(line)["custom_id"] for line in run.output_lines(batch["output_file_id"])]
         if ids != [str(number) for number in range(lines)]:
             raise RuntimeError("The output is not in the order of the input.")
@@ -101,12 +101,12 @@ def _read(folder: Path, path: Path, lines: int, grouping: str, cache_mib: int) -
 
 @contextmanager
 def _model_server(folder: Path, cache_mib: int) -> Iterator[str]:
-    """Run the model of `make demo-llm`, which has kept nothing yet; yields its base URL."""
+    """Run the model of `make demo-llm` with an empty cache; yields the base URL."""
     command = [sys.executable, str(_MODEL_SERVER), str(cache_mib)]
     with (folder / "model.log").open("wb") as log:
         server = subprocess.Popen(command, stdout=subprocess.PIPE, stderr=log, text=True)
     try:
-        # It says where it is, or ends.
+        # The server prints its address, or ends.
         ready = next((line for line in server.stdout or () if line.startswith("ready ")), None)
         if ready is None:
             raise RuntimeError(f"The model server did not start:\n{(folder / 'model.log').read_text(errors='replace')}")
@@ -128,7 +128,7 @@ def _described(what: str, read: Reading) -> str:
 
 
 def main() -> int:
-    """Print the row; 0 when both bars were met."""
+    """Print the row; return 0 if the bars were met."""
     parser = argparse.ArgumentParser(prog="python -m bench.prefix", description=__doc__)
     parser.add_argument("--lines", type=int, default=96, help="lines of the file")
     parser.add_argument("--cache-mib", type=int, default=0, help="what the model server may keep beside its slots")

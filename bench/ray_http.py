@@ -1,8 +1,8 @@
-"""What others do: Ray Data's HTTP processor over the same file and upstream, in a process of its own.
+"""The comparison: Ray Data's HTTP processor over the same file and upstream, in a process of its own.
 
 Run as `python -m bench.ray_http URL INPUT OUTPUT`; prints one JSON object, lines/s by configuration. Needs
-`pip install 'wylon[bench]'`. From the file that is read to the files that are written, Ray's own start left out: it is
-paid once. Ray keeps what it does in memory until its end.
+`pip install 'wylon[bench]'`. The time is from reading the file to writing the results, without Ray's start, which is
+paid once. Ray keeps its results in memory until the end.
 """
 
 import argparse
@@ -16,12 +16,12 @@ from typing import Any
 import ray
 from ray.data.llm import HttpRequestProcessorConfig, build_processor
 
-# Calls of one actor are a batch at once; the better of the configurations is the yardstick.
+# An actor calls a batch at once; the better configuration is the yardstick.
 CONFIGURATIONS = ({"batch_size": 64, "concurrency": 1}, {"batch_size": 256, "concurrency": 2})
 
 
 def main() -> None:
-    """Measure each configuration and print the lines/s."""
+    """Measure the configurations and print the lines/s."""
     parser = argparse.ArgumentParser(description=__doc__)
     parser.add_argument("url", help="base URL that ends in /v1")
     parser.add_argument("input", type=Path)
@@ -36,7 +36,7 @@ def main() -> None:
     )
     ray.data.DataContext.get_current().enable_progress_bars = False
     try:
-        # The first run starts the workers that later ones find.
+        # The first run starts the workers for the later runs.
         _run(given.url, given.input, given.output / "warm", CONFIGURATIONS[0], limit=200)
         rates = {}
         for number, configuration in enumerate(CONFIGURATIONS):
@@ -48,7 +48,7 @@ def main() -> None:
 
 
 def _run(url: str, path: Path, output: Path, configuration: dict[str, int], limit: int | None = None) -> float:
-    """Return the lines/s of one run; each answer must be there."""
+    """Return the lines/s of a run; RuntimeError if answers are missing."""
     config = HttpRequestProcessorConfig(url=f"{url}/chat/completions", qps=None, **configuration)
     process = build_processor(config, preprocess=_request, postprocess=_answer)
     began = time.perf_counter()

@@ -1,4 +1,4 @@
-"""The table that a run prints."""
+"""The table printed by a run."""
 
 import json
 from dataclasses import asdict, dataclass, field
@@ -11,7 +11,7 @@ from rich.table import Table
 
 @dataclass(frozen=True)
 class Mark:
-    """A number and its bar, as a chart shows them; `is_most` where less is better."""
+    """A number and its bar, for a chart; with `is_most`, less is better."""
 
     name: str
     value: float
@@ -21,7 +21,7 @@ class Mark:
 
     @property
     def margin(self) -> float:
-        """How many times as good as it has to be."""
+        """The factor by which the value beats the bar; below 1 the bar is missed."""
         if self.is_most:
             return self.bar / max(self.value, 1e-9)
         return self.value / self.bar
@@ -29,7 +29,7 @@ class Mark:
 
 @dataclass
 class Row:
-    """One bar and what was measured against it; `notes` are printed below the table."""
+    """A bar and the measurement against the bar; `notes` are printed below the table."""
 
     key: str
     what: str
@@ -42,12 +42,12 @@ class Row:
 
 
 def failed_row(key: str, fault: Exception) -> Row:
-    """Return the row of a measurement that broke off."""
+    """Return the row of a measurement broken off by a fault."""
     return Row(key, "broke off", type(fault).__name__, "", is_met=False, notes=[str(fault)])
 
 
 def print_rows(rows: list[Row], console: Console) -> None:
-    """Print the table, then the notes of each row."""
+    """Print the table, then the notes of the rows."""
     table = Table("", "what", "measured", "bar", "verdict")
     for row in rows:
         table.add_row(row.key, row.what, row.measured, row.bar, "met" if row.is_met else "MISSED")
@@ -58,17 +58,17 @@ def print_rows(rows: list[Row], console: Console) -> None:
 
 
 def write_json(rows: list[Row], path: Path) -> None:
-    """Write everything that was measured."""
+    """Write the rows with their figures."""
     path.write_text(json.dumps([asdict(row) for row in rows], indent=2) + "\n")
 
 
 def read_json(path: Path) -> list[Row]:
-    """Return what `write_json` wrote."""
+    """Return the rows written by `write_json`."""
     rows = json.loads(path.read_text())
     return [Row(**{**row, "marks": [Mark(**mark) for mark in row["marks"]]}) for row in rows]
 
 
 def by_process(label: str, numbers: dict[str, float], unit: str) -> str:
-    """Return one line that names each process with its number."""
+    """Return a line with the processes' names and numbers."""
     listed = ", ".join(f"{name} {number:.1f}" for name, number in sorted(numbers.items()))
     return f"{label} ({unit}): {listed}"

@@ -11,7 +11,7 @@ _decode = msgspec.json.Decoder(RequestLine).decode
 
 
 def write_requests(path: Path, lines: int, bytes_per_line: int = 0) -> None:
-    """Write `lines` chat requests; each is filled up to `bytes_per_line` bytes, its line break included."""
+    """Write `lines` chat requests, filled up to `bytes_per_line` bytes, line break included."""
     with path.open("w", encoding="ascii") as file:
         file.writelines(_requests(lines, bytes_per_line))
 
@@ -27,11 +27,11 @@ def _requests(lines: int, bytes_per_line: int) -> Iterator[str]:
 
 
 def custom_id(number: int) -> str:
-    """Return the custom_id of the line at this position, 0-based."""
+    """Return the custom_id of the line at a position, 0-based."""
     return f"line-{number:05}"
 
 
 def read_bodies(path: Path) -> list[bytes]:
-    """Return the body of each line, ready to post."""
+    """Return the bodies of the lines, ready to post."""
     with path.open("rb") as file:
         return [bytes(_decode(line).body) for line in file]

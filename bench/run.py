@@ -28,7 +28,7 @@ MIN_RATIO_ONE_LINE = 0.12
 
 
 def main() -> int:
-    """Run the chosen rows; 0 when each bar was met."""
+    """Run the chosen rows; return 0 if every bar was met."""
     given = _arguments()
     console = Console(width=None if Console().is_terminal else 160)
     rows = []
@@ -39,7 +39,7 @@ def main() -> int:
     if given.json is not None:
         write_json(rows, given.json)
     if given.charts is not None:
-        # Only this needs matplotlib, which `make setup` leaves out.
+        # Only the charts need matplotlib, which `make setup` leaves out.
         from bench.charts import draw  # noqa: PLC0415
 
         draw(rows, given.charts)
@@ -49,7 +49,7 @@ def main() -> int:
 def _measured(key: str, measure: "Measure", folder: Path, given: argparse.Namespace) -> Row:
     try:
         return measure(folder, given)
-    # The other rows are worth having even so.
+    # A failed row must not cost the rest of the table.
     except Exception as fault:
         return failed_row(key, fault)
 

@@ -1,4 +1,4 @@
-"""`python -m bench.scaling`: measure unit costs here; find by arithmetic and simulation what bounds many workers."""
+"""`python -m bench.scaling`: measure unit costs here; find the limits of many workers by arithmetic and simulation."""
 
 import argparse
 import json
@@ -18,7 +18,7 @@ from bench.scaling_fleet import Fleet, Outcome
 from bench.scaling_model import DAY_S, LINES_PER_DAY, Costs, Load, RosterCost, most_lines_per_s, most_workers, used
 from bench.scaling_simulation import Simulation
 
-# All but the last could do 10^8 lines a day if only calls took time: from few fast calls to many slow ones.
+# Every fleet but the last could do 10^8 lines a day if only calls took time: from few fast calls to many slow calls.
 _DAY_RATE = LINES_PER_DAY / DAY_S
 FLEETS = [
     Fleet(2, 64, 0.1),
@@ -32,7 +32,7 @@ FLEETS = [
     Fleet(100, 64, 5.0, batches=200),
     Fleet(1_000, 64, 10.0, lines_per_task=1),
 ]
-# What some of them would do if dispatch's bound on its window were another, or if workers took all they have room for.
+# Some fleets with a different limit on dispatch's window, or with workers that take tasks until their room is full.
 OTHERWISE = [
     Fleet(1_000, 64, 55.0, takes_all=True),
     Fleet(1_000, 12, 10.0, max_window=48_000),
@@ -43,9 +43,9 @@ _SIZES = (2, 10, 100, 1_000)
 
 
 def main() -> int:
-    """Measure or read the costs, print the tables; 0 where the simulation found no fault."""
+    """Measure or read the costs, print the tables; return 0 if the simulation found no fault."""
     given = _arguments()
-    # Upkeep warns of what it sends again, which the deaths are for.
+    # Upkeep warns of tasks sent again, and the simulated deaths cause tasks to be sent again.
     structlog.configure(wrapper_class=structlog.make_filtering_bound_logger(logging.ERROR))
     console = Console(width=None if Console().is_terminal else 200)
     costs, measured = _costs(given, console)
@@ -68,13 +68,13 @@ def main() -> int:
 
 
 def simulate(fleet: Fleet, costs: Costs) -> Outcome:
-    """Run a fleet with these costs for three calls' time, then measure it for three more."""
+    """Run a fleet with the costs for three calls' time, then measure for three calls' time more."""
     span_s = max(20.0, 3 * fleet.call_s)
     return Simulation(with_costs(fleet, costs)).run(span_s, span_s)
 
 
 def simulate_deaths(costs: Costs) -> Outcome:
-    """Let a tenth of 1,000 workers vanish, and run on until all that they held has run again."""
+    """Let a tenth of 1,000 workers vanish, and run on until the tasks of the vanished workers have run again."""
     fleet = with_costs(Fleet(1_000, 12, 10.0, lines_per_batch=10_000), costs)
     simulation = Simulation(fleet)
     simulation.kill(0.1, 30.0)
@@ -82,12 +82,12 @@ def simulate_deaths(costs: Costs) -> Outcome:
 
 
 def with_costs(fleet: Fleet, costs: Costs) -> Fleet:
-    """Return the fleet with what its steps take."""
+    """Return the fleet with the durations of its steps."""
     load = _load(fleet, 0.0)
     refill_s = fleet.batches * costs.refill_s_per_batch + costs.roster_reader_s.of(load.workers, load.tasks_held)
     return replace(
         fleet,
-        # A commit alone on its row: what the row is locked for, the disk included.
+        # A commit alone on its row: the time of the row lock, the disk included.
         commit_s=1 / costs.commits_per_s_of_a_batch,
         row_s=costs.postgres_s_per_line,
         refill_s=refill_s,
@@ -97,7 +97,7 @@ def with_costs(fleet: Fleet, costs: Costs) -> Fleet:
 
 
 def first_bottleneck(load: Load, costs: Costs) -> tuple[str, float]:
-    """Return the resource that has the largest share of itself used, and that share."""
+    """Return the resource with the largest used share, and the share."""
     shares = used(load, costs)
     name = max(shares, key=lambda key: shares[key])
     return name, shares[name]
@@ -110,7 +110,7 @@ def _load(fleet: Fleet, lines_per_s: float) -> Load:
 
 
 def _resources(costs: Costs, *, lines_per_task: int) -> Table:
-    """Of each resource: its share at 10^8 lines a day by fleet size, and where it ends."""
+    """Return, by resource, the share used at 10^8 lines a day by fleet size, and the resource's limits."""
     loads = [Load(size, 64, size * 64 / _DAY_RATE, _DAY_RATE, lines_per_task) for size in _SIZES]
     title = f"share used at 10^8 lines a day, {lines_per_task} lines a task, 4 batches, 64 calls a worker"
     table = Table("resource", *(f"{size:,} workers" for size in _SIZES), "ends at", "lines/s", title=title)
@@ -155,7 +155,7 @@ def _described(fleet: Fleet, out: Outcome, costs: Costs) -> dict[str, str]:
 
 
 def _count(number: float, unit: str) -> str:
-    # Without an end, or past it whatever the number is.
+    # The resource has no limit, or is over the limit at any number.
     if math.isinf(number) or number < 1:
         return "-"
     return f"{number:,.0f} {unit}"

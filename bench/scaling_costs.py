@@ -1,4 +1,4 @@
-"""All unit costs of this machine, from real runs and from single steps by themselves."""
+"""The unit costs of this machine, from real runs and from single steps."""
 
 from collections.abc import Callable
 from dataclasses import dataclass
@@ -14,14 +14,14 @@ from bench.scaling_run import WORKERS, Spent, measure_run
 _MANY_WORKERS = 1_000
 _FEW_TASKS, _MANY_TASKS = 3, 128
 _ROWS = 50_000
-# As long as a quick answer of a model: a worker's commits carry a few lines each.
+# The latency of a model's quick answer: a worker's commits carry a few lines.
 _SLOW_MS = 500
 _MORE_WORKERS = 6
 
 
 @dataclass(frozen=True)
 class Measured:
-    """The costs for the model, and what they were made from."""
+    """The costs for the model, and the measurements behind the costs."""
 
     costs: Costs
     # Of two workers and of six.
@@ -33,7 +33,7 @@ class Measured:
 
 
 def measure_costs(folder: Path, *, lines: int, tell: Callable[[str], None]) -> Measured:
-    """Measure everything; takes about four minutes with 20,000 lines."""
+    """Measure the costs, in about four minutes with 20,000 lines."""
     runs: dict[str, Spent] = {}
     tell("SQLite, a model that answers at once")
     _, runs["SQLite, fast model"] = measure_run(folder / "a", lines=lines)
@@ -92,7 +92,7 @@ def _costs(
         (fast.lines, fast.commits, fast.cpu_s["postgres"]), (slow.lines, slow.commits, slow.cpu_s["postgres"])
     )
     added = _MORE_WORKERS - WORKERS
-    # Too few to be seen in CPU time: a command is taken to cost what it does under load.
+    # Too few commands to show in CPU time: assume the cost of a command under load.
     commands = (idle[1].redis_total / idle[1].seconds - idle[0].redis_total / idle[0].seconds) / added
     clients = (more.redis_clients - slow.redis_clients) / added
     connections = (more.postgres_connections - slow.postgres_connections) / added
@@ -119,13 +119,13 @@ def _costs(
 
 
 def solve_two(first: tuple[float, float, float], second: tuple[float, float, float]) -> tuple[float, float]:
-    """Return the costs of two things from two sums of (how many, how many, cost), neither below 0."""
+    """Return the unit costs of two things, at least 0, from two sums of (count of first, count of second, cost)."""
     (a, b, e), (c, d, f) = first, second
     determinant = a * d - b * c
     if not determinant:
         raise ValueError("The two runs are of the same shape: they don't tell the two costs apart.")
     x, y = (e * d - b * f) / determinant, (a * f - e * c) / determinant
-    # Noise may make one negative: then the other has it all.
+    # Noise may make a cost negative: then the other thing has the whole cost.
     if x < 0:
         return 0.0, max(e / b, f / d)
     if y < 0:
@@ -134,7 +134,7 @@ def solve_two(first: tuple[float, float, float], second: tuple[float, float, flo
 
 
 def roster_cost(reads: list[RosterRead], of: Callable[[RosterRead], float]) -> RosterCost:
-    """Return the cost by worker and task from a read of one worker, and two of many with few and with many tasks."""
+    """Return the cost by worker and task; the reads are of one worker, then of many with few and with many tasks."""
     single, few, many = of(reads[0]), of(reads[-2]), of(reads[-1])
     workers = reads[-1].workers
     per_task = max(many - few, 0.0) / workers / (_MANY_TASKS - _FEW_TASKS)

@@ -1,4 +1,4 @@
-"""What a simulation of many workers is made of: the fleet, its outcome, the list of tasks, a worker, the database."""
+"""Parts of a simulation of many workers: the fleet, the outcome, the list of tasks, a worker, the database."""
 
 import heapq
 from collections import Counter, deque
@@ -21,7 +21,7 @@ from workers.taken import Taken
 
 @dataclass(frozen=True)
 class Fleet:
-    """What is simulated. `call_s` is the mean of calls that take from half to one and a half of it."""
+    """The simulated fleet. `call_s` is the mean time of a call; calls take 0.5 to 1.5 times the mean."""
 
     workers: int
     concurrency: int
@@ -29,15 +29,15 @@ class Fleet:
     lines_per_task: int = 50
     batches: int = 4
     lines_per_batch: int = 50_000
-    # A transaction's time on the row of its batch, and the time of each line in it.
+    # A transaction's time on the row of its batch, and the time per line of the transaction.
     commit_s: float = 0.001
     row_s: float = 0.00005
     postgres_cores: int = 8
-    # Of dispatch: another one than its own shows what it would bring.
+    # Dispatch's limit on the window; a value besides dispatch's own shows the effect of a different limit.
     max_window: int = sharing._MAX_WINDOW
-    # Whether a worker that is served takes all tasks that it has room for, not one and then its turn again.
+    # Whether a served worker takes tasks until its room is full, not a single task a turn.
     takes_all: bool = False
-    # Control's core: for a refill, for a task that is published, for a look at one batch's results.
+    # Time on control's core: for a refill, for a published task, for a count of a batch's results.
     refill_s: float = 0.005
     publish_s: float = 0.0003
     counts_s: float = 0.0
@@ -45,21 +45,21 @@ class Fleet:
 
 @dataclass
 class Outcome:
-    """What came of it; rates are those of the measured part, after the start."""
+    """The result of a simulation; rates are from the measured part, after the start."""
 
     lines_per_s: float = 0.0
     commits_per_s: float = 0.0
     refills_per_s: float = 0.0
-    # Mean calls in flight, as a share of all slots.
+    # Mean calls in flight, as a share of the slots.
     slots_used: float = 0.0
-    # Workers without any line in hand, as a share, on average.
+    # Mean share of workers without a line in hand.
     workers_idle: float = 0.0
     control_used: float = 0.0
-    # From the moment a result came in until it was committed.
+    # From the arrival of a result to its commit.
     mean_commit_wait_s: float = 0.0
     most_outstanding: int = 0
     window: int = 0
-    # The longest that a running batch with lines left had nothing started.
+    # The longest time that a running batch with lines left had no line started.
     longest_wait_of_a_batch_s: float = 0.0
     lines_run: int = 0
     lines_run_twice: int = 0
@@ -68,7 +68,7 @@ class Outcome:
 
 
 class LineQueue(RecordingQueue):
-    """The broker's list of line tasks; what was taken and not returned is its `unacked`."""
+    """The broker's list of line tasks; tasks taken and not returned are `unacked`."""
 
     def __init__(self) -> None:
         super().__init__()
@@ -83,7 +83,7 @@ class LineQueue(RecordingQueue):
         return True
 
     def open_chord(self, batch_id: str, tasks: int) -> None:
-        """Count nothing: batches are ended when each line is recorded."""
+        """Do not count: a simulated batch ends when every line is recorded."""
 
     def take(self) -> tuple[str, str, LineTask]:
         batch_id, task = self.line_tasks.popleft()
@@ -101,7 +101,7 @@ class LineQueue(RecordingQueue):
 
 
 class SimulatedWorker:
-    """One process: its intake is the real one."""
+    """A worker process with the real intake."""
 
     def __init__(self, name: str, concurrency: int) -> None:
         self.name = name
@@ -118,18 +118,18 @@ class SimulatedWorker:
         self.window = 0
 
     def state(self, since_s: float) -> WorkerState:
-        """Return what it says of itself, so long after the last time."""
+        """Return the worker's report, `since_s` after the last report."""
         pace, self.answered = self.answered / since_s, 0
         self.room.set_pace(pace)
         return WorkerState(self.name, self.taken.task_ids(), {DEFAULT_UPSTREAM: LaneState(self.concurrency, pace)})
 
     def has_room(self) -> bool:
-        """Return whether another task may be taken."""
+        """Return whether the worker may take another task."""
         return self.room.tasks_wanted() > 0
 
 
 class Commits:
-    """The database's time: cores that are shared, and rows of batches that one transaction has at a time."""
+    """The database's time: shared cores, and rows of batches that a single transaction holds at a time."""
 
     def __init__(self, fleet: Fleet) -> None:
         self._fleet = fleet
@@ -137,7 +137,7 @@ class Commits:
         self._core_free_at = [0.0] * fleet.postgres_cores
 
     def end_of(self, now: float, rows: set[str], lines: int) -> float:
-        """Return when a transaction ends that is begun now, for these batches and so many lines."""
+        """Return the end of a transaction begun now, for the batches `rows` and for `lines` lines."""
         core = heapq.heappop(self._core_free_at)
         start = max(now, core, *(self._row_free_at.get(row, 0.0) for row in rows))
         end = start + self._fleet.commit_s * len(rows) + self._fleet.row_s * lines
@@ -147,7 +147,7 @@ class Commits:
 
 
 class Ledger:
-    """Which lines were started, and how often; held against the results when a batch is closed."""
+    """The started lines, with the number of starts; compared with the results when a batch closes."""
 
     def __init__(self, outcome: Outcome) -> None:
         self._outcome = outcome
@@ -155,17 +155,17 @@ class Ledger:
         self.last_started_at: dict[str, float] = {}
 
     def open(self, batch_id: str, now: float) -> None:
-        """Follow a batch from now on."""
+        """Begin to follow a batch."""
         self.started[batch_id] = Counter()
         self.last_started_at[batch_id] = now
 
     def start(self, batch_id: str, position: int, now: float) -> None:
-        """Note a call."""
+        """Record the start of a call."""
         self.started[batch_id][position] += 1
         self.last_started_at[batch_id] = now
 
     def close(self, batch_id: str, batch: Batch | None, results: Collection[int]) -> None:
-        """Compare the calls with the batch's counts and the positions that have a result."""
+        """Compare the calls with the batch's counts and with the positions of the results."""
         started = self.started.pop(batch_id)
         self._outcome.lines_run += len(started)
         self._outcome.lines_run_twice += sum(times > 1 for times in started.values())
@@ -176,13 +176,13 @@ class Ledger:
 
 
 def new_batch(batch_id: str, now: float) -> Batch:
-    """Return a batch that waits for its validation."""
+    """Return a batch that waits for validation."""
     return Batch(batch_id, "tenant", "/v1", "file", "24h", Status.VALIDATING, now, now + 86_400)
 
 
 @contextmanager
 def window_of(lines: int) -> Iterator[None]:
-    """Let dispatch publish up to so many lines meanwhile."""
+    """Let dispatch publish up to `lines` lines inside the block."""
     before = sharing._MAX_WINDOW
     sharing._MAX_WINDOW = lines
     try:

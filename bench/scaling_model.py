@@ -1,4 +1,4 @@
-"""The capacity model: what a load takes of each resource, from unit costs. Arithmetic only."""
+"""The capacity model: the use of resources by a load, from unit costs. Arithmetic only."""
 
 from collections.abc import Callable
 from dataclasses import dataclass, replace
@@ -9,46 +9,46 @@ from app.services.sharing import window_lines
 
 LINES_PER_DAY = 1e8
 DAY_S = 86_400.0
-# How often things happen by themselves: workers/heartbeat.py, workers/line_process.py, workers/schedule.py.
+# The periods of background work: workers/heartbeat.py, workers/line_process.py, workers/schedule.py.
 BEATS_PER_S = 1.0
 REFILLS_PER_S = 20.0
 REPAIR_EVERY_S = 3.0
 GATHER_S = 0.04
 # Upkeep deletes at most 40 × 5,000 results every 10 s.
 DELETES_PER_S = 20_000.0
-# Batches that dispatch runs side by side.
+# Batches run side by side by dispatch.
 MAX_RUNNING = 200
 # The defaults of the servers, and a common network card.
 REDIS_MAX_CLIENTS = 10_000
 POSTGRES_MAX_CONNECTIONS = 100
 NETWORK_BYTES_PER_S = 1.25e9
-# What a search for the largest rate looks up to.
+# The upper end of a search for the largest rate.
 _MOST_LINES_PER_S = 1e7
 
 
 @dataclass(frozen=True)
 class RosterCost:
-    """One read of the roster: `fixed`, and for each worker, and for each task that they hold."""
+    """The cost of a read of the roster: `fixed`, plus a cost per worker, plus a cost per held task."""
 
     fixed: float
     per_worker: float
     per_task: float
 
     def of(self, workers: float, tasks_held: float) -> float:
-        """Return the cost with so many workers that hold so many tasks each."""
+        """Return the cost with `workers` workers, holding `tasks_held` tasks per worker."""
         return self.fixed + workers * (self.per_worker + tasks_held * self.per_task)
 
 
 @dataclass(frozen=True)
 class Costs:
-    """Unit costs: CPU seconds, bytes and counts, as they were measured."""
+    """Measured unit costs: CPU seconds, bytes and counts."""
 
     worker_s_per_line: float
-    # Of control: `active(200)` with 200 batches, and what a line and a task cost from validation to the files.
+    # Of control: the cost of a line and of a task from validation to the files, and `active(200)` with 200 batches.
     control_s_per_line: float
     control_s_per_task: float
     refill_s_per_batch: float
-    # One look at the counts of a batch of 50,000 lines that are all recorded.
+    # A count over a batch of 50,000 recorded lines.
     counts_s: float
     web_s_per_line: float
     redis_s_per_task: float
@@ -62,13 +62,13 @@ class Costs:
     postgres_s_per_commit: float
     postgres_connections_fixed: float
     postgres_connections_per_worker: float
-    # Commits per second of one batch, whose row each of them locks.
+    # Commits per second on a batch; a commit locks the batch's row.
     commits_per_s_of_a_batch: float
 
 
 @dataclass(frozen=True)
 class Load:
-    """So many lines per second, through so many workers."""
+    """A rate of lines, and the workers that run the lines."""
 
     workers: int
     concurrency: int
@@ -79,30 +79,30 @@ class Load:
 
     @property
     def window(self) -> int:
-        """Lines that dispatch keeps published and not recorded, at most."""
+        """The most lines that dispatch keeps published and not recorded."""
         return window_lines([WorkerState("all", (), {DEFAULT_UPSTREAM: LaneState(self.workers * self.concurrency)})])
 
     @property
     def tasks_held(self) -> float:
-        """Tasks in the hands of one worker: two lines for each slot, where the window has as many."""
+        """Tasks held by a worker: two lines per slot, if the window has enough lines."""
         return min(2 * self.concurrency, self.window / self.workers) / self.lines_per_task
 
     @property
     def commits_per_s(self) -> float:
-        """Transactions of all writers: each begins with a result and takes what comes within the next 40 ms."""
+        """Transactions of the writers: a transaction takes a first result, and the results of the next 40 ms."""
         each = self.lines_per_s / self.workers
         return self.workers * each / (1 + each * GATHER_S)
 
 
 def used(load: Load, costs: Costs, *, postgres_cores: int = 8) -> dict[str, float]:
-    """Return the share of each resource that the load takes; above 1 it can't be served.
+    """Return the share of resources that the load uses; a load with a share above 1 can't be served.
 
-    One core for each worker, for control, for web and for Redis; `postgres_cores` for the database.
+    Every worker, control, web and Redis have a core; the database has `postgres_cores`.
     """
     lines, tasks = load.lines_per_s, load.lines_per_s / load.lines_per_task
     reads = load.workers * BEATS_PER_S + REFILLS_PER_S
     roster = (load.workers, load.tasks_held)
-    # Half of the lines of a batch are recorded at a time, on average.
+    # On average, half of a batch's lines are recorded.
     repair_s = load.batches * costs.counts_s / 2
     refill_s = load.batches * costs.refill_s_per_batch + costs.roster_reader_s.of(*roster)
     return {
@@ -134,12 +134,12 @@ def used(load: Load, costs: Costs, *, postgres_cores: int = 8) -> dict[str, floa
 
 
 def most_lines_per_s(load: Load, costs: Costs, resource: str) -> float:
-    """Return the rate at which the resource is used up; 0 where it is without a line, infinity where it never is."""
+    """Return the rate that uses up the resource; 0 if already used up without lines, infinity if never used up."""
     return _largest(lambda rate: used(replace(load, lines_per_s=rate), costs)[resource], _MOST_LINES_PER_S)
 
 
 def most_workers(load: Load, costs: Costs, resource: str, largest: int = 100_000) -> float:
-    """Return how many workers use up the resource at the load's rate; infinity where even `largest` don't."""
+    """Return how many workers use up the resource at the load's rate; infinity if `largest` workers do not."""
     return _largest(lambda count: used(replace(load, workers=max(1, int(count))), costs)[resource], largest)
 
 

@@ -1,4 +1,4 @@
-"""What single steps cost by themselves, as what they work on grows: workers, running batches, recorded lines."""
+"""Costs of single steps by the size of their input: workers, running batches, recorded lines."""
 
 import statistics
 import time
@@ -34,7 +34,7 @@ _SCRATCH_DB = 1
 
 @dataclass(frozen=True)
 class RosterRead:
-    """One `roster.workers()` with so many workers alive."""
+    """The cost of a `roster.workers()` with `workers` workers alive."""
 
     workers: int
     reader_cpu_s: float
@@ -44,18 +44,18 @@ class RosterRead:
 
 @dataclass(frozen=True)
 class StoreReads:
-    """What control reads again and again, and how large rows are, in one database."""
+    """The costs of control's repeated reads, and the size of rows, in a database."""
 
-    # `undispatched(200)` and `outstanding_totals()` with 200 batches running: part of each refill.
+    # `undispatched(200)` and `outstanding_totals()` with 200 batches running: part of a refill.
     running_s: float
-    # `count` over a batch with all its lines recorded: what repair counts of it in all its life.
+    # `count` over a batch with every line recorded: repair's counts over the whole life of a batch.
     counts_s: float
     counts_rows: int
     row_bytes: float
 
 
 def read_roster(settings: Settings, workers: int, tasks_held: int) -> RosterRead:
-    """Fill a roster in a database of its own of this Redis, and read it as each worker does every second."""
+    """Fill a roster in a scratch database of Redis, and read the roster like a worker does every second."""
     client = open_bare_redis(settings)
     client.connection_pool.connection_kwargs["db"] = _SCRATCH_DB
     client.flushdb()
@@ -69,7 +69,7 @@ def read_roster(settings: Settings, workers: int, tasks_held: int) -> RosterRead
 
 
 def read_stores(url: str, *, batches: int, rows: int) -> StoreReads:
-    """Fill an empty database with running batches, one of them with results, and time what control asks of it."""
+    """Fill an empty database with running batches, give the first batch results, and time control's queries."""
     engine = open_engine(url)
     metadata.create_all(engine)
     store, results = SqlBatchStore(engine), SqlResultStore(engine)
@@ -86,7 +86,7 @@ def read_stores(url: str, *, batches: int, rows: int) -> StoreReads:
 
 
 def commit_rate(url: str, *, batches: int) -> float:
-    """Return how many transactions of one line each are committed per second by four processes, on so many batches."""
+    """Return the commits per second of single-line transactions by four processes, on `batches` batches."""
     engine = open_engine(url)
     metadata.create_all(engine)
     store = SqlBatchStore(engine)
@@ -95,7 +95,7 @@ def commit_rate(url: str, *, batches: int) -> float:
         _add_running(store, name, 50_000)
     engine.dispose()
     with ProcessPoolExecutor(_WRITERS, mp_context=get_context("spawn")) as pool:
-        # The processes are there before any of them counts.
+        # Start the processes before the count begins.
         list(pool.map(time.sleep, [0.5] * _WRITERS))
         done = pool.map(_commit, [url] * _WRITERS, [names[each % batches] for each in range(_WRITERS)], range(_WRITERS))
     return sum(done) / _COMMIT_S
@@ -109,7 +109,7 @@ def _state(number: int, tasks_held: int) -> WorkerState:
 def _read_rounds(
     client: redis.Redis, roster: RedisRoster, states: list[WorkerState], rounds: int
 ) -> tuple[float, float, float]:
-    """Return the reader's CPU time, that of Redis, and the bytes it sent, for one read."""
+    """Return, for a read, the reader's CPU time, the CPU time of Redis, and the bytes sent by Redis."""
     for state in states:
         roster.report(state)
     before, cpu = _redis_work(client), time.process_time()
@@ -151,7 +151,7 @@ def _add_running(store: SqlBatchStore, batch_id: str, lines: int) -> None:
 
 
 def _result(batch_id: str, position: int) -> Result:
-    # As long as the answer of the stand-in upstream to a short question.
+    # The length of the stand-in's answer to a short question.
     body = b'{"id":"chatcmpl-1","object":"chat.completion","choices":[{"message":{"content":"%s"}}]}' % (b"x" * 200)
     payload = answered(batch_id, position, f"line-{position:05}", 200, "req-1", body)
     return Result(batch_id, position, True, payload, Usage(9, 0, 12, 0))

@@ -1,4 +1,4 @@
-"""A PostgreSQL that is durable, for what a commit costs, and what it says of its own work."""
+"""A durable PostgreSQL, to measure the cost of commits, and the server's counters of its work."""
 
 import os
 import pwd
@@ -18,7 +18,7 @@ _SETTINGS = {"listen_addresses": "", "shared_buffers": "128MB", "max_connections
 
 @dataclass(frozen=True)
 class PostgresWork:
-    """What the server has done so far."""
+    """The server's work so far."""
 
     commits: int
     wal_bytes: int
@@ -58,7 +58,7 @@ class DurablePostgres(PostgresServer):
         return self.url(self.create_database()).replace("postgresql+psycopg:", "postgresql:")
 
     def work(self, url: str) -> PostgresWork:
-        """Return what was done in this database, and by the whole server."""
+        """Return the work in a database, with the WAL and CPU time of the whole server."""
         with psycopg.connect(url, autocommit=True) as connection:
             row = connection.execute(
                 "SELECT xact_commit, pg_current_wal_lsn() - '0/0'::pg_lsn,"
@@ -71,7 +71,7 @@ class DurablePostgres(PostgresServer):
     def _cpu_s(self) -> float:
         assert self._process is not None
         root = psutil.Process(self._process.pid)
-        # A server counts its children once they have ended; those that live are counted here.
+        # The server's times include ended children; add the times of living children.
         spent = root.cpu_times()
         total = spent.user + spent.system + spent.children_user + spent.children_system
         for child in root.children():
@@ -82,7 +82,7 @@ class DurablePostgres(PostgresServer):
 
 @contextmanager
 def durable_postgres() -> Iterator[DurablePostgres]:
-    """Run a server of its own."""
+    """Run a server of its own for the block."""
     server = DurablePostgres()
     try:
         server.start()

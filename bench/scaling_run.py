@@ -1,4 +1,4 @@
-"""What lines cost in a real `wylon up`: CPU by process, the work of Redis, the work of PostgreSQL."""
+"""The cost of lines in a real `wylon up`: CPU by process, the work of Redis, the work of PostgreSQL."""
 
 import time
 from collections.abc import Mapping
@@ -23,7 +23,7 @@ _BATCH_WITHIN_S = 600.0
 
 @dataclass(frozen=True)
 class RedisWork:
-    """What Redis has done so far."""
+    """The work of Redis so far."""
 
     commands: dict[str, int]
     bytes_in: int
@@ -34,11 +34,11 @@ class RedisWork:
 
 @dataclass(frozen=True)
 class Spent:
-    """What a stretch of time took: `lines` of them got done, none where the deployment was idle."""
+    """The work of a span of time in which `lines` lines were done; 0 lines if the deployment was idle."""
 
     lines: int
     seconds: float
-    # By kind: all workers together are `worker`.
+    # By kind of process: `worker` is the sum of the workers.
     cpu_s: dict[str, float]
     redis_commands: dict[str, int]
     redis_bytes_in: int
@@ -51,13 +51,13 @@ class Spent:
 
     @property
     def redis_total(self) -> int:
-        """Commands of all names, those within scripts included."""
+        """The number of commands, commands within scripts included."""
         return sum(self.redis_commands.values())
 
 
 @dataclass
 class _Reading:
-    """All counters at one moment."""
+    """The counters at a moment."""
 
     at: float
     footprints: Mapping[str, Any]
@@ -75,7 +75,7 @@ def measure_run(
     settings: Mapping[str, str] | None = None,
     workers: int = WORKERS,
 ) -> tuple[Spent, Spent]:
-    """Return what an idle deployment takes, and what one batch takes, from its creation on."""
+    """Return the work of an idle deployment, and the work of a batch from its creation on."""
     folder.mkdir(parents=True)
     path = folder / "requests.jsonl"
     write_requests(path, lines)
@@ -115,7 +115,7 @@ def _read(deployed: Deployment, client: redis.Redis, postgres: DurablePostgres |
 
 
 def read_redis(client: redis.Redis) -> RedisWork:
-    """Return what Redis says of its work so far."""
+    """Return the work of Redis so far, from INFO."""
     stats = cast("dict[str, dict[str, int]]", client.info("commandstats"))
     totals: dict[str, Any] = client.info()
     return RedisWork(
@@ -130,7 +130,7 @@ def read_redis(client: redis.Redis) -> RedisWork:
 def _spent(lines: int, before: _Reading, after: _Reading) -> Spent:
     cpu_s: dict[str, float] = {}
     for process, seconds in cpu_between(before.footprints, after.footprints).items():
-        # The supervisor's counts all the others, which are its children.
+        # Skip the supervisor: its reading includes the children.
         if process == "up":
             continue
         cpu_s[kind_of(process)] = cpu_s.get(kind_of(process), 0.0) + seconds

@@ -1,7 +1,7 @@
 """Many workers on a fake clock: the real dispatch, upkeep and intake over the memory fakes, with costs as delays.
 
-What is real: `DispatchService`, `UpkeepService`, the window, each worker's `Taken`, and the rows of batches. What is a
-model: a call takes its time, a commit locks its batches' rows one after the other, control is one core.
+Real parts: `DispatchService`, `UpkeepService`, the window, every worker's `Taken`, and the rows of batches. Modelled
+parts: a call takes time, a commit locks the rows of its batches in turn, control is a single core.
 """
 
 import heapq
@@ -30,7 +30,7 @@ from tests.fakes.trials import MemoryTrialStore
 _BEAT_S = 1.0
 _REFILL_APART_S = 0.05
 _MAX_ROWS = 2_000
-# Heartbeats of so short a time read the same roster: each worker reading all others is what it costs, not what it says.
+# Heartbeats within 0.2 s share a read of the roster: a read per worker would add cost, not information.
 _SAME_ROSTER_S = 0.2
 _NO_USAGE = Usage()
 
@@ -66,7 +66,7 @@ class Simulation:
             finalize_max_tries=3,
         )
         self._workers = [SimulatedWorker(f"worker-{number}", fleet.concurrency) for number in range(fleet.workers)]
-        # Those that have an open request for a message, the longest wait first, as BRPOP serves them.
+        # Workers with an open request for a message, the longest wait first, in the order of BRPOP.
         self._asking: deque[SimulatedWorker] = deque()
         self._commit_costs = Commits(fleet)
         self._control_free_at = 0.0
@@ -81,7 +81,7 @@ class Simulation:
         self._batch_numbers = count()
 
     def run(self, warm_s: float, measured_s: float) -> Outcome:
-        """Run for `warm_s`, then measure for `measured_s`, both in the fake clock's seconds."""
+        """Run for `warm_s`, then measure for `measured_s`, in seconds of the fake clock."""
         with window_of(self.fleet.max_window):
             return self._run(warm_s, measured_s)
 
@@ -111,7 +111,7 @@ class Simulation:
         return outcome
 
     def kill(self, share: float, at_s: float) -> None:
-        """Let so many of the workers vanish at this instant, with all that they hold."""
+        """Let a share of the workers vanish at `at_s`, with the tasks in their hands."""
 
         def vanish() -> None:
             for worker in self._workers[: round(share * len(self._workers))]:
@@ -169,7 +169,7 @@ class Simulation:
 
     def _on_control(self, do: Callable[[], float]) -> None:
         def begin() -> None:
-            # What it decides is decided now; what it costs delays what comes after it.
+            # The decision takes effect now; the cost delays control's next work.
             seconds = do()
             self._control_s += seconds
             self._control_free_at = self._clock.now() + seconds
@@ -207,7 +207,7 @@ class Simulation:
 
     def _receive(self, worker: SimulatedWorker, name: str, batch_id: str, task: LineTask) -> None:
         if name in worker.left or batch_id not in self._ledger.started:
-            # A repeat of what it still holds, or of a batch that has ended, returns at once.
+            # A repeat of a task still held, or a task of an ended batch, returns at once.
             self._queue.drop_unacked([name])
             return
         positions = list(range(task.first, task.end))

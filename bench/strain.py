@@ -1,4 +1,4 @@
-"""What strangers do to a deployment, measured: `python -m bench.strain` prints a row each, `--only NAME,NAME` some."""
+"""Measure a deployment under strain: `python -m bench.strain` prints a row per case, or with `--only` chosen cases."""
 
 import sys
 import tempfile
@@ -11,7 +11,7 @@ from rich.console import Console
 from bench import strain_callers, strain_large_files, strain_many, strain_power_cut
 from bench.report import Row, failed_row, print_rows
 
-# Each gets its name and an empty folder, and returns its rows.
+# A function takes its name and an empty folder, and returns its rows.
 STRAINS: Mapping[str, Callable[[str, Path], list[Row]]] = {
     "callers": strain_callers.measure,
     "large-files": strain_large_files.measure,
@@ -33,7 +33,7 @@ def main(only: str) -> None:
         with tempfile.TemporaryDirectory(prefix="wylon-strain-") as folder:
             try:
                 rows += STRAINS[name](name, Path(folder))
-            except Exception as fault:  # the others are measured all the same
+            except Exception as fault:  # the remaining cases are still measured
                 rows.append(failed_row(name, fault))
     print_rows(rows, Console())
     sys.exit(not all(row.is_met for row in rows))

@@ -1,4 +1,4 @@
-"""600 callers that send, or read, a byte each 50 ms with a valid key: what health and a create take beside them."""
+"""The latency of health and of a create beside 600 callers that send or read a byte every 50 ms with a valid key."""
 
 import contextlib
 import statistics
@@ -17,7 +17,7 @@ from bench.requests_file import write_requests
 _CALLERS = 600
 _FOR_S = 20.0
 _PAUSE_S = 0.02
-# The first have fallen behind the pace by then, and come again.
+# By then the first callers have fallen behind the pace, and connect again.
 _SETTLE_S = 3.0
 _MAX_HEALTH_S = 0.2
 _MAX_CREATE_S = 1.0
@@ -25,7 +25,7 @@ _BIG_BYTES = 200 * 1024 * 1024
 
 
 def measure(key: str, folder: Path) -> list[Row]:
-    """Return a row for each way to drip, and one without for comparison."""
+    """Return a row per way to drip, and a row without drips for comparison."""
     path = folder / "requests.jsonl"
     write_requests(path, 1)
     with upstream(folder) as url, deployment(folder / "data", url) as deployed, _client(deployed) as client:
@@ -51,7 +51,7 @@ def _row(key: str, what: str, deployed: Deployment, client: httpx.Client, file_i
     health: list[float] = []
     creates: list[float] = []
     while time.monotonic() - began_at < _FOR_S:
-        # Connections of their own, as a watcher and a new caller have them.
+        # Fresh connections, like the connections of a monitor and of a new caller.
         with _fresh(client) as fresh:
             health.append(_taken_s(lambda: fresh.get("/healthz")))
         with _fresh(client) as fresh:

@@ -1,4 +1,4 @@
-"""Eight creates of eight different files of brackets: what a small batch and a running one beside them see."""
+"""A small batch and a running batch beside eight creates of eight different files of brackets."""
 
 from contextlib import ExitStack
 from pathlib import Path
@@ -19,7 +19,7 @@ MIN_OF_ITSELF = 0.8
 
 
 def measure(key: str, folder: Path, *, size: int = 192 * MIB, lines: int = 50_000) -> list[Row]:
-    """Run a batch alone, then an equal one while the files are checked and small batches come one after the other."""
+    """Run a batch alone, then an equal batch while the files are checked and small batches come in turn."""
     small_path, running_path = folder / "small.jsonl", folder / "running.jsonl"
     write_requests(small_path, _SMALL_LINES)
     write_requests(running_path, lines)

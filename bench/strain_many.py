@@ -1,6 +1,6 @@
-"""Many batches: 10,000 that run, 100 that end at once, a million that ended long ago.
+"""Many batches: 10,000 batches run, 100 batches end at once, a million batches ended long ago.
 
-`WYLON_STRAIN_PART=0.1` makes each a tenth of its size: that shows that it works, and not how fast it is.
+`WYLON_STRAIN_PART=0.1` makes the numbers a tenth: enough to test the measurement, not for figures.
 """
 
 import os
@@ -26,7 +26,7 @@ _RUNNING_LINES, _ENDING_LINES = 50, 500
 
 
 def measure_running(key: str, folder: Path) -> list[Row]:
-    """Measure a new batch of 5 lines beside 10,000 of the same tenant that run."""
+    """Measure a new batch of 5 lines beside 10,000 running batches of the same tenant."""
     count = int(10_000 * _PART)
     with upstream(folder, "--latency-ms", "1000") as url, deployment(folder / "data", url) as deployed:
         engine = open_engine(f"sqlite:///{deployed.data / 'wylon.db'}")
@@ -40,7 +40,7 @@ def measure_running(key: str, folder: Path) -> list[Row]:
 
 
 def measure_ending(key: str, folder: Path) -> list[Row]:
-    """Measure a running batch, and a new one of 10 lines, while 100 batches of results of 20 kB end at once."""
+    """Measure a running batch, and a new batch of 10 lines, while 100 batches with results of 20 kB end at once."""
     count = int(100 * _PART)
     are_recorded = f"total = {_ENDING_LINES} AND completed < total"
     with upstream(folder, "--latency-ms", "200") as url, deployment(folder / "data", url) as deployed:
@@ -54,7 +54,7 @@ def measure_ending(key: str, folder: Path) -> list[Row]:
             for _ in range(count):
                 ending.create()
             _await(engine, "status = 'validating'", 0)
-            # Nobody ends them until all of them are recorded.
+            # Stop the files process until the batches are recorded, so that the batches end at once.
             os.kill(files, signal.SIGSTOP)
             try:
                 _await(engine, are_recorded, 0)
@@ -77,7 +77,7 @@ def measure_ending(key: str, folder: Path) -> list[Row]:
 
 
 def measure_old(key: str, folder: Path) -> list[Row]:
-    """Measure creates beside running lines, in a new database and in one of a million batches that have ended."""
+    """Measure creates beside running lines, in a new database and in a database with a million ended batches."""
     fresh = _creates(folder / "fresh", 0)
     old = _creates(folder / "old", int(1_000_000 * _PART))
     creates = sorted(old[0])
@@ -113,7 +113,7 @@ def _creates(folder: Path, ended: int) -> tuple[list[float], float]:
 
 
 class _Pace:
-    """Counts each second how many lines of a batch got done."""
+    """Counts the done lines of a batch every second."""
 
     def __init__(self, engine: Engine, batch_id: str) -> None:
         self._engine = engine
@@ -124,7 +124,7 @@ class _Pace:
         self._thread.start()
 
     def read(self) -> list[int]:
-        """Return the seconds since the last call."""
+        """Return the lines done in every second since the last call."""
         read, self._lines = self._lines, []
         return read
 

@@ -1,4 +1,4 @@
-"""A power cut amid a validation: how long after the restart the batch goes on."""
+"""A power cut during a validation: the time from the cut until the batch goes on."""
 
 import sqlite3
 import time
@@ -23,7 +23,7 @@ MAX_S = 10.0
 
 
 def measure(key: str, folder: Path, *, size: int = 192 * MIB) -> list[Row]:
-    """Kill every process of a deployment while it checks a file, and start it again at once."""
+    """Kill every process of a deployment while a file is checked, and restart the deployment at once."""
     path, data = folder / "large.jsonl", folder / "data"
     write_dear_file(path, size, name="large")
     with upstream(folder) as url:
@@ -63,7 +63,7 @@ def _cut(deployed: Deployment) -> None:
 
 
 def _row(data: Path, batch_id: str) -> tuple[str, str | None]:
-    """Return the status of a batch and who validates it."""
+    """Return the status of a batch and the owner of its lease."""
     with closing(sqlite3.connect(f"file:{data / 'wylon.db'}?mode=ro", uri=True)) as database:
         status, owner = database.execute("SELECT status, lease_owner FROM batches WHERE id = ?", (batch_id,)).fetchone()
     return status, owner

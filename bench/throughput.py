@@ -1,4 +1,4 @@
-"""Rows a and b: lines per second, create to completed, as a share of the bare loop over the same upstream."""
+"""Rows a and b: lines per second from create to completed, as a share of the bare loop over the same upstream."""
 
 import json
 import statistics
@@ -21,15 +21,15 @@ _BATCH_WITHIN_S = 600.0
 def measure(
     key: str, what: str, bar: float, folder: Path, *, lines: int, rounds: int, settings: Mapping[str, str]
 ) -> Row:
-    """Measure the bare loop and wylon in turns; the ratio is that of the medians.
+    """Measure the bare loop and wylon in turns; the ratio is between the medians.
 
     Args:
-        key: of the row.
+        key: the row's key.
         what: the row's text.
         bar: the least ratio.
         folder: for logs and data.
-        lines: of each batch.
-        rounds: batches; the bare loop runs before, between and after them.
+        lines: the number of lines per batch.
+        rounds: the number of batches; the bare loop runs before, between and after the batches.
         settings: more variables for `wylon up`.
     """
     path = folder / "requests.jsonl"
@@ -79,8 +79,8 @@ def _run_batch(deployed: Deployment, path: Path, lines: int) -> Times:
 
 
 def bare_rate(url: str, path: Path) -> float:
-    """Return the lines/s of the bare loop, at the better of its widths."""
-    # A process of its own, as a worker is one.
+    """Return the lines/s of the bare loop at the better width."""
+    # A process of its own, like a worker.
     command = [sys.executable, "-m", "bench.bare_loop", url, str(path)]
     done = subprocess.run(command, check=True, stdout=subprocess.PIPE, timeout=_BARE_WITHIN_S)
     rates: dict[str, float] = json.loads(done.stdout)

@@ -1,6 +1,6 @@
-"""The upstream adapter beside the bare loop, over the same upstream: what sorting, checking and timeouts cost.
+"""The upstream adapter beside the bare loop, over the same upstream: the cost of sorting, checking and timeouts.
 
-Run as `python -m bench.upstream_call URL`, with an upstream that answers at once, such as `wylon upstream`.
+Run as `python -m bench.upstream_call URL`, with an upstream that answers at once, for example `wylon upstream`.
 """
 
 import argparse
@@ -20,7 +20,7 @@ from bench.requests_file import read_bodies, write_requests
 
 
 async def call_all(url: str, bodies: list[bytes], in_flight: int) -> float:
-    """Call the adapter with each body, `in_flight` at once; return the seconds it took."""
+    """Call the adapter with the bodies, `in_flight` at once; return the seconds taken."""
     upstream = HttpUpstream(url, api_key="key", connect_timeout_s=10, first_byte_timeout_s=600)
     remaining = iter(bodies)
     began = time.perf_counter()
@@ -38,7 +38,7 @@ async def _call_each(upstream: HttpUpstream, bodies: Iterator[bytes]) -> None:
 
 
 def main() -> None:
-    """Measure both in turns and print lines/s and the ratio of the medians."""
+    """Measure the bare loop and the adapter in turns; print lines/s and the ratio of the medians."""
     parser = argparse.ArgumentParser(description=__doc__)
     parser.add_argument("url", help="base URL that ends in /v1")
     parser.add_argument("--lines", type=int, default=10_000)

@@ -1,4 +1,4 @@
-"""What the stand-in upstream said of itself, again and again, while a batch ran."""
+"""Samples of the stand-in upstream's counters while a batch runs."""
 
 import threading
 from collections.abc import Callable
@@ -11,9 +11,9 @@ _SAMPLE_S = 0.1
 
 @dataclass(frozen=True)
 class Sample:
-    """The upstream at one moment, and how many calls in flight the workers allowed themselves by then.
+    """The upstream's counters at a moment, and the workers' limit on calls in flight.
 
-    `busy_s` is the integral of the requests in service, `latency_s` the sum of how long those took that were answered.
+    `busy_s` is the integral of the requests in service, `latency_s` the sum of the answered requests' latencies.
     """
 
     at_s: float
@@ -28,11 +28,11 @@ class Sample:
 
 
 class UpstreamSampler:
-    """Asks the upstream for its counters from a thread of its own until the end of the block.
+    """Asks the upstream for its counters, in a thread of its own, until the end of the block.
 
     Args:
         url: the upstream's base URL.
-        limit: returns what the workers allow themselves.
+        limit: returns the workers' limit on calls in flight.
     """
 
     def __init__(self, url: str, limit: Callable[[], int] = lambda: 0) -> None:
@@ -76,9 +76,9 @@ class UpstreamSampler:
 
 
 def between_dispatches(samples: list[Sample], lines: int) -> list[Sample]:
-    """Return the samples from the last before the first request to the last one with lines still to be answered for.
+    """Return the samples from the last before the first request to the last with lines still to be sent.
 
-    After that there may be less to send than the upstream has room for.
+    After the last sample, the lines left may be fewer than the upstream's capacity.
     """
     waiting = [sample for sample in samples if sample.requests == 0]
     sending = [sample for sample in samples if sample.requests > 0 and sample.requests - sample.refused < lines]

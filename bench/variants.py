@@ -1,4 +1,4 @@
-"""Row z: the same lines in other settings, each a fresh deployment, held against the bare loop of the same run."""
+"""Row z: equal lines in various settings, on fresh deployments, compared with the bare loop of the same run."""
 
 from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
@@ -20,7 +20,7 @@ _MICROS = 1_000_000
 
 @dataclass(frozen=True)
 class Variant:
-    """One setting of a deployment; one line a task takes fewer lines to show its pace."""
+    """A deployment's settings; with one line a task, fewer lines are enough to show the pace."""
 
     name: str
     settings: Mapping[str, str] = field(default_factory=dict)
@@ -39,7 +39,7 @@ VARIANTS = (
 
 
 def measure(key: str, folder: Path, *, lines: int) -> Row:
-    """Run a batch in each variant; nothing is held against a bar."""
+    """Run a batch in every variant; the row has no bar."""
     figures: dict[str, dict[str, float]] = {}
     with upstream(folder) as url, _postgres_url() as postgres_url:
         for number, variant in enumerate(VARIANTS):
@@ -57,7 +57,7 @@ def measure(key: str, folder: Path, *, lines: int) -> Row:
                 with BatchRun(deployed, path) as run:
                     run.create()
                     batch = run.wait(_BATCH_WITHIN_S)
-                    # As seen from outside, on PostgreSQL as on SQLite: up to a poll too long.
+                    # Measured from outside, for PostgreSQL and SQLite alike: too long by up to a poll.
                     seconds = run.elapsed_s
                     require_completed(batch, own_lines)
                 spent = cpu_between(before, read_footprints(deployed))

@@ -16,10 +16,10 @@ keep_private()
 
 
 def create_app() -> Flask:
-    """Build the app from the environment; gunicorn calls this in each of its processes."""
-    # A killed arbiter can't end its processes, which would hold the port.
+    """Build the app from the environment; gunicorn calls `create_app` in every worker process."""
+    # A killed gunicorn arbiter can't end its processes, and the processes would hold the port.
     end_with_parent()
-    # Celery, which sends what the API asks for, reads the environment for itself.
+    # Celery, which publishes the API's tasks, reads the environment by itself.
     foreign = leave_out_foreign()
     settings = load_settings(process=Process.WEB)
     set_up_logs(settings)
@@ -27,7 +27,7 @@ def create_app() -> Flask:
     try:
         await_start(settings)
     except SystemExit:
-        # gunicorn starts a process again that ends so, and itself ends with one that fails as this does.
+        # gunicorn would restart a process that exits; a RuntimeError during start-up ends gunicorn too.
         raise RuntimeError("This process can't start: the log says what it waited for.") from None
     app = build_app(build_api(settings))
     app.config["GATHERING_FOLDER"] = _gathering_folder(settings)
@@ -35,6 +35,6 @@ def create_app() -> Flask:
 
 
 def _gathering_folder(settings: Settings) -> Path | None:
-    """Return where large bodies wait until they are whole; None is the system's own folder for such files."""
-    # The system's is often in memory.
+    """Return the folder for large bodies until they are whole; None means the system's temporary folder."""
+    # The system's temporary folder is often in memory.
     return next((folder for folder in (settings.data / "run", settings.data) if folder.is_dir()), None)

@@ -1,11 +1,11 @@
-"""An answer on its way out, a piece at a time."""
+"""An answer, sent piece by piece."""
 
 from collections.abc import Callable, Iterable
 from typing import Any
 
 
 class Answer:
-    """What an application answers; each step writes a piece of it into the connection's outlet."""
+    """An application's answer; a step writes a piece into the connection's outlet."""
 
     def __init__(
         self,
@@ -15,14 +15,14 @@ class Answer:
         may_keep: Callable[[], bool],
         ended: Callable[[], None],
     ) -> None:
-        """Take what the application returned.
+        """Take the application's answer.
 
         Args:
-            response: gunicorn's, which frames the pieces.
+            response: gunicorn's response, which frames the pieces.
             pieces: the body.
-            rest: what came behind the request: the start of the next one.
-            may_keep: returns whether the connection may have another request, right before the answer begins.
-            ended: is called once, however the answer ends.
+            rest: the bytes behind the request: the start of the next request.
+            may_keep: called right before the answer begins; returns whether the connection stays open afterwards.
+            ended: called once, however the answer ends.
         """
         self.rest = rest
         self.is_over = False
@@ -35,12 +35,12 @@ class Answer:
 
     @property
     def has_begun(self) -> bool:
-        """Whether something of it is in the outlet."""
+        """Whether a part of the answer is in the outlet."""
         return bool(self._response.headers_sent)
 
     @property
     def is_last(self) -> bool:
-        """Whether the connection closes behind it."""
+        """Whether the connection closes after the answer."""
         return bool(self._response.should_close())
 
     def step(self) -> None:
@@ -58,7 +58,7 @@ class Answer:
         self.close()
 
     def close(self) -> None:
-        """Let the application clean up; a second call does nothing."""
+        """Let the application clean up; a second call has no effect."""
         if self._is_closed:
             return
         self._is_closed = True

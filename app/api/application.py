@@ -1,4 +1,4 @@
-"""The Flask app, put together."""
+"""Build the Flask app."""
 
 import re
 from typing import Any
@@ -20,11 +20,11 @@ from app.domain.limits import MAX_METADATA_KEY_CHARS, MAX_METADATA_PAIRS, MAX_ME
 
 log = structlog.get_logger()
 
-# A batch's request is an id and sixteen short pairs; only uploads are larger, and have a limit of their own.
+# A batch's request is an id and sixteen short pairs; only uploads are larger, and have their own limit.
 MAX_JSON_BODY_BYTES = MIB
-# The version of OpenAI's API, which clients may look at.
+# The version of OpenAI's API, for clients that read the header.
 _OPENAI_VERSION = "2020-10-01"
-# A caller's own id is kept where a header and a line of the log can carry it.
+# Keep a caller's request id only if a header and a log line can carry the id.
 _REQUEST_ID = re.compile(r"[!-~]([ -~]{0,126}[!-~])?")
 _NO_NUL = r"^[^\u0000]*$"
 _OPENAPI = {
@@ -50,11 +50,11 @@ class _Api(Api):  # type: ignore[misc]  # flask-smorest ships no types
 
 
 def build_app(services: Services) -> Flask:
-    """Build the app over these services."""
+    """Build the app over the services."""
     app = Flask(__name__, static_folder=None)
     app.config.update(_OPENAPI, MAX_CONTENT_LENGTH=MAX_JSON_BODY_BYTES)
     app.json.sort_keys = False  # type: ignore[attr-defined]  # of Flask's own provider, which this is
-    # A doubled slash is a wrong URL and no reason for a redirect, which clients would follow with another method.
+    # Answer a doubled slash with 404: clients would follow a redirect with another method.
     app.url_map.merge_slashes = False
     attach(app, services)
     register_errors(app)
@@ -73,11 +73,11 @@ def build_app(services: Services) -> Flask:
 
 
 def _describe_choices(spec: Any, services: Services) -> None:
-    """Say in the description of a batch's request what its schema can't: what is supported here, and all limits."""
+    """Add the supported values and the limits, which the schema can't hold, to a batch request's description."""
     given = spec.components.schemas["BatchRequest"]["properties"]
     given["endpoint"]["enum"] = [*services.endpoints]
     given["completion_window"]["enum"] = [*services.windows]
-    # Marshmallow knows only the field's own limits, of which the service tells which pair is past them.
+    # Marshmallow knows only limits of the whole field; the service checks the limits of pairs, and names the pair.
     given["metadata"] |= {
         "maxProperties": MAX_METADATA_PAIRS,
         "propertyNames": {"maxLength": MAX_METADATA_KEY_CHARS, "pattern": _NO_NUL},
@@ -94,7 +94,7 @@ def _finish(response: Response) -> Response:
     elapsed = elapsed_ms()
     response.headers["x-request-id"] = request_id()
     response.headers["openai-version"] = _OPENAI_VERSION
-    # No browser may take bytes that a caller chose, in a file or in an error's message, for a page of ours.
+    # A browser must not render bytes chosen by a caller, in a file or in an error message, as a page of ours.
     response.headers["x-content-type-options"] = "nosniff"
     response.headers["openai-processing-ms"] = str(elapsed)
     log.info(

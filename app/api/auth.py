@@ -1,4 +1,4 @@
-"""API keys: every route asks for one, unless it is marked as public."""
+"""API keys: every route asks for a key, unless marked as public."""
 
 from collections.abc import Callable
 from typing import TypeVar
@@ -11,14 +11,14 @@ from app.api.context import services, set_tenant
 View = TypeVar("View", bound=Callable[..., object])
 
 _MARK = "is_public"
-# Azure's clients send the first, Anthropic's the second.
+# Azure's clients send `api-key`, Anthropic's clients `x-api-key`.
 _KEY_HEADERS = ("api-key", "x-api-key")
-# flask-smorest's own view: the description of the API tells nothing that the documentation does not.
+# flask-smorest's view of the OpenAPI document, which holds no more than the documentation.
 _PUBLIC_ENDPOINTS = frozenset({"api-docs.openapi_json"})
 
 
 def public(view: View) -> View:
-    """Mark a view that answers without a key."""
+    """Mark a view as answering without a key."""
     setattr(view, _MARK, True)
     return view
 
@@ -29,14 +29,14 @@ def is_public(app: Flask, endpoint: str) -> bool:
 
 
 def require_key() -> None:
-    """Find out whose request this is; NotAuthorized where nobody's. An unknown URL is left to be a 404."""
+    """Find the tenant of the request's key; NotAuthorized if no tenant has the key. An unknown URL stays a 404."""
     if request.endpoint is None or is_public(current_app, request.endpoint):
         return
     set_tenant(services().keys.tenant_of(given_key(request.headers)))
 
 
 def given_key(headers: Headers) -> str | None:
-    """Return the key that a request carries; None where it carries none."""
+    """Return the API key in the headers of a request, or None."""
     scheme, _, bearer = headers.get("Authorization", "").partition(" ")
     keys = (bearer if scheme.lower() == "bearer" else "", *(headers.get(name, "") for name in _KEY_HEADERS))
     return next((key.strip() for key in keys if key.strip()), None)

@@ -4,13 +4,13 @@ import re
 from collections.abc import Iterable
 from typing import Any
 
-# Clients of Azure's classic API, with a deployment or without, and of its v1. Which deployment makes no difference:
-# files and batches belong to none, and each line names its model.
+# Paths of Azure's classic API, with or without a deployment, and of Azure's v1. The deployment is ignored: files and
+# batches belong to no deployment, and every line names its model.
 _PATH = re.compile(r"/openai(?:/deployments/[^/]+)?(?:/v1)?(/(?:files|batches|models)(?:/.*)?)")
 
 
 class AzurePaths:
-    """A WSGI application that has each path of Azure's changed into OpenAI's for the application within."""
+    """A WSGI middleware that changes Azure's paths into OpenAI's for the inner application."""
 
     def __init__(self, app: Any) -> None:
         self._app = app
@@ -22,6 +22,6 @@ class AzurePaths:
 
 
 def openai_path(path: str) -> str:
-    """Return OpenAI's path for one of Azure's; any other path stays as it is."""
+    """Return OpenAI's path for a path of Azure's; other paths stay unchanged."""
     match = _PATH.fullmatch(path)
     return f"/v1{match[1]}" if match else path

@@ -1,4 +1,4 @@
-"""A request's body on its way in, until it is whole: in memory while it is small, then in a file without a name."""
+"""Gather a request's body until the body is whole: a small body in memory, a larger body in an unnamed file."""
 
 import errno
 import socket
@@ -13,34 +13,34 @@ from app.domain.errors import StorageFull, Unavailable
 from app.domain.limits import MIB
 
 _KIB = 1024
-# Bodies of creates are smaller. So many connections at once must not hold more in memory.
+# Bodies of create requests are smaller. Thousands of connections at once must not hold more in memory.
 MEMORY_BYTES = 16 * _KIB
 PIECE_BYTES = 256 * _KIB
-# One caller's turn: whoever else has sent something waits no longer for the disk than these bytes take.
+# The pieces of a caller's turn: other callers wait for the disk no longer than the pieces take.
 _PIECES_A_TURN = 16
 # A line with the size of a chunk, or a trailer.
 _MAX_CHUNK_LINE_BYTES = 8 * _KIB
-# What chunks may add to a body. A thousand may be of a byte each: some callers send line by line.
+# Limits on the overhead of chunks. A thousand chunks may hold a single byte: some callers send line by line.
 _FREE_CHUNKS = 1_000
 _LEAST_CHUNK_BYTES = 16
 _FULL = frozenset({errno.ENOSPC, errno.EDQUOT})
 
 
 class Framing(Protocol):
-    """Says where a body ends."""
+    """Finds the end of a body."""
 
     is_done: bool
 
     @property
     def wanted(self) -> int:
-        """How many bytes may be read without reading into the next request, if that is known."""
+        """The number of bytes to read without reading into the next request, if known."""
 
     def feed(self, data: bytes) -> int:
-        """Return how many of these bytes belong to the body."""
+        """Return how many bytes of `data` belong to the body."""
 
 
 class KnownLength:
-    """The end of a body whose length the head says."""
+    """The framing of a body with its length in the head."""
 
     def __init__(self, length: int) -> None:
         self.wanted = length
@@ -54,9 +54,9 @@ class KnownLength:
 
 
 class Chunks:
-    """The end of a body in chunks (RFC 9112 7.1).
+    """The framing of a body in chunks (RFC 9112 7.1).
 
-    What is wrong with a chunk is left to gunicorn's own reader: here the body just ends.
+    At a malformed chunk the body just ends: gunicorn's reader reports the error.
     """
 
     wanted = PIECE_BYTES
@@ -79,7 +79,7 @@ class Chunks:
         return at
 
     def _line_end(self, data: bytes, at: int) -> int:
-        """Take bytes up to the end of a line; return where that is, or the end of the data."""
+        """Take bytes up to the end of a line; return the offset of the line's end, or of the end of the data."""
         end = data.find(b"\n", at)
         end = len(data) if end < 0 else end + 1
         self._line += data[at:end]
@@ -96,7 +96,7 @@ class Chunks:
                 size = -1
             self._line.clear()
             self._chunks += 1
-            # The line break behind the chunk belongs to it.
+            # Count the line break behind the chunk as well.
             self._chunk_left = size + 2
             self._take = self._take_chunk if size > 0 else self._take_trailers
             self.is_done = size < 0
@@ -114,13 +114,13 @@ class Chunks:
         if bytes(self._line) in (b"\r\n", b"\n"):
             self.is_done = True
         elif self._line.endswith(b"\n"):
-            # Trailers together have the bound of the body's size.
+            # The limit on the body's size covers the trailers.
             self._line.clear()
         return end
 
 
 class BodyGathering:
-    """What has come of one body."""
+    """The received bytes of a body."""
 
     def __init__(
         self,
@@ -130,14 +130,14 @@ class BodyGathering:
         folder: Path | None,
         open_file: Callable[[], Any] | None = None,
     ) -> None:
-        """Begin with what came together with the head.
+        """Begin with the bytes received together with the head.
 
         Args:
-            framing: says where the body ends.
-            start: the first bytes behind the head; what is past the body's end is kept as `rest`.
-            most_bytes: the most that a body may have, its framing included.
-            folder: where bodies that are not small are kept; None is the system's own folder for such files.
-            open_file: opens what they are kept in, in place of a file in that folder.
+            framing: finds the end of the body.
+            start: the first bytes behind the head; bytes past the body's end are kept as `rest`.
+            most_bytes: the most bytes of a body, framing included.
+            folder: holds the files of larger bodies; None means the system's temporary folder.
+            open_file: opens the file of the body, in place of a file in `folder`.
         """
         self._framing = framing
         self._most_bytes = most_bytes
@@ -145,13 +145,13 @@ class BodyGathering:
         self._size = 0
         # The start of the next request.
         self.rest = b""
-        # Why the body is not whole and never will be; whoever reads it is told by this.
+        # The reason why the body will never be whole; raised when the application reads the body.
         self.fault: Exception | None = None
         self.take(start)
 
     @property
     def is_over(self) -> bool:
-        """Whether nothing more is to come."""
+        """Whether the body is whole, or never will be."""
         return self._framing.is_done or self.fault is not None
 
     @property
@@ -160,7 +160,7 @@ class BodyGathering:
         return bool(self._size + min(self._framing.wanted, PIECE_BYTES) <= MEMORY_BYTES)
 
     def receive(self, sock: socket.socket) -> int | None:
-        """Take what has come; return how many bytes that is, None where the caller is gone."""
+        """Take the bytes that have come; return the number of bytes, or None if the caller is gone."""
         received = 0
         for _ in range(_PIECES_A_TURN):
             try:
@@ -178,7 +178,7 @@ class BodyGathering:
         return received
 
     def rewound(self) -> IO[bytes]:
-        """Return the bytes that have come, to be read from the first on."""
+        """Return the received bytes as a file, positioned at the first byte."""
         self._file.seek(0)
         return self._file
 
@@ -186,7 +186,7 @@ class BodyGathering:
         self._file.close()
 
     def take(self, data: bytes) -> None:
-        """Keep bytes that have come."""
+        """Keep received bytes."""
         taken = self._framing.feed(data)
         self.rest = data[taken:]
         self._size += taken
@@ -203,12 +203,12 @@ class BodyGathering:
 
 
 def _nameless_file(folder: Path | None) -> IO[bytes]:
-    # A `BodyGathering` closes it.
+    # `BodyGathering` closes the file.
     file = SpooledTemporaryFile(MEMORY_BYTES, dir=None if folder is None else str(folder))  # noqa: SIM115
     return cast("IO[bytes]", file)
 
 
 def most_gathered(limit: int | None, default: int) -> int:
-    """Return how many bytes a body may have on the way: what the application takes, and its framing as much again."""
+    """Return the most bytes of a body with framing: the application's limit, and room for framing on top."""
     limit = default if limit is None else min(limit, default)
     return limit + max(limit // 8, MIB)

@@ -1,4 +1,4 @@
-"""One caller's connection: its socket gives and takes what it can at once, and no thread waits for it."""
+"""A caller's connection: the socket reads and writes without blocking, and no thread waits for the caller."""
 
 import enum
 import socket
@@ -13,13 +13,13 @@ from app.api.pace import PATIENCE_S, Pace
 
 log = structlog.get_logger()
 
-# What a caller may send piece by piece before it is looked at only now and then, and how large a piece is no drip.
+# The tiny pieces in a row before the loop reads a caller only now and then, and the size of a piece not tiny.
 _FREE_PIECES = 16
 _DRIP_BYTES = 1024
 
 
 class Phase(enum.Enum):
-    """What a connection waits for, while no thread has it."""
+    """The event a connection waits for while no thread holds the connection."""
 
     HEAD = "the head of a request"
     BODY = "the body of a request"
@@ -28,26 +28,26 @@ class Phase(enum.Enum):
 
 
 class Outlet:
-    """The way out, as gunicorn's response takes it for a socket: what the caller does not take at once is kept."""
+    """The outgoing side, used by gunicorn's response as a socket; keeps bytes the caller does not take at once."""
 
     def __init__(self, sock: socket.socket) -> None:
         self._sock = sock
         self._kept = bytearray()
-        # What went out since it was last asked for.
+        # Bytes sent since the connection began.
         self.sent = 0
 
     def gettimeout(self) -> float:
-        """Say that nothing here waits, which gunicorn wants to know."""
+        """Tell gunicorn that the outlet never blocks."""
         return 0.0
 
     def sendall(self, data: bytes) -> None:
-        """Send what goes at once and keep the rest; OSError where the caller is gone."""
+        """Send the bytes the socket takes at once and keep the rest; OSError if the caller is gone."""
         if not self._kept:
             data = data[self._send(data) :]
         self._kept += data
 
     def flush(self) -> bool:
-        """Send what goes at once of what was kept; return whether nothing is left."""
+        """Send the kept bytes the socket takes at once; return whether the outlet is empty."""
         if self._kept:
             del self._kept[: self._send(self._kept)]
         return not self._kept
@@ -62,7 +62,7 @@ class Outlet:
 
 
 class Connection:
-    """What is known of a connection between two looks at it."""
+    """The state of a connection between events."""
 
     def __init__(self, sock: socket.socket, client: Any, server: Any, patience_s: float = PATIENCE_S) -> None:
         sock.setblocking(False)
@@ -70,52 +70,52 @@ class Connection:
         self.client = client
         self.server = server
         self.outlet = Outlet(sock)
-        # What has come and belongs to no body: the head, and what came together with it.
+        # Received bytes outside of a body: the head, and bytes that came together with the head.
         self.received = bytearray()
         self.head = b""
         self.body: BodyGathering | None = None
-        # The rest of an answer that the caller has not taken yet.
+        # An answer not yet taken whole by the caller.
         self.answer: Answer | None = None
         self.phase = Phase.HEAD
-        # The instant at which the wait ends, by the monotonic clock, and at which it began.
+        # The instants of the wait's end and beginning, by the monotonic clock.
         self.ends_at = 0.0
         self.waits_since = 0.0
         self.lingers_until = 0.0
-        # The poller that looks at it; None while it rests, or a thread has it.
+        # The poller that watches the socket; None while the connection rests or a thread holds the connection.
         self.watched_by: BaseSelector | None = None
         self._patience_s = patience_s
         self.pace = Pace(patience_s)
         self._drips = 0
 
     def begin_request(self) -> None:
-        """Forget how slow the caller has been with the request before."""
+        """Forget the caller's pace in the request before."""
         self.pace = Pace(self._patience_s)
         self._drips = 0
         self.head = b""
 
     def count_piece(self, size: int) -> None:
-        """Count bytes that came at once."""
+        """Count bytes received in a single piece."""
         self.pace.earn(size)
         self._drips = self._drips + 1 if size < _DRIP_BYTES else 0
 
     @property
     def is_dripping(self) -> bool:
-        """Whether the last many pieces were tiny."""
+        """Whether a long row of tiny pieces came last."""
         return self._drips > _FREE_PIECES
 
     def take_body(self) -> BodyGathering | None:
-        """Return the body that is gathered, which is the caller's to close."""
+        """Return the gathered body; the caller of the method closes the body."""
         body, self.body = self.body, None
         return body
 
     def close(self) -> None:
-        """Let go of everything."""
+        """Close the body, the answer and the socket."""
         if self.body is not None:
             self.body.close()
         if self.answer is not None:
             try:
                 self.answer.close()
             except Exception:
-                # Closing an answer runs code of the view; the socket goes all the same.
+                # Closing an answer runs the view's code; close the socket even if the view's code fails.
                 log.warning("answer.not_closed", exc_info=True)
         self.sock.close()

@@ -1,4 +1,4 @@
-"""What a view finds around its request: the services, the tenant, the request's id."""
+"""The context of a view: the services, the tenant and the request's id."""
 
 import time
 from collections.abc import Callable, Mapping, Sequence
@@ -19,7 +19,7 @@ _LINES = "wylon-content-lines"
 
 
 class Services(Protocol):
-    """What the API needs; wiring builds it."""
+    """The services that the API needs; wiring builds the object."""
 
     @property
     def files(self) -> FileService: ...
@@ -35,7 +35,7 @@ class Services(Protocol):
 
     @property
     def endpoints(self) -> Sequence[str]:
-        """What the lines of a batch may ask for."""
+        """The endpoints that the lines of a batch may call."""
 
     @property
     def windows(self) -> Sequence[str]:
@@ -43,11 +43,11 @@ class Services(Protocol):
 
     @property
     def cors_origins(self) -> Sequence[str]:
-        """The origins of web pages that may call the API; `*` is every one."""
+        """The origins of web pages that may call the API; `*` is every origin."""
 
     @property
     def readiness(self) -> Mapping[str, Callable[[], None]]:
-        """Checks by the name of what they check; one that raises says that it does not work."""
+        """Checks by the name of the checked part; a check raises if the part does not work."""
 
 
 def attach(app: Flask, services: Services) -> None:
@@ -58,42 +58,42 @@ def attach(app: Flask, services: Services) -> None:
 
 
 def services() -> Services:
-    """Return the services of the app that serves this request."""
+    """Return the services of the current app."""
     return cast(Services, current_app.extensions[_EXTENSION])
 
 
 def content_lines() -> ContentLines:
-    """Return what counts the lines of files."""
+    """Return the line counter for files."""
     return cast(ContentLines, current_app.extensions[_LINES])
 
 
 def readiness() -> Readiness:
-    """Return what runs the app's checks."""
+    """Return the runner of the app's readiness checks."""
     return cast(Readiness, current_app.extensions[_READINESS])
 
 
 def tenant_id() -> str:
-    """Return the tenant whose key the request carries."""
+    """Return the tenant of the request's key."""
     return cast(str, g.tenant_id)
 
 
 def set_tenant(tenant: str) -> None:
-    """Remember the tenant whose key the request carries."""
+    """Remember the tenant of the request's key."""
     g.tenant_id = tenant
 
 
 def begin_request(request_id: str) -> None:
-    """Remember when the request came, and the id it is known by."""
+    """Remember the arrival time and the id of the request."""
     g.request_id = request_id
     g.began = time.perf_counter()
 
 
 def request_id() -> str:
-    """Return the id this request is known by."""
+    """Return the id of the request."""
     return cast(str, g.request_id)
 
 
 def elapsed_ms() -> int:
-    """Return how long the request has been worked on."""
+    """Return the milliseconds since the request's arrival."""
     began: float = g.began
     return round((time.perf_counter() - began) * 1_000)

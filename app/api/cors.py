@@ -1,4 +1,4 @@
-"""Web pages of other origins as callers, where the operator allows their origins."""
+"""CORS: web pages as callers, from the origins that the operator allows."""
 
 import re
 from collections.abc import Sequence
@@ -6,20 +6,20 @@ from collections.abc import Sequence
 from flask import Flask, Response, request
 
 _METHODS = "GET, POST, DELETE, OPTIONS"
-# Callers' libraries send headers of their own, such as x-stainless-lang: a preflight gets those that it asks for.
+# Client libraries send extra headers, for example x-stainless-lang: a preflight gets the headers it asks for.
 _HEADERS = re.compile(r"[A-Za-z0-9-]+(\s*,\s*[A-Za-z0-9-]+)*")
 _MAX_HEADERS_CHARS = 4_096
 _EXPOSED = "Content-Disposition, Retry-After, X-Incomplete, X-Last-Line, X-Request-Id, X-Should-Retry"
-# Chromium keeps the answer to a preflight no longer.
+# The longest time for which Chromium keeps the answer to a preflight.
 _KEPT_S = "7200"
 
 
 def add_cors(app: Flask, origins: Sequence[str]) -> None:
-    """Answer preflights of these origins, which carry no key, and let pages of them read all answers.
+    """Answer preflights from the origins, and let their pages read every answer.
 
     Args:
-        app: the app; this has to come before what asks for a key.
-        origins: such as `https://example.com`; `*` is every origin. None: nothing changes.
+        app: call `add_cors` before registering the check of keys, since preflights carry no key.
+        origins: for example `https://example.com`; `*` is every origin. Without origins the app stays unchanged.
     """
     if not origins:
         return
@@ -40,7 +40,7 @@ def add_cors(app: Flask, origins: Sequence[str]) -> None:
         return response
 
     def allow(response: Response) -> Response:
-        # A cache must not give the answer for one origin to another.
+        # A cache must not give the answer for one origin to another origin.
         response.headers.add("Vary", "Origin")
         origin = request.headers.get("Origin")
         if origin is not None and is_allowed():

@@ -1,4 +1,4 @@
-"""/docs: the API's description as one page that needs nothing from anywhere else."""
+"""/docs: the API's description as a self-contained page."""
 
 import json
 from collections.abc import Callable, Iterator, Mapping
@@ -29,7 +29,7 @@ def add_docs_page(app: Flask, describe: Callable[[], Mapping[str, Any]]) -> None
     """Serve the page at /docs.
 
     Args:
-        app: the app that serves it.
+        app: the app that serves the page.
         describe: returns the OpenAPI document.
     """
 

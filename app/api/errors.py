@@ -1,4 +1,4 @@
-"""Every error as OpenAI's envelope: `{"error": {"message", "type", "param", "code"}}`, all four keys always there."""
+"""Every error as OpenAI's envelope: `{"error": {"message", "type", "param", "code"}}`, always with the four keys."""
 
 from collections.abc import Mapping
 
@@ -31,10 +31,10 @@ _STATUS: Mapping[type[Refused], int] = {
     Conflict: 409,
     TooLarge: 413,
 }
-# Sent again as it is, the request would be refused again: OpenAI's clients retry a 409 unless told so.
+# An unchanged request would be refused again, but OpenAI's clients retry a 409 unless the header forbids retries.
 _NO_RETRY = {"x-should-retry": "false"}
 _RETRY_AFTER_S = "2"
-# Where the next request would begin is not known any more.
+# The start of the next request on the connection is unknown.
 _CLOSE = {"Connection": "close"}
 _UNAVAILABLE = "Something this needs does not answer right now: try again in a moment."
 
@@ -47,7 +47,7 @@ def answer(
     code: str | None = None,
     headers: Mapping[str, str] | None = None,
 ) -> Response:
-    """Return an error as callers read it."""
+    """Return an error in the envelope."""
     kind = "server_error" if status >= 500 else "invalid_request_error"
     response = jsonify({"error": {"message": message, "type": kind, "param": param, "code": code}})
     response.status_code = status
@@ -56,7 +56,7 @@ def answer(
 
 
 def register_errors(app: Flask) -> None:
-    """Answer every error that a view or Flask raises with the envelope."""
+    """Answer every error of a view or of Flask in the envelope."""
     app.register_error_handler(Refused, _refused)
     app.register_error_handler(StateConflict, _state_conflict)
     app.register_error_handler(StorageFull, _storage_full)
@@ -82,7 +82,7 @@ def _state_conflict(fault: StateConflict) -> Response:
 
 
 def _blob_missing(fault: BlobMissing) -> Response:
-    # The storage is the right one, and has not got them: no retry brings them back.
+    # The right storage lacks the bytes: no retry brings the bytes back.
     log.error("blob.missing", error=str(fault))
     message = "The bytes of this file are missing in the storage: upload it again, or have the operator restore them."
     return answer(404, message, code="content_missing")
@@ -95,12 +95,12 @@ def _storage_full(fault: StorageFull) -> Response:
 
 def _unavailable(fault: Unavailable) -> Response:
     log.warning("request.unavailable", error=str(fault))
-    # Who it is that does not answer, and at which address, is for the log alone.
+    # Only the log names the part that does not answer, and the part's address.
     return answer(503, _UNAVAILABLE, code="unavailable", headers={"Retry-After": _RETRY_AFTER_S})
 
 
 def _no_http(_fault: ParseException) -> Response:
-    # Of the body alone: gunicorn itself answers where the head is none.
+    # Only for a malformed body: a malformed head never reaches the application.
     return answer(400, "The body of this request is no valid HTTP.", code="invalid_body", headers=_CLOSE)
 
 
@@ -110,7 +110,7 @@ def _too_slow(_fault: BodyTooSlow) -> Response:
 
 
 def _http(fault: HTTPException) -> Response:
-    """Answer what Flask and Werkzeug raise, with the headers it brings, such as Allow or Content-Range."""
+    """Answer an error of Flask or Werkzeug, with the error's headers, for example Allow or Content-Range."""
     status = fault.code or 500
     own = {name: value for name, value in fault.get_headers() if name.lower() not in {"content-type", "content-length"}}
     if status == 404:
@@ -125,6 +125,6 @@ def _http(fault: HTTPException) -> Response:
 
 
 def _unexpected(fault: Exception) -> Response:
-    # The caller learns nothing of our insides; the log has the trace beside the request's id.
+    # Hide internals from the caller; the log has the trace beside the request's id.
     log.error("request.failed", method=request.method, path=request.path, exc_info=fault)
     return answer(500, "The server had an error while processing your request. Sorry about that!")

@@ -1,4 +1,4 @@
-"""A request and its answer, in a thread: what can be done at once is done, and for the rest the loop waits."""
+"""A request and its answer, in a thread: the thread works without waiting, and the loop does the waiting."""
 
 import enum
 from collections.abc import Callable, Iterable
@@ -21,13 +21,13 @@ from app.api.connection import Connection
 from app.api.refusals import refusal, status_of
 from app.api.upload_form import MAX_UPLOAD_BYTES
 
-# One caller's turn: whoever else takes an answer waits no longer for the disk than these bytes take.
+# The bytes of a caller's turn: other callers wait for the disk no longer than the bytes take.
 _TURN_BYTES = 4 * 1024 * 1024
 _CONTINUE = b"HTTP/1.1 100 Continue\r\n\r\n"
 
 
 class Next(enum.Enum):
-    """What the loop does with a connection that a thread is done with."""
+    """The loop's next step for a connection after a thread's work."""
 
     BODY = "waits for the rest of the body"
     ANSWER = "waits until the caller takes more of the answer"
@@ -38,33 +38,33 @@ class Next(enum.Enum):
 
 
 class BodyNotHere(BaseException):
-    """The application asks for bytes that are still to come.
+    """The application reads bytes of the body that are still to come.
 
-    No Exception: it passes through the application, whatever that does about errors.
+    A BaseException, since the application must not catch the error by `except Exception`.
     """
 
     def __init__(self) -> None:
         super().__init__()
-        # The most that the application takes of this body; known where it is a Flask application that asks.
+        # The application's limit on the body; known only for a Flask application.
         self.limit = flask_request.max_content_length if has_request_context() else None
 
 
 class Source:
-    """What has come of a request, as gunicorn's parser takes it for a socket."""
+    """The received bytes of a request, used by gunicorn's parser as a socket."""
 
     def __init__(self, start: bytes, file: IO[bytes] | None = None, fault: Exception | None = None) -> None:
         """Read from `start`, then from the file.
 
         Args:
-            start: the head, and what came together with it.
+            start: the head, and bytes received together with the head.
             file: the body.
-            fault: is raised behind the last byte.
+            fault: raised behind the last byte.
         """
         self._start = start
         self._at = 0
         self._file = file
         self._fault = fault
-        # Set where more bytes of the body are to come.
+        # Set while bytes of the body are still to come.
         self.is_pending = False
 
     def recv(self, size: int) -> bytes:
@@ -80,7 +80,7 @@ class Source:
         return piece
 
     def unread(self) -> bytes:
-        """Return what is left of the start."""
+        """Return the unread rest of the start."""
         return self._start[self._at :]
 
 
@@ -88,26 +88,26 @@ class Exchanges:
     """Runs requests through a WSGI application."""
 
     def __init__(self, cfg: Any, wsgi: Callable[..., Iterable[bytes]], log: Any, folder: Path | None) -> None:
-        """Take what gunicorn's worker has.
+        """Take the parts of gunicorn's worker.
 
         Args:
             cfg: gunicorn's settings.
             wsgi: the application.
-            log: gunicorn's own.
+            log: gunicorn's logger.
             folder: see `BodyGathering`.
         """
         self._cfg = cfg
         self._wsgi = wsgi
         self._log = log
         self._folder = folder
-        # Unset as the process ends: from then on each answer is the last one of its connection.
+        # Unset when the process ends: from then on, an answer is the last of its connection.
         self.is_keeping_alive = True
 
     def begin(self, conn: Connection) -> Next:
-        """Serve the request whose head has come; BODY where the application wants more of the body than has come.
+        """Serve a request with a whole head; return BODY if the application reads bytes that have not come.
 
-        The application then runs a second time, when the body is whole. So one that refuses by the head alone, for a
-        wrong key or a length over the limit, does so at once, and no thread ever waits for a body.
+        After BODY, the application runs a second time when the body is whole. A refusal by the head alone, for a wrong
+        key or a length over the limit, is thus sent at once, and no thread ever waits for a body.
         """
         conn.begin_request()
         received = bytes(conn.received)
@@ -121,13 +121,13 @@ class Exchanges:
         start = parser.unreader.buf.getvalue() + source.unread()
         framing = _framing_of(request)
         taken = framing.feed(start)
-        # Told by this class: gunicorn would tell a caller whose body is here already, too.
+        # Send 100 Continue below: gunicorn would send 100 Continue even if the body has come already.
         expects_continue, request._expected_100_continue = request._expected_100_continue, False
         if framing.is_done:
             return self._answer(conn, parser, request, rest=start[taken:], unread=source.unread)
         source.is_pending = True
         try:
-            # The rest of this body is read past before the connection closes.
+            # The connection discards the rest of the body, then closes.
             return self._answer(conn, parser, request, is_last=True)
         except BodyNotHere as wanted:
             if conn.answer is not None and conn.answer.has_begun:
@@ -143,7 +143,7 @@ class Exchanges:
         return Next.BODY
 
     def complete(self, conn: Connection) -> Next:
-        """Serve the request whose body has been gathered."""
+        """Serve the request with the gathered body."""
         body = conn.take_body()
         if body is None:
             return Next.CLOSE
@@ -153,7 +153,7 @@ class Exchanges:
             body.close()
 
     def _complete(self, conn: Connection, body: BodyGathering) -> Next:
-        # Who reads a body that never came whole is told so at once.
+        # Reading a body that never came whole raises the fault at once.
         source = Source(conn.head, body.rewound() if body.fault is None else None, body.fault)
         parser = get_parser(self._cfg, source, conn.client)
         request = _parsed(parser)
@@ -161,14 +161,14 @@ class Exchanges:
         return self._answer(conn, parser, request, rest=body.rest, is_last=body.fault is not None)
 
     def go_on(self, conn: Connection) -> Next:
-        """Send more of the answer that the caller takes again."""
+        """Send more of the answer to a caller that reads again."""
         return self._guarded(conn, lambda: self._send(conn))
 
     def _guarded(self, conn: Connection, act: Callable[[], Next]) -> Next:
         try:
             return act()
         except OSError as fault:
-            # The caller is gone, as a rule.
+            # Usually the caller is gone.
             self._log.debug("Connection broken: %s", fault)
             return Next.CLOSE
         except Exception as fault:
@@ -191,15 +191,15 @@ class Exchanges:
         unread: Callable[[], bytes] = bytes,
         is_last: bool = False,
     ) -> Next:
-        """Run the application, and send of its answer what the caller takes at once.
+        """Run the application, and send as much of the answer as the caller takes at once.
 
         Args:
             conn: the connection.
-            parser: gunicorn's, which has read the head.
-            request: what it has read.
-            rest: what came behind the request.
-            unread: returns what the parser has not read yet.
-            is_last: whether the connection closes behind the answer, whatever it is.
+            parser: gunicorn's parser, after the head.
+            request: the parsed head.
+            rest: the bytes behind the request.
+            unread: returns the bytes not yet read by the parser.
+            is_last: whether the connection closes after the answer in any case.
         """
         began_at = datetime.now()
         response, environ = create(request, conn.outlet, conn.client, conn.server, self._cfg)
@@ -211,7 +211,7 @@ class Exchanges:
             reader = request.body.reader
             if not isinstance(reader, ChunkedReader):
                 return True
-            # gunicorn's reading of chunks rules: where it does not end as ours did, nobody knows what comes next.
+            # gunicorn's chunk reader decides: if it ends the body elsewhere, the next request's start is unknown.
             return reader.parser is None and parser.unreader.buf.getvalue() + unread() == rest
 
         def ended() -> None:
@@ -240,7 +240,7 @@ class Exchanges:
             except Exception:
                 if not answer.has_begun:
                     raise
-                # Half an answer can't be taken back: the caller sees that it is cut off.
+                # Half an answer can't be taken back: the caller sees an answer cut off.
                 self._log.exception("Error handling request")
                 return Next.CLOSE
         return Next.ANSWER
@@ -250,7 +250,7 @@ def _parsed(parser: Any) -> Any:
     try:
         return next(parser)
     except StopIteration:
-        # An empty line stands where the head should be.
+        # The request has an empty line in place of a head.
         raise NoMoreData(b"") from None
 
 

@@ -56,7 +56,7 @@ _RANGE = {
     "schema": {"type": "string", "pattern": r"^bytes=([0-9]{1,18}-[0-9]{0,18}|-[0-9]{1,18})$"},
     "description": "`bytes=first-last`: answered with 206 and these bytes. Of several at once: with the whole file.",
 }
-# What is JSONL; other files may be anything.
+# The purposes of JSONL files; files with other purposes may hold any bytes.
 _OF_LINES = frozenset({PURPOSE_BATCH, PURPOSE_BATCH_OUTPUT})
 _BYTES = {"type": "string", "format": "binary"}
 
@@ -125,7 +125,7 @@ def get_file_content(query: dict[str, Any], file_id: str) -> Response:
     body = _SeekableContent(content)
     response = Response(body, mimetype="application/octet-stream", direct_passthrough=True)
     response.headers.set("Content-Disposition", "attachment", **_names(content.file.filename))
-    # Clients that read on where they stopped ask for it by these. A file is whole as soon as it can be read.
+    # Clients that resume a download need X-Incomplete and X-Last-Line. A readable file is always whole.
     response.headers["X-Incomplete"] = "false"
     if content.file.purpose in _OF_LINES and "Range" not in request.headers:
         response.headers["X-Last-Line"] = str(content_lines().total(content))
@@ -144,7 +144,7 @@ def get_file_content(query: dict[str, Any], file_id: str) -> Response:
 
 
 def _page_as_json(page: FilePage) -> bytes:
-    """Return what `FileListSchema` describes; the schema itself takes over ten times as long for a page of 10,000."""
+    """Return a page in the shape of `FileListSchema`; the schema takes over ten times as long for 10,000 files."""
     files = [
         {
             "id": file.id,
@@ -182,7 +182,7 @@ def _skipped_lines(query: Mapping[str, int | None]) -> int:
 
 
 def _names(filename: str) -> dict[str, str]:
-    """Return a filename as a header carries it: in ASCII, and where that loses something also as RFC 6266 has it."""
+    """Return a filename for a header: in ASCII, and if ASCII loses characters, also in the form of RFC 6266."""
     if filename.isascii():
         return {"filename": filename}
     plain = unicodedata.normalize("NFKD", filename).encode("ascii", "ignore").decode()
@@ -190,17 +190,17 @@ def _names(filename: str) -> dict[str, str]:
 
 
 def _means_the_whole(asked: str, size: int) -> bool:
-    """Return whether a Range is answered with the whole file."""
-    # Several ranges at once may be, and nobody needs more; other units than bytes have to be ignored (RFC 9110 14.2).
+    """Return whether the answer to a Range is the whole file."""
+    # Several ranges may get the whole file, and no client needs more; units besides bytes are ignored (RFC 9110 14.2).
     if "," in asked or asked.partition("=")[0].strip().lower() != "bytes":
         return True
     parsed = parse_range_header(asked)
-    # The last n bytes of a shorter file are all of it, which Werkzeug takes for none of it.
+    # The last n bytes of a shorter file are the whole file; Werkzeug would refuse the range.
     return parsed is not None and -parsed.ranges[0][0] > size
 
 
 class _SeekableContent(Iterator[bytes]):
-    """A file's bytes as Werkzeug reads them: for a range it seeks before it reads."""
+    """A file's bytes for Werkzeug, which seeks before reading a range."""
 
     def __init__(self, content: Content) -> None:
         self._content = content
@@ -223,7 +223,7 @@ class _SeekableContent(Iterator[bytes]):
 
 
 def _checked(form: UploadForm) -> tuple[Upload, dict[str, Any]]:
-    """Return the upload and the checked fields; the upload is discarded where they do not do."""
+    """Return the upload and the checked fields; an invalid field discards the upload."""
     try:
         values = request_body.load(UploadFormSchema(), form.nested())
     except InvalidRequest:

@@ -1,4 +1,4 @@
-"""/healthz and /readyz, for whatever watches the process."""
+"""/healthz and /readyz, for monitors of the process."""
 
 import structlog
 from flask import Response
@@ -27,5 +27,5 @@ def is_ready() -> dict[str, str] | Response:
         log.warning("readiness.failed", check=name, error=reason)
     if not failing:
         return {"status": "ok"}
-    # The names alone: the route is public, and the reasons are in the log.
+    # Only the names: the route is public, and the log has the reasons.
     return errors.answer(503, f"Not ready: {', '.join(failing)} does not work.", code="not_ready")

@@ -1,4 +1,4 @@
-"""/v1/models: what the upstreams serve."""
+"""/v1/models: the models of the upstreams."""
 
 from flask import jsonify
 from flask.typing import ResponseReturnValue
@@ -10,14 +10,14 @@ from app.domain.errors import NotFound
 
 routes = Routes("models", "The models that lines may ask for.")
 
-# OpenAI's clients can't do without these, and not every model server sends them.
+# OpenAI's clients need the three fields, and some model servers omit them.
 _DEFAULTS: dict[str, object] = {"object": "model", "created": 0, "owned_by": "upstream"}
 
 
 @routes.add("GET", "/v1/models", answer=ModelListSchema, refuses=[503])
 def list_models() -> ResponseReturnValue:
     """List the models that the upstreams serve."""
-    # Not dumped by the schema: what else an upstream says of its models is passed on.
+    # Not dumped by the schema: further fields from an upstream are passed on.
     return jsonify({"object": "list", "data": _models()})
 
 

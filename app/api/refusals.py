@@ -1,4 +1,4 @@
-"""Answers to what is no valid HTTP, and so reaches no application: the envelope of every other error."""
+"""Answers to invalid HTTP, which never reaches the application, in OpenAI's envelope for errors."""
 
 import json
 from http import HTTPStatus
@@ -29,14 +29,14 @@ _CODES = {HTTPStatus.REQUEST_TIMEOUT: "request_timeout", HTTPStatus.INTERNAL_SER
 
 
 def status_of(fault: Exception) -> HTTPStatus:
-    """Return the status for an error that gunicorn's parser, or our own code, raised."""
+    """Return the status for an error of gunicorn's parser or of our code."""
     if not isinstance(fault, ParseException):
         return HTTPStatus.INTERNAL_SERVER_ERROR
     return _STATUS.get(type(fault), HTTPStatus.BAD_REQUEST)
 
 
 def refusal(status: HTTPStatus) -> bytes:
-    """Return the whole answer, which is the last one of its connection."""
+    """Return the whole answer, the last on its connection."""
     kind = "server_error" if status >= HTTPStatus.INTERNAL_SERVER_ERROR else "invalid_request_error"
     error = {"message": _MESSAGES[status], "type": kind, "param": None, "code": _CODES.get(status, "invalid_http")}
     body = json.dumps({"error": error}).encode()

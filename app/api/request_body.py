@@ -1,4 +1,4 @@
-"""What a request carries, read strictly: a JSON body, a query, and the error for what does not fit."""
+"""Read a request strictly: the JSON body, the query, and the error for an invalid value."""
 
 from collections.abc import Mapping
 from typing import Any, NoReturn
@@ -10,14 +10,14 @@ from webargs.flaskparser import FlaskParser
 
 from app.domain.errors import InvalidRequest
 
-# Marshmallow's words for the two faults that callers know by other words.
+# Marshmallow's messages for two faults with different words in OpenAI's API.
 _MISSING = "Missing data for required field."
 _NULL = "Field may not be null."
 _TYPE_FAULTS = ("Not a valid ", "Invalid input type.", _NULL)
 
 
 class RequestParser(FlaskParser):
-    """Reads what a schema describes, and refuses as OpenAI does: 400, with the parameter's name."""
+    """Reads a request by a schema, and refuses like OpenAI: 400, with the parameter's name."""
 
     DEFAULT_VALIDATION_STATUS = 400
 
@@ -25,13 +25,13 @@ class RequestParser(FlaskParser):
         return read_json(req)
 
     def handle_error(self, error: ma.ValidationError, *_args: object, **_kwargs: object) -> NoReturn:
-        # The outermost name says where the value was: json, query, …
+        # The outermost name is the place of the value: json, query, …
         (messages,) = error.messages_dict.values() or ({},)
         raise refusal(messages) from None
 
 
 def read_json(req: flask.Request) -> dict[str, Any]:
-    """Return the JSON object in the body; InvalidRequest where there is none."""
+    """Return the JSON object in the body; InvalidRequest if the body is not a JSON object."""
     body = req.get_data(cache=False)
     if req.mimetype and not req.is_json:
         raise InvalidRequest(
@@ -50,7 +50,7 @@ def read_json(req: flask.Request) -> dict[str, Any]:
 
 
 def load(schema: ma.Schema, values: Mapping[str, Any]) -> dict[str, Any]:
-    """Check values against a schema; InvalidRequest names the first that does not fit."""
+    """Check values against a schema; InvalidRequest names the first invalid value."""
     try:
         loaded: dict[str, Any] = schema.load(values)
     except ma.ValidationError as error:
@@ -59,11 +59,11 @@ def load(schema: ma.Schema, values: Mapping[str, Any]) -> dict[str, Any]:
 
 
 def refusal(messages: Mapping[Any, Any] | list[str]) -> InvalidRequest:
-    """Return the error for the first of Marshmallow's messages, which are nested as the values are."""
+    """Return the error for the first of Marshmallow's messages, which are nested like the values."""
     path: list[str] = []
     while isinstance(messages, Mapping):
         name, messages = next(iter(messages.items()))
-        # What is wrong with an object as a whole comes under this name.
+        # Faults of an object as a whole have the name `_schema`.
         if name != "_schema":
             path.append(str(name))
     param, reason = ".".join(path), messages[0]

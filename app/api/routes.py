@@ -1,4 +1,4 @@
-"""One decorator that states all of a route: what it takes, what it answers, and how it may refuse."""
+"""A decorator that declares a route: the input, the answer and the refusals."""
 
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
@@ -21,7 +21,7 @@ IDEMPOTENCY_KEY: Mapping[str, object] = {
     "description": "The same key and the same request again: the first answer again. With another request: 409.",
 }
 
-# What a route may answer with for any body that it reads.
+# Statuses of every route that reads a body.
 _OF_BODIES = (408, 503)
 _ERRORS = {
     400: "The request has a missing, wrong or unsupported value; `param` names it.",
@@ -42,12 +42,12 @@ class _Blueprint(Blueprint):  # type: ignore[misc]  # flask-smorest ships no typ
 
 @dataclass(frozen=True)
 class Takes:
-    """What a route reads from its request, beside its path."""
+    """The input of a route besides the path."""
 
     query: type[Schema] | None = None
     json: type[Schema] | None = None
     headers: Sequence[Mapping[str, object]] = ()
-    # For a body that the view reads itself.
+    # The description of a body read by the view itself.
     described_body: Mapping[str, object] | None = None
 
 
@@ -70,18 +70,18 @@ class Routes:
         refuses: Sequence[int] = (),
         is_public: bool = False,
     ) -> Callable[[View], View]:
-        """Return the decorator that registers a view under this method and path, and describes it.
+        """Return the decorator that registers and describes a view.
 
         Args:
             method: the HTTP method.
             path: the path, with Flask's placeholders.
-            answer: what the view returns; it is dumped by this schema, unless the view returns a whole response.
+            answer: the schema that dumps the view's result, unless the view returns a whole response.
             status: the status of a good answer.
-            content_type: of a good answer that is not JSON.
-            also: other good answers by status, described.
-            takes: what the view gets: first what the query says, then the body.
-            refuses: the statuses of errors, beside 401 where a key is asked for.
-            is_public: whether a key is not asked for.
+            content_type: the type of a good answer other than JSON.
+            also: the descriptions of further good answers, by status.
+            takes: the arguments of the view: first the query, then the body.
+            refuses: the statuses of errors, besides the 401 of a route with a key.
+            is_public: whether the route answers without a key.
         """
         takes = takes or Takes()
         blueprint = self.blueprint

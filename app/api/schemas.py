@@ -1,4 +1,4 @@
-"""The shapes on the wire, which are OpenAI's."""
+"""OpenAI's shapes on the wire."""
 
 from typing import Any
 
@@ -10,10 +10,10 @@ from app.domain.lifecycle import Status, shown
 from app.domain.limits import MAX_FILE_LIFETIME_S, MIN_FILE_LIFETIME_S
 
 MAX_FILES_PAGE = 10_000
-# OpenAI's is 10,000. Clients that page read on where there are more, and a list that nobody bounded stays cheap.
+# OpenAI's default is 10,000. Paging clients read on, and a list without a limit stays cheap.
 DEFAULT_FILES_PAGE = 100
 DEFAULT_BATCHES_PAGE = 20
-# Above what any file has, and below what numbers of other languages hold.
+# Above the lines of any file, and below the largest integer of other languages.
 MAX_SKIPPED_LINES = 1_000_000_000
 MAX_BATCHES_PAGE = 100
 
@@ -21,14 +21,14 @@ _SHOWN_STATUSES = [status.value for status in Status if shown(status) is status]
 
 
 class Instant(fields.Integer):
-    """Seconds since 1970, whole ones on the wire."""
+    """Seconds since 1970, whole seconds on the wire."""
 
     def _serialize(self, value: Any, attr: str | None, obj: Any, **kwargs: Any) -> int | None:
         return None if value is None else int(value)
 
 
 class PlainInteger(fields.Integer):
-    """A whole number in a query: decimal digits and nothing else, where Python reads `1_0` and ` 1`, too."""
+    """A whole number in a query: only decimal digits, although Python reads `1_0` and ` 1` too."""
 
     def _validated(self, value: Any) -> int:
         if not (isinstance(value, str) and value.isascii() and value.isdigit()):
@@ -37,7 +37,7 @@ class PlainInteger(fields.Integer):
 
 
 class WholeNumber(fields.Integer):
-    """A whole number in JSON, where 3600.0 is one too and "3600" is none."""
+    """A whole number in JSON: 3600.0 is valid, "3600" is not."""
 
     def _validated(self, value: Any) -> int:
         is_whole = isinstance(value, float) and value.is_integer()
@@ -51,12 +51,12 @@ def _always(value: str | bool) -> fields.Constant[str | bool]:
 
 class _Request(Schema):
     class Meta:
-        # Clients send extensions of their own, which do no harm.
+        # Clients send extra fields, and extra fields do no harm.
         unknown = EXCLUDE
 
 
 class ExpiresAfterSchema(_Request):
-    """When a file goes, counted from its creation."""
+    """The time from a file's creation to its deletion."""
 
     anchor = fields.String(required=True, validate=validate.Equal("created_at"))
     seconds = WholeNumber(required=True, strict=True, validate=validate.Range(MIN_FILE_LIFETIME_S, MAX_FILE_LIFETIME_S))
@@ -76,7 +76,7 @@ class BatchRequestSchema(_Request):
     )
     metadata = fields.Dict(
         keys=fields.String(),
-        # Checked by the service, which names the pair that does not do.
+        # The service checks the values, and names the invalid pair.
         values=fields.Raw(allow_none=True),
         allow_none=True,
         load_default=None,
@@ -86,7 +86,7 @@ class BatchRequestSchema(_Request):
 
 
 class FilesQuerySchema(_Request):
-    """Which files to list."""
+    """The query for a list of files."""
 
     purpose = fields.String(load_default=None, validate=validate.Regexp(r"^[A-Za-z0-9_-]{1,64}$"))
     limit = PlainInteger(load_default=DEFAULT_FILES_PAGE, validate=validate.Range(1, MAX_FILES_PAGE))
@@ -95,7 +95,7 @@ class FilesQuerySchema(_Request):
 
 
 class ContentQuerySchema(_Request):
-    """Which lines of a file to leave out."""
+    """The query for a file's content: the lines to leave out."""
 
     offset = PlainInteger(
         load_default=None,
@@ -108,14 +108,14 @@ class ContentQuerySchema(_Request):
 
 
 class BatchesQuerySchema(_Request):
-    """Which batches to list."""
+    """The query for a list of batches."""
 
     limit = PlainInteger(load_default=DEFAULT_BATCHES_PAGE, validate=validate.Range(1, MAX_BATCHES_PAGE))
     after = fields.String(load_default=None, metadata={"description": "The id of the last batch of the page before."})
 
 
 class UploadFormSchema(_Request):
-    """What goes with a file that is uploaded."""
+    """The fields of an upload besides the file."""
 
     purpose = fields.String(required=True, validate=validate.OneOf(UPLOAD_PURPOSES))
     expires_after = fields.Nested(ExpiresAfterSchema, load_default=None)
@@ -132,12 +132,12 @@ class FileSchema(Schema):
     filename = fields.String(required=True)
     purpose = fields.String(required=True)
     status = _always("processed")
-    # Not `allow_none`, which would have the description say "null" twice.
+    # With `allow_none` the description would say "null" twice.
     status_details = fields.Constant(None, required=True, allow_none=False, metadata={"type": "null"})
 
 
 class FileDeletedSchema(Schema):
-    """A file that is gone."""
+    """A deleted file."""
 
     id = fields.String(required=True)
     object = _always("file")
@@ -145,7 +145,7 @@ class FileDeletedSchema(Schema):
 
 
 class _ListSchema(Schema):
-    """A page; the fields of its items come with each kind of page."""
+    """A page; the subclasses add the items."""
 
     object = _always("list")
     first_id = fields.String(required=True, allow_none=True)
@@ -166,7 +166,7 @@ class FileListSchema(_ListSchema):
 
 
 class LineErrorSchema(Schema):
-    """Why a line, or the whole file where `line` is null, was not accepted."""
+    """Why a line was rejected; with `line` null, the whole file."""
 
     code = fields.String(required=True)
     line = fields.Integer(required=True, allow_none=True)
@@ -175,14 +175,14 @@ class LineErrorSchema(Schema):
 
 
 class LineErrorsSchema(Schema):
-    """Why an input file was not accepted."""
+    """Why an input file was rejected."""
 
     object = _always("list")
     data = fields.List(fields.Nested(LineErrorSchema), required=True)
 
 
 class RequestCountsSchema(Schema):
-    """Lines of a batch; `completed` and `failed` grow while it runs."""
+    """Lines of a batch; `completed` and `failed` grow while the batch runs."""
 
     total = fields.Integer(required=True)
     completed = fields.Integer(required=True)
@@ -211,12 +211,12 @@ class UsageSchema(Schema):
     total_tokens = fields.Integer(required=True)
 
     def get_attribute(self, obj: Any, attr: str, default: Any) -> Any:
-        # Ours keeps the details beside the sums.
+        # The domain's usage keeps the details beside the sums.
         return obj if attr.endswith("_details") else super().get_attribute(obj, attr, default)
 
 
 class BatchSchema(Schema):
-    """A batch; every key is always there, null as long as it has no value."""
+    """A batch with every key; a key without a value is null."""
 
     id = fields.String(required=True)
     object = _always("batch")
@@ -258,10 +258,10 @@ class BatchListSchema(_ListSchema):
 
 
 class ModelSchema(Schema):
-    """A model that an upstream serves; what else the upstream says of it is passed on."""
+    """A model of an upstream; further fields from the upstream are passed on."""
 
     class Meta:
-        """Read as well as written, which lets the description say that there may be more keys."""
+        """INCLUDE is for reading, but lets the description allow further keys."""
 
         unknown = INCLUDE
 
@@ -279,7 +279,7 @@ class ModelListSchema(Schema):
 
 
 class ErrorDetailSchema(Schema):
-    """What was wrong."""
+    """The details of an error."""
 
     message = fields.String(required=True)
     type = fields.String(required=True)
@@ -294,6 +294,6 @@ class ErrorSchema(Schema):
 
 
 class HealthSchema(Schema):
-    """Whether it works."""
+    """The health of the process."""
 
     status = fields.String(required=True, metadata={"enum": ["ok"]})

@@ -1,12 +1,12 @@
-"""gunicorn's worker with threads, made so that no thread ever waits for a caller.
+"""gunicorn's worker with threads, changed so that no thread ever waits for a caller.
 
           ┌────────────────── kept alive ◀──────────────────┐
 accepted ─┴▶ head ─▶ thread ─┬─ wants more ─▶ body ─▶ thread ─┬▶ answer ─▶ lingering ──▶ closed
                              └────────────────────────────────┘
 
-gthread itself gives a thread to each connection, and lets it wait there for a slow head, body or reader. Here the loop
-waits, for all of them at once: a thread has a connection only while there is something to do without waiting for the
-caller. Who sends or takes less than a pace asks for is closed. Health has threads of its own.
+gunicorn's gthread gives every connection a thread, and the thread waits for a slow head, body or reader. Here the loop
+waits for every connection at once: a thread holds a connection only while the thread can work without waiting for the
+caller. The loop closes a connection below the required pace. Health checks have their own threads.
 """
 
 import errno
@@ -28,33 +28,33 @@ from app.api.pace import BodyTooSlow
 from app.api.refusals import refusal
 from app.api.waiting_room import WaitingRoom
 
-# From its first byte on; a browser or client sends a head in one packet.
+# Counted from the head's first byte; a browser or client sends a head in a single packet.
 HEAD_WITHIN_S = 10.0
-# gunicorn's own bound allows 100 fields of 8 kB each, which so many connections must not hold.
+# gunicorn allows a head of 100 fields of 8 kB: too much memory for thousands of connections.
 MAX_HEAD_BYTES = 64 * 1024
-# For callers whose answer is on its way while they still send (RFC 9112 9.6): who sends on is read past for so long.
+# Discard bytes for 30 s at most from a caller that still sends while its answer is on the way (RFC 9112 9.6).
 _LINGER_S = 30.0
-# And who is silent for so long has read the answer.
+# A caller silent for two seconds has read the answer.
 _LINGER_SILENCE_S = 2.0
 _PIECE_BYTES = 64 * 1024
 _DRAIN_BYTES = 1024 * 1024
 _LOOK_EVERY_S = 0.5
-# For the database, files and whatever else is open beside connections.
+# Descriptors for the database, files and other uses besides connections.
 _OTHER_FILES = 256
 _WANTED_FILES = 65_536
 # Threads that read and write disks for callers.
 _TRANSFER_THREADS = 8
-# Paths with threads of their own, which no other request can take.
+# Paths with reserved threads, which other requests can't take.
 _HEALTH = ("/healthz", "/readyz")
 _HEALTH_THREADS = 2
 
 
 class GuardedThreads(ThreadWorker):  # type: ignore[misc]  # gunicorn ships no types
-    """The web's worker class, by its name on gunicorn's command line."""
+    """The web process's worker class, named on gunicorn's command line."""
 
     def __init__(self, *args: Any, **kwargs: Any) -> None:
         super().__init__(*args, **kwargs)
-        # gunicorn would let callers on this machine set the WSGI variables of these names by headers.
+        # By default gunicorn lets callers on this machine set certain WSGI variables by headers.
         self.cfg.set("forwarder_headers", "")
         self._waiting = WaitingRoom(self._look)
         self._looked_at = 0.0
@@ -81,7 +81,7 @@ class GuardedThreads(ThreadWorker):  # type: ignore[misc]  # gunicorn ships no t
         return ThreadPoolExecutor(self.cfg.threads, "request")
 
     def prepare(self) -> None:
-        """Make what runs requests, once the application is loaded."""
+        """Make the runner of requests, after loading the application."""
         folder: Path | None = getattr(self.wsgi, "config", {}).get("GATHERING_FOLDER")
         self.exchanges = Exchanges(self.cfg, self.wsgi, self.log, folder)
 
@@ -101,7 +101,7 @@ class GuardedThreads(ThreadWorker):  # type: ignore[misc]  # gunicorn ships no t
                 raise
             return
         self.nr_conns += 1
-        # One below the number at which the loop no longer accepts: whoever comes next gets the place of the idlest.
+        # Stay below the number at which the loop stops accepting: a new connection replaces the longest-waiting one.
         if self.nr_conns >= self.worker_connections:
             self._close_oldest()
         self._await_head(Connection(sock, address, listener.getsockname()), self.cfg.keepalive)
@@ -111,7 +111,7 @@ class GuardedThreads(ThreadWorker):  # type: ignore[misc]  # gunicorn ships no t
         self._waiting.wake(self.poller)
 
     def finish_request(self, conn: Connection, done: Future[Next]) -> None:
-        """Go on with a connection that a thread is done with; in the loop."""
+        """Go on with a connection after a thread's work; runs in the loop."""
         self._go_on_with(conn, Next.CLOSE if done.exception() is not None else done.result())
 
     def _go_on_with(self, conn: Connection, then: Next) -> None:
@@ -129,7 +129,7 @@ class GuardedThreads(ThreadWorker):  # type: ignore[misc]  # gunicorn ships no t
             self._close(conn)
 
     def murder_pending(self) -> None:
-        """End what has waited for too long."""
+        """End connections that have waited for too long."""
         now = time.monotonic()
         if now - self._looked_at < _LOOK_EVERY_S:
             return
@@ -155,7 +155,7 @@ class GuardedThreads(ThreadWorker):  # type: ignore[misc]  # gunicorn ships no t
                 conn.ends_at = min(conn.ends_at, deadline)
 
     def _look(self, conn: Connection) -> None:
-        """See to a connection that can go on."""
+        """Go on with a connection after an event on its socket."""
         conn.pace.spend(time.monotonic() - conn.waits_since)
         if conn.phase is Phase.HEAD:
             self._take_head(conn)
@@ -185,8 +185,8 @@ class GuardedThreads(ThreadWorker):  # type: ignore[misc]  # gunicorn ships no t
             self._waiting.rest(conn)
 
     def _pass_on(self, conn: Connection, new_bytes: int) -> bool:
-        """Give the connection to a thread if its head is whole, refuse it if that is too long."""
-        # Its end may have begun up to three bytes before what is new.
+        """Give a connection with a whole head to a thread, refuse a head too long; return False if neither applies."""
+        # The head's end may begin up to three bytes before the new bytes.
         if conn.received.find(b"\r\n\r\n", max(0, len(conn.received) - new_bytes - 3)) >= 0:
             self._submit(self._pool_of(conn), self.exchanges.begin, conn)
             return True
@@ -211,7 +211,7 @@ class GuardedThreads(ThreadWorker):  # type: ignore[misc]  # gunicorn ships no t
 
     def _take_body(self, conn: Connection) -> None:
         if conn.body is None or not conn.body.is_small:
-            # It goes to a file, which may take its time.
+            # The body goes to a file, and the disk may be slow.
             self._submit(self._transfers, _gather, conn)
         else:
             self._waiting.leave(conn)
@@ -232,7 +232,7 @@ class GuardedThreads(ThreadWorker):  # type: ignore[misc]  # gunicorn ships no t
         self._linger(conn)
 
     def _linger(self, conn: Connection) -> None:
-        """Close, but let what was sent arrive: the peer may still be sending, and reads nothing before it is done."""
+        """Close, but let the answer arrive: the peer may still be sending, and reads only after sending."""
         self._waiting.leave(conn)
         try:
             conn.outlet.flush()
@@ -264,7 +264,7 @@ class GuardedThreads(ThreadWorker):  # type: ignore[misc]  # gunicorn ships no t
         self._waiting.enter(self.poller, conn, phase, self._end_of(within_s))
 
     def _end_of(self, within_s: float) -> float:
-        # What begins to wait while the process ends comes after `_cap_keepalive`, and would cost the whole grace.
+        # A wait that begins while the process ends comes after `_cap_keepalive`, and would cost the whole grace period.
         return time.monotonic() + (within_s if self.alive else min(within_s, _LINGER_SILENCE_S))
 
     def _close(self, conn: Connection) -> None:
@@ -279,7 +279,7 @@ class GuardedThreads(ThreadWorker):  # type: ignore[misc]  # gunicorn ships no t
 
 
 def _gather(conn: Connection) -> Next:
-    """Take what has come of a body."""
+    """Take the bytes of a body that have come."""
     received = conn.body.receive(conn.sock) if conn.body is not None else None
     if received is None:
         return Next.CLOSE
@@ -289,7 +289,7 @@ def _gather(conn: Connection) -> Next:
 
 
 def _receive(conn: Connection, most_bytes: int) -> bytes | None:
-    """Return what has come, nothing where the peer is gone, None where there is nothing yet."""
+    """Return received bytes; empty if the peer is gone, None if no bytes have come."""
     try:
         return conn.sock.recv(most_bytes, socket.MSG_DONTWAIT)
     except BlockingIOError:

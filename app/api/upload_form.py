@@ -1,4 +1,4 @@
-"""A multipart upload, read piece by piece: the file's bytes go to storage as they come, never to memory whole."""
+"""Read a multipart upload piece by piece: the file's bytes go to storage at once, never whole to memory."""
 
 import re
 from collections.abc import Callable
@@ -14,20 +14,20 @@ from app.domain.errors import InvalidRequest, TooLarge
 from app.domain.limits import MAX_FILE_BYTES, MIB
 from app.services.files import UNNAMED, Upload
 
-# The file may be as large as any; beside it there is room for the form around it.
+# The largest file, and room for the form around the file.
 MAX_UPLOAD_BYTES = MAX_FILE_BYTES + MIB
-# Large enough that parsing costs less than a second for 200 MB, small enough to hold many at once.
+# Large enough to parse 200 MB in less than a second, small enough to hold many pieces at once.
 _PIECE_BYTES = MIB // 4
-# What the decoder may hold beyond a piece: only a part's headers pile up in it.
+# The decoder's buffer beyond a piece: only the headers of a part pile up in the buffer.
 _MAX_PENDING_BYTES = 2 * _PIECE_BYTES
 _MAX_FIELD_BYTES = 16 * 1024
 _MAX_PARTS = 32
 _FILE = "file"
-# What of a boundary's end may be there when the rest is still to come.
+# The start of a boundary's end, while the rest is still to come.
 _BOUNDARY_END = re.compile(rb"-|[^\S\n\r]*\r?")
 _PURPOSE = "purpose"
 _EXPIRES_AFTER = "expires_after"
-# As clients of today spell it, and those of before.
+# The spellings of today's clients and of earlier clients.
 _EXPIRES_AFTER_KEYS = {
     spelt.format(key): key
     for key in ("anchor", "seconds")
@@ -38,17 +38,17 @@ _KNOWN_FIELDS = frozenset({_FILE, _PURPOSE, _EXPIRES_AFTER, *_EXPIRES_AFTER_KEYS
 
 @dataclass
 class UploadForm:
-    """What a form brought: the file, and the text fields by name."""
+    """The content of a form: the file, and the text fields by name."""
 
     upload: Upload | None = None
     filename: str = UNNAMED
     fields: dict[str, str] = field(default_factory=dict)
 
     def nested(self) -> dict[str, object]:
-        """Return the fields as a JSON body has them: `expires_after` is an object, however the form spells it.
+        """Return the fields in the shape of a JSON body: `expires_after` is an object, whatever its spelling.
 
         Raises:
-            InvalidRequest: `expires_after` is no object, or has a field that is not known.
+            InvalidRequest: `expires_after` is not an object, or has an unknown field.
         """
         values: dict[str, object] = {name: text for name, text in self.fields.items() if name == _PURPOSE}
         expires_after = _json_object(self.fields[_EXPIRES_AFTER]) if _EXPIRES_AFTER in self.fields else {}
@@ -63,17 +63,17 @@ class UploadForm:
 
 
 def read_upload(request: Request, begin: Callable[[], Upload]) -> UploadForm:
-    """Read the form; the upload it returns is the caller's to finish.
+    """Read the form; the caller finishes the returned upload.
 
-    Whatever goes wrong on the way, a client that is gone included, the upload is discarded.
+    After an error, a disconnected client included, the upload is discarded.
 
     Args:
-        request: whose body is the form.
-        begin: opens the upload once the form comes to its file.
+        request: the form is the request's body.
+        begin: opens the upload when the file's part begins.
 
     Raises:
-        InvalidRequest: no form, a broken one, or one with no file or with two.
-        TooLarge: over the limit of the purpose, or of all purposes as long as that is not known.
+        InvalidRequest: no form, a broken form, or a form with two files.
+        TooLarge: over the limit of the purpose, or of all purposes while the purpose is unknown.
         StorageFull: no room for the bytes.
         ClientDisconnected: the body ended before the form did.
     """
@@ -133,7 +133,7 @@ def _read(stream: IO[bytes]) -> bytes | None:
     except RequestEntityTooLarge:
         raise _too_large() from None
     except OSError:
-        # A body in chunks that ends early shows as one.
+        # A body in chunks that ends early shows as an OSError.
         raise ClientDisconnected from None
 
 
@@ -143,7 +143,7 @@ def _too_large() -> TooLarge:
 
 
 def _json_object(text: str) -> dict[str, object]:
-    """Return `expires_after` where the form has it as one JSON object."""
+    """Return `expires_after` from a field with a single JSON object."""
     try:
         value = msgspec.json.decode(text, type=dict[str, object])
     except (msgspec.DecodeError, RecursionError):
@@ -167,16 +167,16 @@ def _given_twice(name: str) -> InvalidRequest:
 
 
 class _Decoder(MultipartDecoder):
-    r"""Werkzeug's, which takes a line break before a boundary for content where a piece ends just behind the boundary.
+    r"""Mends Werkzeug's decoder: if a piece ends just behind a boundary, the line break before is taken for content.
 
-    With `\r\n--boundary` at the end of a piece it waits for more, with `\r\n--boundary-` it gives out the `\r`.
+    After a piece ending in `\r\n--boundary` Werkzeug waits for more; after `\r\n--boundary-` it gives out the `\r`.
     """
 
     def next_event(self) -> Event:
-        # The line break before the boundary may be the one that ends the headers: it is not clear until more has come.
+        # Wait for more bytes: the line break before the boundary may also end the headers.
         if self.state is State.DATA_START and not self.complete and len(self.buffer) < len(self.boundary) + 8:
             return NeedData()
-        # Nor is it whether a `\r` behind the boundary is all of its line break.
+        # Wait for more bytes: a `\r` behind the boundary may be half of a line break.
         if not self.complete and self.buffer.endswith(b"--%b\r" % self.boundary):
             return NeedData()
         return super().next_event()
@@ -191,7 +191,7 @@ class _Decoder(MultipartDecoder):
 
 
 class _FormReader:
-    """Sends the bytes of each part where they belong."""
+    """Passes the file's bytes to the upload, and keeps the text fields."""
 
     def __init__(self, begin: Callable[[], Upload]) -> None:
         self.form = UploadForm()
@@ -200,11 +200,11 @@ class _FormReader:
         self._text = bytearray()
 
     def begin_part(self, part: Field | File) -> None:
-        # Werkzeug's type does not say so, but a part may have none.
+        # A part may lack a name, although Werkzeug's type says otherwise.
         if not part.name:
             raise InvalidRequest("A part of the form has no name.", code="invalid_form")
         if part.name not in _KNOWN_FIELDS:
-            # Dropped without a word, a misspelt field would be a retention or a limit that the caller believes in.
+            # If a misspelt field were dropped silently, the caller would believe in a retention or a limit.
             name = part.name[:100]
             raise InvalidRequest(
                 f"Unknown parameter: '{name}'. A form has the fields 'file', 'purpose', 'expires_after[anchor]' and"

@@ -1,4 +1,4 @@
-"""Connections that wait for their callers, all in one loop."""
+"""Connections that wait for their callers, in a single loop."""
 
 import time
 from collections import deque
@@ -7,12 +7,12 @@ from selectors import EVENT_READ, EVENT_WRITE, BaseSelector
 
 from app.api.connection import Connection, Phase
 
-# A dripping connection is read once in this time: the bytes of the pause are read together.
+# The pause between reads of a dripping connection: the bytes of a pause are read together.
 _REST_S = 0.25
 
 
 class WaitingRoom:
-    """Holds the connections that have no thread, and calls back when a connection can go on."""
+    """Holds connections without a thread, and calls back when a connection can go on."""
 
     def __init__(self, look: Callable[[Connection], None]) -> None:
         """Begin empty.
@@ -33,11 +33,11 @@ class WaitingRoom:
         return len(self._waiting)
 
     def all(self) -> list[Connection]:
-        """Return all connections, the longest wait first."""
+        """Return the connections, the longest wait first."""
         return [*self._waiting]
 
     def oldest(self) -> Connection | None:
-        """Return the connection with the longest wait; None where no connection waits."""
+        """Return the connection with the longest wait, or None."""
         return next(iter(self._waiting), None)
 
     def enter(self, poller: BaseSelector, conn: Connection, phase: Phase, ends_at: float) -> None:
@@ -56,7 +56,7 @@ class WaitingRoom:
             self._resting.append((time.monotonic() + _REST_S, conn))
 
     def leave(self, conn: Connection) -> None:
-        """Let a connection go on; a connection that is not here is left alone."""
+        """Let a connection go on; an unknown connection is ignored."""
         if conn in self._waiting:
             del self._waiting[conn]
             self._unwatch(conn)

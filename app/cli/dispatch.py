@@ -1,4 +1,4 @@
-"""`wylon dispatch explain`: whose lines go next, and why."""
+"""`wylon dispatch explain`: show which batches send lines next, and why."""
 
 import json
 from collections import Counter
@@ -19,11 +19,11 @@ from app.services.sharing import MOST_BATCHES, LaneLook, Look, window_reason
 from app.wiring.sharing import open_sharing
 
 _PIPED_WIDTH = 200
-# Past so many tasks the order of what waits is the order by level: at one line a task that is far beyond any window.
+# Order the batches still waiting after 50,000 tasks by level: even at one line a task, no window is close to 50,000.
 _MOST_TURNS = 50_000
-# Of batches that wait for an upstream that is missing so many are named; the JSON has all.
+# The most batches to name for a missing upstream; the JSON names every batch.
 _MOST_NAMED = 20
-# What keeps the calls in flight from being more.
+# The limits on calls in flight, in words.
 _BOUNDS = {
     "ceiling": "as many as the settings allow",
     "starting": "rising to what the settings allow",
@@ -38,7 +38,7 @@ _BOUNDS = {
 
 @dataclass(frozen=True)
 class TenantRow:
-    """A tenant and its part of the window, in lines; `actual` and `deserved` are parts of all that is outstanding."""
+    """A tenant's share of the window, in lines; `actual` and `deserved` are fractions of the outstanding lines."""
 
     tenant: str
     weight: float
@@ -52,7 +52,7 @@ class TenantRow:
 
 @dataclass(frozen=True)
 class BatchRow:
-    """A batch with lines that wait, in the order of the next tasks; `urgency` is its weight within its tenant."""
+    """A batch with waiting lines, in the order of the next tasks; `urgency` is the batch's weight in its tenant."""
 
     batch: str
     tenant: str
@@ -89,7 +89,7 @@ def explain(data: str | None, is_json: bool) -> None:
 
 
 def explain_look(look: Look, deadline_weight: float, stranded: Iterable[Stranded] = ()) -> dict[str, Any]:
-    """Return windows, tenants and batches, ready for JSON; dispatch asked now would do what `tasks_now` says."""
+    """Return windows, tenants and batches, ready for JSON; dispatch would send `tasks_now` tasks now."""
     return {
         "deadline_weight": deadline_weight,
         "upstreams": [_explain_lane(lane, look.at) for lane in look.lanes],
@@ -141,7 +141,7 @@ def _batch_rows(lane: LaneLook, at: float) -> list[BatchRow]:
         now[turn.batch_id] += turn.tasks
         whys.setdefault(turn.batch_id, f"now: {turn.why}")
     still_waiting = {each.batch.id for each in standings.values() if each.waiting}
-    # Where dispatch stands after that; going on changes the standings further.
+    # Take the reasons here, after the tasks of now: the later turns change the standings further.
     reasons = {batch_id: _waiting_reason(lane) for batch_id in still_waiting - whys.keys()}
     for count, turn in enumerate(sharing.turns_later()):
         if not still_waiting or count >= _MOST_TURNS:
@@ -177,8 +177,8 @@ def _batch_row(standing: BatchStanding, tasks_now: int, why: str, at: float) -> 
 
 
 def print_explained(explained: dict[str, Any]) -> None:
-    """Print what `explain_look` returned as tables."""
-    # Piped into another program, an id must not be cut to the width of a terminal that is not there.
+    """Print the result of `explain_look` as tables."""
+    # A pipe has no terminal width; a wide table keeps rich from cutting ids.
     console = Console(width=None if Console().is_terminal else _PIPED_WIDTH, markup=False, highlight=False)
     for number, lane in enumerate(explained["upstreams"]):
         if number:

@@ -1,4 +1,4 @@
-"""`wylon keys`: who may call the API."""
+"""`wylon keys`: manage the API keys of callers."""
 
 import json
 import time
@@ -54,7 +54,7 @@ def list_keys(data: str | None, is_json: bool) -> None:
     if is_json:
         click.echo(json.dumps([_shown(key) for key in found]))
         return
-    # Piped into another program, an id must not be cut to the width of a terminal that is not there.
+    # A pipe has no terminal width; a wide table keeps rich from cutting ids.
     console = Console(width=None if Console().is_terminal else _PIPED_WIDTH, markup=False, highlight=False)
     table = Table(Column("id", no_wrap=True), "name", "key", "made", "last used", "state", box=None)
     for key in found:
@@ -82,7 +82,7 @@ def _opened(data: str | None) -> Iterator[KeyService]:
         raise click.UsageError(str(fault)) from None
     with told_in_one_line():
         path = database_path(settings.database_url)
-        # To open it would make it.
+        # Opening a missing SQLite file would create the file.
         if path is not None and not path.exists():
             raise Unavailable(f"There is no database {path}: name the folder of `wylon up` by --data.")
         with open_keys(settings) as service:

@@ -1,4 +1,4 @@
-"""The settings of a command that looks at a deployment which is there already."""
+"""Settings for commands that inspect an existing deployment."""
 
 import click
 
@@ -11,7 +11,7 @@ from app.domain.errors import SettingInvalid, Unavailable
 
 
 def settings_to_look(data: str | None) -> Settings:
-    """Return the settings, with the embedded broker where the folder has one; Unavailable where nothing is there."""
+    """Return the settings, with the folder's embedded broker if there is a socket; Unavailable without a database."""
     environ = merged_environ({"DATA": data})
     try:
         settings = load_settings(environ)
@@ -22,7 +22,7 @@ def settings_to_look(data: str | None) -> Settings:
             settings = load_settings({**environ, "WYLON_BROKER_URL": BrokerAddress(Kind.SOCKET, path=str(socket)).url})
     except SettingInvalid as fault:
         raise click.UsageError(str(fault)) from None
-    # Opening it would make it.
+    # Opening a missing SQLite file would create the file.
     path = database_path(settings.database_url)
     if path is not None and not path.exists():
         raise Unavailable(f"There is no database {path}: name the folder of `wylon up` by --data.")

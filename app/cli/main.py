@@ -30,12 +30,12 @@ _COMMANDS = {
 }
 
 
-# Options that hold secrets, and their variables: every user of the machine can read a process's command line.
+# Options with secrets, and the variables to use instead: every user of the machine can read a command line.
 _SECRET_OPTIONS = {"--api-key": "WYLON_API_KEY", "--broker-url": "WYLON_BROKER_URL"}
 
 
 def hide_secrets(arguments: Sequence[str]) -> tuple[list[str], dict[str, str]]:
-    """Return the arguments without the options that hold secrets, and these as variables of the environment."""
+    """Return the arguments without secret options, and the secrets as environment variables."""
     shown, hidden = list[str](), dict[str, str]()
     rest = iter(arguments)
     for argument in rest:
@@ -49,21 +49,21 @@ def hide_secrets(arguments: Sequence[str]) -> tuple[list[str], dict[str, str]]:
         elif (following := next(rest, None)) is not None:
             hidden[_SECRET_OPTIONS[name]] = following
         else:
-            # It lacks its value: click says so.
+            # The option lacks a value: click reports the error.
             shown.append(argument)
     return shown, hidden
 
 
 class _LazyGroup(click.Group):
-    """Imports the command that is run alone: all of them together take two seconds."""
+    """Imports only the command to run: importing every command takes two seconds."""
 
     def main(self, *args: Any, **options: Any) -> Any:
-        """Run the command line, of this process where none is given; one that shows a secret is started anew."""
+        """Run the given arguments, or the process's command line; restart if the command line shows a secret."""
         if not args and "args" not in options:
             shown, hidden = hide_secrets(sys.argv[1:])
             if hidden:
-                # The same process with another command line, at once: little has been loaded yet. `-P`, since the
-                # current folder may have an `app` of its own.
+                # Replace the command line at once, while little is loaded. `-P` keeps an `app` in the current
+                # folder from being imported.
                 command = [sys.executable, "-P", "-m", "app.cli.main", *shown]
                 os.execve(sys.executable, command, {**os.environ, **hidden})  # noqa: S606 - this very program
         return super().main(*args, **options)

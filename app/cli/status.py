@@ -1,4 +1,4 @@
-"""`wylon status`: what runs, what waits, and what is wrong."""
+"""`wylon status`: show running processes, waiting lines and faults."""
 
 import json
 from collections.abc import Iterator
@@ -39,7 +39,7 @@ def status(context: click.Context, data: str | None, is_json: bool) -> None:
 
 
 def explain_status(status: Status) -> dict[str, Any]:
-    """Return a look as a JSON object: faults, parts, workers, batches and upstreams."""
+    """Return a status as a JSON object: faults, parts, workers, batches and upstreams."""
     return {
         "faults": list(_faults(status)),
         "parts": {name: "ok" if fault is None else fault for name, fault in status.parts.items()},
@@ -84,8 +84,8 @@ def _faults(status: Status) -> Iterator[str]:
 
 
 def print_status(found: dict[str, Any]) -> None:
-    """Print what `explain_status` returned."""
-    # Piped into another program, a name must not be cut to the width of a terminal that is not there.
+    """Print the result of `explain_status`."""
+    # A pipe has no terminal width; a wide table keeps rich from cutting names.
     console = Console(width=None if Console().is_terminal else _PIPED_WIDTH, markup=False, highlight=False)
     if found["faults"]:
         for fault in found["faults"]:

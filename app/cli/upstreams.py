@@ -1,4 +1,4 @@
-"""`wylon upstreams`: which model servers there are, and whether they answer."""
+"""`wylon upstreams`: list the configured model servers, and check whether the servers answer."""
 
 import asyncio
 import json
@@ -63,7 +63,7 @@ def check(context: click.Context, config: str | None, timeout_s: float, is_json:
 
 
 def print_upstreams(settings: Settings) -> None:
-    """Print what the settings say of the upstreams."""
+    """Print the settings of the upstreams."""
     console = _console()
     console.print(
         f"from {settings.config or 'the environment'}; a line goes to the first that has its model and endpoint\n"
@@ -86,7 +86,7 @@ def print_upstreams(settings: Settings) -> None:
 
 
 def print_checks(checks: Sequence[ServerCheck], routes: Routes) -> None:
-    """Print what was found as a table, and how many servers are fine."""
+    """Print the results of the checks as a table, and how many servers failed their check."""
     console = _console()
     table = Table(Column("upstream", no_wrap=True), Column("URL", overflow="fold"), "outcome", "models found", box=None)
     for found in checks:
@@ -127,7 +127,7 @@ def _print_idle(console: Console, routes: Routes) -> None:
 
 
 def _console() -> Console:
-    # Piped into another program, a URL must not be cut to the width of a terminal that is not there.
+    # A pipe has no terminal width; a wide table keeps rich from cutting URLs.
     return Console(width=None if Console().is_terminal else _PIPED_WIDTH, markup=False, highlight=False)
 
 

@@ -1,4 +1,4 @@
-"""Calls to the API, with its errors as one readable line."""
+"""A client of the API; errors are a single readable line."""
 
 from collections.abc import Callable, Iterator
 from pathlib import Path
@@ -7,27 +7,27 @@ from typing import Any, BinaryIO, NamedTuple, Self
 import click
 import httpx
 
-# An upload takes as long as it takes; the answer to it comes once the file is stored.
+# An upload has no time limit; the API answers after storing the file.
 _TIMEOUT = httpx.Timeout(30.0, read=600.0, write=None)
 
 
 class ApiError(click.ClickException):
-    """The API refused or did not answer; shown as one line, exit code 1."""
+    """The API refused or did not answer; shown as a single line, exit code 1."""
 
 
 class ApiAway(ApiError):
-    """The API can't be reached, or can't answer right now: worth another try."""
+    """The API can't be reached, or can't answer right now: a retry may succeed."""
 
 
 class Connection(NamedTuple):
-    """Where the API is and who asks."""
+    """The API's address and the caller's key."""
 
     base_url: str
     api_key: str
 
 
 class ApiClient:
-    """The few calls that the commands need; objects are dicts as the API gives them."""
+    """The API calls of the commands; objects are dicts in the API's shape."""
 
     def __init__(self, connection: Connection) -> None:
         self._base_url = connection.base_url.rstrip("/")
@@ -40,7 +40,7 @@ class ApiClient:
         self._http.close()
 
     def upload(self, path: Path, on_bytes: Callable[[int], None]) -> dict[str, Any]:
-        """Upload an input file, telling `on_bytes` how much of it has been sent."""
+        """Upload an input file; `on_bytes` receives the number of bytes sent so far."""
         with path.open("rb") as file:
             return self._ask(
                 "POST",
@@ -81,7 +81,7 @@ class ApiClient:
             raise self._away(fault) from None
 
     def lines(self, file_id: str) -> Iterator[str]:
-        """Yield the lines of a file's content, one in memory at a time."""
+        """Yield the lines of a file's content, with a single line in memory at a time."""
         try:
             with self._http.stream("GET", f"{self._base_url}/files/{file_id}/content") as answer:
                 if answer.is_error:
@@ -110,7 +110,7 @@ class ApiClient:
 
 
 class _CountedReader:
-    """A file that says how far it has been read; httpx asks for no more than these methods."""
+    """A file that reports the read position; httpx needs only the methods below."""
 
     def __init__(self, file: BinaryIO, on_bytes: Callable[[int], None]) -> None:
         self._file = file

@@ -66,7 +66,7 @@ def cancel(client: ApiClient, batch_id: str) -> None:
 
 
 def _console() -> Console:
-    # Piped into another program, an id must not be cut to the width of a terminal that is not there.
+    # A pipe has no terminal width; a wide table keeps rich from cutting ids.
     return Console(width=None if Console().is_terminal else _PIPED_WIDTH, markup=False)
 
 

@@ -1,19 +1,19 @@
-"""Why the lines of a batch failed: the most frequent error, counted over the lines of its error file."""
+"""Find why lines of a batch failed: the most frequent error in the batch's error file."""
 
 import json
 from collections import Counter
 from collections.abc import Iterable
 
-# Messages that name each line's own content would make as many kinds as lines: past this the rest count together.
+# Messages that quote the line would make as many kinds as lines: further kinds count together as other errors.
 _MAX_KINDS = 1_000
 _MAX_SHOWN_CHARS = 300
-# Lines that never ran: they did not fail.
+# Lines with these codes never ran, and so did not fail.
 _NEVER_RAN = frozenset({"batch_cancelled", "batch_expired"})
 _OTHER = "other errors"
 
 
 def most_frequent_error(lines: Iterable[str]) -> tuple[str, int] | None:
-    """Return the most frequent error of an error file's lines and how many lines have it; None where none failed."""
+    """Return the most frequent error of an error file and its number of lines; None if no line failed."""
     counts: Counter[str] = Counter()
     for line in lines:
         kind = _kind_of(line)
@@ -25,7 +25,7 @@ def most_frequent_error(lines: Iterable[str]) -> tuple[str, int] | None:
 
 
 def _kind_of(line: str) -> str | None:
-    """Return status or code, and message, of an error line."""
+    """Return the status or code, and the message, of an error line."""
     try:
         parsed = json.loads(line)
     except (ValueError, RecursionError):
@@ -42,7 +42,7 @@ def _kind_of(line: str) -> str | None:
 
 
 def _message_in(body: object) -> str:
-    """Return the message of a model server's error, whichever shape it has."""
+    """Return the message in the body of a model server's error; a body of unknown shape becomes JSON."""
     if isinstance(body, dict):
         inner = body.get("error", body)
         if isinstance(inner, dict):

@@ -1,4 +1,4 @@
-"""Watching a batch until it ends, and fetching its files."""
+"""Follow a batch to its end, and fetch the result files."""
 
 import time
 from pathlib import Path
@@ -12,15 +12,15 @@ from app.cli.client.api_client import ApiAway, ApiClient, ApiError
 from app.cli.client.failures import most_frequent_error
 
 FINAL_STATUSES = frozenset({"completed", "failed", "expired", "cancelled"})
-# Often enough to look live, seldom enough that a thousand watchers cost nothing.
+# Often enough to look live, seldom enough for a thousand watchers to cost almost no load.
 _FIRST_LOOK_S = 0.2
 _LOOK_EVERY_S = 1.0
-# A web process that starts again is back sooner.
+# Longer than a web process takes to restart.
 _GIVE_UP_AFTER_S = 60.0
 
 
 def follow(client: ApiClient, batch: dict[str, Any], console: Console) -> dict[str, Any]:
-    """Show progress until the batch has ended; return it as it is then."""
+    """Show progress until the batch has ended; return the ended batch."""
     columns = (
         TextColumn("{task.description}"),
         BarColumn(),
@@ -50,7 +50,7 @@ def follow(client: ApiClient, batch: dict[str, Any], console: Console) -> dict[s
 def follow_to_end(
     client: ApiClient, batch: dict[str, Any], console: Console, output: Path | None, errors: Path | None
 ) -> None:
-    """Follow a batch, fetch its files, and exit with 1 unless it completed and a line of it succeeded."""
+    """Follow a batch and fetch its files; exit with 1 unless the batch completed and a line succeeded."""
     try:
         batch = follow(client, batch, console)
     except KeyboardInterrupt:
@@ -73,7 +73,7 @@ def follow_to_end(
 
 
 def _tell_failures(client: ApiClient, batch: dict[str, Any], console: Console) -> None:
-    """Say how many lines failed, and the most frequent reason."""
+    """Print how many lines failed, and the most frequent error."""
     counts, error_file_id = batch["request_counts"], batch.get("error_file_id")
     if not counts["failed"] or error_file_id is None:
         return

@@ -1,8 +1,8 @@
-"""How long to wait before a process that ended is started again."""
+"""Back-off before the restart of an ended process."""
 
 FIRST_DELAY_S = 0.2
 LONGEST_DELAY_S = 10.0
-# A process that lived this long was well: the next end is no part of a row of failures.
+# A process that lived a minute was healthy: the next end starts a new row of failures.
 STABLE_AFTER_S = 60.0
 
 

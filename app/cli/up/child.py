@@ -1,4 +1,4 @@
-"""One supervised process."""
+"""A supervised process."""
 
 import os
 import signal
@@ -15,7 +15,7 @@ from app.wiring.parent import tie_to
 
 @dataclass(frozen=True)
 class ChildSpec:
-    """How to run a process; `log` None leaves its output on the terminal."""
+    """How to run a process; with `log` None the output goes to the terminal."""
 
     name: str
     command: Sequence[str]
@@ -23,13 +23,13 @@ class ChildSpec:
     cwd: Path
     log: Path | None = None
     inherited_fds: tuple[int, ...] = ()
-    # The broker is started before the others and ended after them.
+    # The broker starts first and ends last.
     is_broker: bool = False
 
 
 @dataclass
 class Child:
-    """A process, and when it may be started again after it ended."""
+    """A process, and the earliest time of the next start."""
 
     spec: ChildSpec
     process: subprocess.Popen[bytes] | None = None
@@ -40,15 +40,15 @@ class Child:
 
     @property
     def is_running(self) -> bool:
-        """Whether the process has been started and not been seen to end."""
+        """Whether the process has started, and `reap` has not seen its end."""
         return self.process is not None
 
     def is_due(self, now: float) -> bool:
-        """Whether the process is to be started now."""
+        """Whether to start the process now."""
         return self.process is None and now >= self._start_at
 
     def start(self) -> int:
-        """Start the process; return its id."""
+        """Start the process; return the process id."""
         with ExitStack() as stack:
             output = stack.enter_context(self.spec.log.open("ab")) if self.spec.log else None
             self.process = subprocess.Popen(  # noqa: S603 - the commands are our own
@@ -59,7 +59,7 @@ class Child:
                 stdout=output,
                 stderr=subprocess.STDOUT if output else None,
                 pass_fds=self.spec.inherited_fds,
-                # A group of its own: ctrl-C on the terminal reaches the supervisor alone, which then ends all in order.
+                # Own process group: ctrl-C on the terminal reaches only the supervisor, which ends children in order.
                 start_new_session=True,
                 preexec_fn=tie_to(os.getpid()),
             )
@@ -67,11 +67,11 @@ class Child:
         return self.process.pid
 
     def reap(self) -> bool:
-        """Return whether the process has ended since the last look, and plan its next start."""
+        """Return whether the process has ended since the last call; after an end, plan the next start."""
         if self.process is None or self.process.poll() is None:
             return False
         self.exit_code = self.process.returncode
-        # What it left behind, such as gunicorn's workers, would hold the port or take tasks.
+        # Children left behind, for example gunicorn's workers, would hold the port or take tasks.
         self._signal_group(signal.SIGKILL)
         self.process = None
         now = time.monotonic()

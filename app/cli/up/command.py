@@ -51,7 +51,7 @@ def up(
         "PORT": port,
         "DATA": data,
         "UPSTREAM_URL": upstream,
-        # Who names one server on the command line means that one, whatever the file has.
+        # A server named on the command line overrides the upstreams of a config file.
         "CONFIG": config if upstream is None else "",
         "WORKERS": workers,
         "CONCURRENCY": concurrency,

@@ -1,4 +1,4 @@
-"""One run of `wylon up`, from a taken folder to the last process ended."""
+"""A run of `wylon up`, from the lock on the data folder to the end of the last process."""
 
 import errno
 import socket
@@ -22,24 +22,24 @@ from app.wiring.stores import open_stores
 from app.wiring.tick_watch import TickWatcher
 from app.wiring.upstream_watch import UpstreamWatch
 
-# Eight Python processes that start on a busy machine with one core.
+# Enough for eight Python processes to start on a busy machine with a single core.
 READY_WITHIN_S = 120.0
-# A process that ends this often before all is up will not come up by itself.
+# A process that ends four times during start-up will not come up by itself.
 _HOPELESS_AFTER = 4
 _LOOK_EVERY_S = 0.1
-# How long an ended process may go unnoticed if its signal was missed.
+# The longest time an ended process stays unnoticed if its signal was missed.
 _IDLE_LOOK_S = 1.0
 _SHOWN_LOG_LINES = 12
-# Connections that wait while the web process starts again.
+# Connections that may wait while the web process restarts.
 _BACKLOG = 2048
 
 
 class StartFailed(Exception):
-    """The deployment can't be started; says why and what to do."""
+    """The deployment can't start; the message gives the reason and the remedy."""
 
 
 class Deployment:
-    """Everything that `wylon up` runs."""
+    """The processes of `wylon up`."""
 
     def __init__(
         self, settings: Settings, environ: Mapping[str, str], *, is_broker_given: bool, is_logging_here: bool
@@ -51,7 +51,7 @@ class Deployment:
         self._folder = RunFolder(settings.data)
 
     def run(self, say: Callable[[str], None]) -> None:
-        """Run until a signal asks to stop; FolderTaken, BrokerMissing, StartFailed."""
+        """Run until a stop signal; raises FolderTaken, BrokerMissing or StartFailed."""
         signals = SignalWatch()
         upstreams = UpstreamWatch(self._settings)
 
@@ -111,7 +111,7 @@ class Deployment:
 
     def _specs(self, listener: socket.socket, broker: EmbeddedBroker | None) -> list[ChildSpec]:
         settings = self._settings
-        # The web gets the open socket: the port stays ours while it starts again, and callers wait instead of failing.
+        # The web process inherits the open socket: during a restart the port stays ours, and callers wait.
         specs = [
             self._python("web", processes.web_command(f"fd://{listener.fileno()}"), (listener.fileno(),)),
             self._python("control", processes.control_command(settings)),
@@ -131,7 +131,7 @@ class Deployment:
 
     def _spec(self, name: str, command: Sequence[str]) -> ChildSpec:
         log = None if self._is_logging_here else self._folder.log_of(name)
-        # The data folder, since Python and Celery import from the current one, where another `app` may be.
+        # Run in the data folder: Python and Celery import from the current folder, which may hold a foreign `app`.
         return ChildSpec(name, command, child_environ(self._environ, self._settings), self._settings.data, log)
 
     def _await_ready(self, supervisor: Supervisor, signals: SignalWatch, say: Callable[[str], None]) -> None:
@@ -178,7 +178,7 @@ def _url_host(host: str) -> str:
 
 
 def _wait_impatiently(signals: SignalWatch, seconds: float) -> bool:
-    """Wait a while; a second wish to stop ends the patience with processes that still work."""
+    """Wait up to `seconds`; return whether a second stop signal asks to kill the remaining processes."""
     signals.wait(seconds)
     return signals.stops > 1
 

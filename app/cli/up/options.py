@@ -1,4 +1,4 @@
-"""The options of a command and the environment, made into settings and into what children are given."""
+"""Merge a command's options with the environment, for settings and for child processes."""
 
 import os
 from collections.abc import Mapping
@@ -7,9 +7,9 @@ from app.config import PREFIX, Settings, foreign_variables
 
 
 def merged_environ(options: Mapping[str, str | None]) -> dict[str, str]:
-    """Return the environment with the options that were given on top, by the names of their settings."""
+    """Return the environment, overridden by the given options under the names of their settings."""
     given = {f"{PREFIX}{name}": value for name, value in options.items() if value is not None}
-    # Not read for settings, which only app.config does: children inherit it.
+    # Read only to pass the environment on to children; app.config alone reads settings.
     return {**os.environ, **given}
 
 
@@ -19,10 +19,10 @@ def has_broker(environ: Mapping[str, str]) -> bool:
 
 
 def child_environ(environ: Mapping[str, str], settings: Settings) -> dict[str, str]:
-    """Return what children are started with: settings that were worked out override what was given."""
+    """Return the environment of child processes: derived settings override given variables."""
     worked_out = {
         "DATA": str(settings.data),
-        # Empty where no file is used: children start in another folder, which may have one.
+        # Empty if no file is used: children start in another folder, and the folder may hold a wylon.toml.
         "CONFIG": str(settings.config or ""),
         "HOST": settings.host,
         "PORT": str(settings.port),
@@ -34,15 +34,15 @@ def child_environ(environ: Mapping[str, str], settings: Settings) -> dict[str, s
     return {
         **{name: value for name, value in environ.items() if name not in foreign},
         **{f"{PREFIX}{name}": value for name, value in worked_out.items()},
-        # A log is read while it is written.
+        # Flush log lines at once: operators read the logs while the processes write.
         "PYTHONUNBUFFERED": "1",
     }
 
 
 def shared_settings(settings: Settings) -> dict[str, str]:
-    """Return variables by which another command on this machine looks at the same model servers, without their keys."""
+    """Return the variables that point other commands on this machine to the model servers, without API keys."""
     if settings.config is not None:
         return {f"{PREFIX}CONFIG": str(settings.config)}
-    # The environment describes one upstream with one URL.
+    # Without a config file, the environment describes a single upstream with a single URL.
     (spec,) = settings.upstreams
     return {f"{PREFIX}CONFIG": "", f"{PREFIX}UPSTREAM_URL": "?".join(part for part in (*spec.urls, spec.query) if part)}

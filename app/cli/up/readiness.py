@@ -1,4 +1,4 @@
-"""Whether the processes of a deployment are up."""
+"""Check whether the processes of a deployment are up."""
 
 import http.client
 import socket
@@ -12,7 +12,7 @@ from app.config import Settings
 from app.wiring.stores import deployment_of, open_bare_redis, open_redis
 
 _LOOK_TIMEOUT_S = 0.5
-# Addresses to listen on that stand for all of the machine's, and one to reach them by.
+# Wildcard addresses to listen on, and the loopback address to reach the server by.
 _ANY = {"0.0.0.0": "127.0.0.1", "": "127.0.0.1", "::": "::1"}  # noqa: S104 - compared with, not bound to
 
 
@@ -40,7 +40,7 @@ def is_web_up(host: str, port: int) -> bool:
 
 
 def missing_workers(settings: Settings) -> set[str]:
-    """Return the names of this machine's workers that have not reported."""
+    """Return the names of the workers on this machine without a report."""
     wanted = {f"worker-{number}@{socket.gethostname()}" for number in range(1, settings.workers + 1)}
     client = open_redis(settings, deployment_of(settings))
     with suppress(redis.RedisError, OSError):
@@ -50,7 +50,7 @@ def missing_workers(settings: Settings) -> set[str]:
 
 
 def pending(settings: Settings) -> Callable[[], str | None]:
-    """Return a check that names what is not up yet, None once all is; what was up is not asked again."""
+    """Return a check that names a process not up yet, or None if every process is up; web is asked until it answers."""
     is_serving = False
 
     def look() -> str | None:

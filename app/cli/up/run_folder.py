@@ -1,4 +1,4 @@
-"""The folders `run` and `log` of a deployment: one supervisor's lock, process ids, logs and the kept API key."""
+"""The folders `run` and `log` of a deployment: the supervisor's lock, process ids, logs and the kept API key."""
 
 import fcntl
 import json
@@ -11,18 +11,18 @@ from pathlib import Path
 from app.cli.up.leftovers import end_leftovers
 from app.domain.api_key import new_api_key
 
-# A log that has grown past this is put aside, in place of the log put aside before it.
+# A larger log is set aside; the copy replaces the previous copy.
 _MAX_LOG_BYTES = 50 * 1024 * 1024
 _COPY_BYTES = 1024 * 1024
 _SETTINGS = "settings.json"
 
 
 class FolderTaken(Exception):
-    """Another supervisor works on this data folder."""
+    """A running supervisor has locked the data folder."""
 
 
 class RunFolder:
-    """Where a supervisor says what it runs."""
+    """The files in which a supervisor records its processes."""
 
     def __init__(self, data: Path) -> None:
         self.data = data
@@ -31,14 +31,14 @@ class RunFolder:
         self._lock: int | None = None
 
     def acquire(self, say: Callable[[str], None] = lambda _: None) -> None:
-        """Take the folder for this process, and clear what a crash left there; FolderTaken where another has it.
+        """Lock the folder and clear up after a crash; FolderTaken if another supervisor holds the lock.
 
         Args:
-            say: told where processes of a killed supervisor are ended first.
+            say: receives a message before processes of a killed supervisor are ended.
         """
         self.run.mkdir(parents=True, exist_ok=True)
         self.logs.mkdir(exist_ok=True)
-        # The lock goes with the process that holds it, whatever ends that; its file stays.
+        # The kernel frees the lock when the holder ends, even by a crash; the lock file stays.
         lock = os.open(self.run / "up.lock", os.O_RDWR | os.O_CREAT, 0o600)
         try:
             fcntl.flock(lock, fcntl.LOCK_EX | fcntl.LOCK_NB)
@@ -52,25 +52,25 @@ class RunFolder:
         self.write_pid("up", os.getpid())
 
     def release(self) -> None:
-        """Give the folder up."""
+        """Unlock the folder."""
         if self._lock is not None:
             self.remove_pid("up")
             os.close(self._lock)
             self._lock = None
 
     def write_settings(self, settings: Mapping[str, str]) -> None:
-        """Leave for commands that look at this deployment what it was started with, readable for its owner alone."""
+        """Record the start settings for commands that inspect the deployment; only the owner can read the file."""
         (self.run / _SETTINGS).write_text(json.dumps(dict(settings)))
 
     def write_pid(self, name: str, pid: int) -> None:
-        """Say which process has this name now; readers see the old id or the new one."""
+        """Record the process id of `name`; the write is atomic, so readers see the old id or the new id."""
         path = self._pid_path(name)
         written = path.with_suffix(".pid-new")
         written.write_text(f"{pid}\n")
         written.replace(path)
 
     def remove_pid(self, name: str) -> None:
-        """Say that no process has this name."""
+        """Delete the process id of `name`."""
         self._pid_path(name).unlink(missing_ok=True)
 
     def log_of(self, name: str) -> Path:
@@ -78,9 +78,9 @@ class RunFolder:
         return self.logs / f"{name}.log"
 
     def rotate_logs(self, max_bytes: int = _MAX_LOG_BYTES) -> None:
-        """Put aside what is in logs that have grown too large, while their processes write on."""
+        """Set the content of large logs aside while the processes keep writing to the same files."""
         for path in self.logs.glob("*.log"):
-            # A full disk or a log that is gone must not end the supervisor.
+            # A full disk or a deleted log must not end the supervisor.
             with suppress(OSError):
                 if path.stat().st_size > max_bytes:
                     _move_content(path, path.with_suffix(".log.1"))
@@ -96,16 +96,16 @@ class RunFolder:
 
 
 def _move_content(log: Path, aside: Path) -> None:
-    """Copy a log and empty it: its process has it open to append, and would write on in a file that was renamed."""
+    """Copy a log, then empty it: the process has the file open for appending, and would follow a renamed file."""
     with log.open("r+b") as source, aside.open("wb") as copy:
         shutil.copyfileobj(source, copy, _COPY_BYTES)
-        # What was written meanwhile; a line that comes between this read and the cut is lost.
+        # Copy the lines written meanwhile; a line written between the second copy and the truncation is lost.
         shutil.copyfileobj(source, copy, _COPY_BYTES)
         source.truncate(0)
 
 
 def read_settings(run: Path) -> dict[str, str]:
-    """Return what the `wylon up` of this folder was started with; nothing where there was none or its note is torn."""
+    """Return the settings recorded by the folder's `wylon up`; empty if the record is missing or damaged."""
     with suppress(OSError, ValueError):
         found = json.loads((run / _SETTINGS).read_text())
         if isinstance(found, dict):
@@ -114,14 +114,14 @@ def read_settings(run: Path) -> dict[str, str]:
 
 
 def read_kept_key(data: Path) -> str | None:
-    """Return the API key that a deployment keeps for itself, None where it keeps none."""
+    """Return the API key kept in the data folder, or None if the folder keeps no key."""
     with suppress(FileNotFoundError):
         return (data / "api-key").read_text().strip() or None
     return None
 
 
 def keep_key(data: Path) -> str:
-    """Return the deployment's kept API key, made and written for its owner's eyes if there is none."""
+    """Return the kept API key; if the folder keeps no key, make a key in a file only the owner can read."""
     kept = read_kept_key(data)
     if kept is not None:
         return kept

@@ -1,4 +1,4 @@
-"""Signals, and waits that a signal ends."""
+"""Stop signals, and waits that end at a signal."""
 
 import os
 import select
@@ -9,20 +9,20 @@ _STOP_SIGNALS = (signal.SIGTERM, signal.SIGINT, signal.SIGHUP)
 
 
 class SignalWatch:
-    """Notes the wish to stop from the moment it is made; for the main thread of a process that owns its signals."""
+    """Counts stop signals from construction on; for the main thread of a process that owns its signals."""
 
     def __init__(self) -> None:
         self.stops = 0
         self._reader, self._writer = os.pipe()
         for descriptor in (self._reader, self._writer):
             os.set_blocking(descriptor, False)
-        # A pipe, since a flag alone could be set between a look at it and the wait.
+        # A pipe ends the wait; a flag alone could be set between the check of the flag and the wait.
         signal.set_wakeup_fd(self._writer, warn_on_full_buffer=False)
         for number in _STOP_SIGNALS:
-            # `nohup` and a shell's `&` ignore a signal for the process they start: it stays ignored.
+            # `nohup` and a shell's `&` start a process with a signal ignored: the signal stays ignored.
             if signal.getsignal(number) is not signal.SIG_IGN:
                 signal.signal(number, self._note_stop)
-        # Its handler does nothing; the byte in the pipe ends the wait as soon as a child has ended.
+        # The handler is empty; the byte in the pipe ends the wait as soon as a child has ended.
         signal.signal(signal.SIGCHLD, lambda number, frame: None)
 
     @property
@@ -31,7 +31,7 @@ class SignalWatch:
         return self.stops > 0
 
     def wait(self, seconds: float) -> None:
-        """Return after so many seconds, or at a signal."""
+        """Return after `seconds`, or at a signal."""
         ready, _, _ = select.select([self._reader], [], [], seconds)
         if ready:
             os.read(self._reader, 4096)

@@ -1,4 +1,4 @@
-"""What keeps a deployment from starting and is no bug, told in one line."""
+"""Report start faults that are not bugs in a single line."""
 
 import re
 from collections.abc import Iterator
@@ -10,13 +10,13 @@ from sqlalchemy.exc import DBAPIError, SQLAlchemyError
 
 from app.domain.errors import WylonError
 
-# Credentials in an address, and the words in which drivers take a password.
+# Credentials in an address, and the password parameter of database drivers.
 _SECRETS = re.compile(r"(?<=://)\S*(?=@)|(?<=password=)\S+")
 
 
 @contextmanager
 def told_in_one_line() -> Iterator[None]:
-    """Turn a fault of the disk, the database or another part into an error of the command line, without passwords."""
+    """Turn a fault of the disk, the database or another part into a command line error without passwords."""
     try:
         yield
     except OSError as fault:

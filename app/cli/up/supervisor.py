@@ -1,4 +1,4 @@
-"""Keeps a set of processes running, and ends them in order."""
+"""Keep a set of processes running, and end the processes in order."""
 
 import time
 from collections.abc import Callable, Iterable, Sequence
@@ -8,7 +8,7 @@ import structlog
 from app.cli.up.child import Child, ChildSpec
 from app.cli.up.run_folder import RunFolder
 
-# All have to be gone within 10 s of the signal; what is left for the broker is short, since it saves nothing.
+# The processes must end within 10 s of the signal. The broker gets little time, since the broker saves no data.
 KILL_AFTER_S = 8.5
 BROKER_KILL_AFTER_S = 0.8
 _LOOK_EVERY_S = 0.05
@@ -18,18 +18,18 @@ log = structlog.get_logger()
 
 
 class Supervisor:
-    """Starts processes, starts them again when they end, and stops them: the broker first, and last."""
+    """Starts, restarts and stops processes: the broker starts first and stops last."""
 
     def __init__(self, specs: Sequence[ChildSpec], folder: RunFolder) -> None:
         self.children = [Child(spec) for spec in sorted(specs, key=lambda spec: not spec.is_broker)]
         self._folder = folder
 
     def tick(self) -> None:
-        """Note which processes ended, and start those that are due."""
+        """Record ended processes, and start the processes that are due."""
         self._look_after(self.children)
 
     def tick_broker(self) -> None:
-        """Do the same for the broker alone, which the others need first."""
+        """Tick the broker alone: the other processes need a running broker."""
         self._look_after([child for child in self.children if child.spec.is_broker])
 
     def _look_after(self, children: Sequence[Child]) -> None:
@@ -49,15 +49,15 @@ class Supervisor:
         return all(child.is_running for child in self.children)
 
     def failing(self, failures: int) -> Child | None:
-        """Return a process that has ended at least so many times in a row."""
+        """Return a process that has ended at least `failures` times in a row, or None."""
         return next((child for child in self.children if child.backoff.failures >= failures), None)
 
     def stop(self, is_impatient: Callable[[float], bool], say: Callable[[str], None] = lambda _: None) -> None:
         """End all processes within 10 s.
 
         Args:
-            is_impatient: waits up to the given seconds; True where the rest shall be killed now.
-            say: told which processes are waited for, where that takes more than a moment.
+            is_impatient: waits up to the given seconds; returns True to kill the remaining processes now.
+            say: receives the names of the processes still running, every 2 s.
         """
         deadline = time.monotonic() + KILL_AFTER_S
         self._end([child for child in self.children if not child.spec.is_broker], deadline, is_impatient, say)

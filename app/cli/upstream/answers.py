@@ -12,7 +12,7 @@ import msgspec
 
 DEFAULT_MODEL = "wylon-echo"
 EMBEDDING_DIMENSIONS = 8
-# Roughly what tokenizers of English come to.
+# Roughly the ratio of tokenizers for English.
 BYTES_PER_TOKEN = 4
 
 _Request = TypeVar("_Request")
@@ -21,7 +21,7 @@ _encode = msgspec.json.encode
 
 
 class RequestInvalid(Exception):
-    """A body that the endpoint can't be asked with."""
+    """The body is not a valid request for the endpoint."""
 
     def __init__(self, message: str, param: str | None = None) -> None:
         super().__init__(message)
@@ -29,7 +29,7 @@ class RequestInvalid(Exception):
         self.param = param
 
 
-# gc=False: these hold no references that could form a cycle, and there are thousands a second.
+# gc=False: the structs can't form reference cycles, and thousands are made a second.
 class _Message(msgspec.Struct, gc=False):
     role: str = ""
     content: msgspec.Raw = msgspec.Raw(b'""')
@@ -87,7 +87,7 @@ def answer_completion(body: bytes) -> bytes:
 
 
 def answer_embeddings(body: bytes) -> bytes:
-    """Return a small vector for each input, always the same for the same text."""
+    """Return a small vector per input; equal texts give equal vectors."""
     request = _decode(_plain, body, "input")
     if not 1 <= request.dimensions <= 4096:
         raise RequestInvalid("'dimensions' must be from 1 to 4096.", "dimensions")
@@ -136,7 +136,7 @@ def answer_response(body: bytes) -> bytes:
 
 
 def answer_moderation(body: bytes) -> bytes:
-    """Return a result for each input that flags nothing."""
+    """Return an unflagged result per input."""
     request = _decode(_plain, body, "input")
     result = {"flagged": False, "categories": {"violence": False}, "category_scores": {"violence": 0.0}}
     results = [result for _ in _inputs(request.input)]
@@ -144,7 +144,7 @@ def answer_moderation(body: bytes) -> bytes:
 
 
 def list_models() -> bytes:
-    """Return the list of the one model there is, though any other is answered too."""
+    """Return a list with the default model alone, although requests may name any model."""
     model = {"id": DEFAULT_MODEL, "object": "model", "created": 1_700_000_000, "owned_by": "wylon"}
     return _encode({"object": "list", "data": [model]})
 
@@ -176,13 +176,13 @@ def _decode(decoder: "msgspec.json.Decoder[_Request]", body: bytes, needed: str)
 
 
 def _as_text(content: msgspec.Raw) -> bytes:
-    """Return the content as a JSON string: text as it came, parts as the JSON that they are."""
+    """Return the content as a JSON string: a text unchanged, content parts as quoted JSON."""
     raw = bytes(content)
     return raw if raw.startswith(b'"') else _encode(raw.decode())
 
 
 def _inputs(value: Any) -> list[Any]:
-    """Return the inputs that an endpoint was given: a list of texts or of token lists is many, all else is one."""
+    """Return the inputs of a request: a list of texts or of token lists is many inputs, any other value is one."""
     is_many = isinstance(value, list) and bool(value) and not isinstance(value[0], int)
     return value if is_many else [value]
 

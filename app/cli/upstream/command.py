@@ -17,7 +17,7 @@ from app.cli.upstream.stats import Stats
 async def serve(
     host: str, port: int, pace: Pace, faults: FaultPlan, *, is_tracking: bool, tls: ssl.SSLContext | None = None
 ) -> None:
-    """Serve until SIGTERM or SIGINT, having printed `ready` and the address."""
+    """Print `ready` and the address, then serve until SIGTERM or SIGINT."""
     loop = asyncio.get_running_loop()
     stopped = asyncio.Event()
     for number in (signal.SIGTERM, signal.SIGINT):
@@ -28,7 +28,7 @@ async def serve(
     shown = f"[{host}]" if ":" in host else host
     click.echo(f"ready {'https' if tls else 'http'}://{shown}:{door.port}/v1")
     await stopped.wait()
-    # Open connections are dropped with the loop: a client that hangs must not keep the process.
+    # Open connections drop with the loop: a hung client must not keep the process alive.
     door.close()
 
 

@@ -1,4 +1,4 @@
-"""Who is served when: a number of slots, a queue before them, and how long an answer takes."""
+"""The order of service: a number of slots, a queue for the slots, and the time of an answer."""
 
 import asyncio
 import random
@@ -11,7 +11,7 @@ from app.cli.upstream.stats import Stats
 
 
 class Pace(NamedTuple):
-    """How long answers take and how many requests are served at once; `capacity` None is any number."""
+    """The time of an answer, and the number of requests served at once; with `capacity` None, any number."""
 
     latency_s: float = 0.0
     jitter_s: float = 0.0
@@ -20,18 +20,18 @@ class Pace(NamedTuple):
 
     @property
     def is_immediate(self) -> bool:
-        """Whether a request that asks for nothing special is answered on the spot."""
+        """Whether a request without marks is answered at once."""
         return self.latency_s == 0.0 and self.jitter_s == 0.0 and self.capacity is None
 
 
 class Visit:
-    """One request on its way through the desk."""
+    """A request on its way through the desk."""
 
     __slots__ = ("came_at", "extra_s", "is_over", "serve", "timer")
 
     def __init__(self, extra_s: float, serve: Callable[[], None]) -> None:
         self.extra_s = extra_s
-        # Called once the time of service has passed; the slot stays taken until `Desk.leave`.
+        # Called when the time of service has passed; the slot stays taken until `Desk.leave`.
         self.serve = serve
         self.timer: asyncio.TimerHandle | None = None
         self.came_at = 0.0
@@ -39,23 +39,23 @@ class Visit:
 
 
 class Desk:
-    """Gives requests a slot each, first come first served."""
+    """Gives slots to requests, first come first served."""
 
     def __init__(self, pace: Pace, stats: Stats) -> None:
         self._pace = pace
         self._stats = stats
         self._loop = asyncio.get_running_loop()
         self._queue: deque[Visit] = deque()
-        # Those in the queue whose client left: passed over when their turn comes.
+        # Queued requests of clients that left; skipped at the head of the queue.
         self._gone = 0
 
     @property
     def queued(self) -> int:
-        """Requests that wait for a slot."""
+        """The number of requests waiting for a slot."""
         return len(self._queue) - self._gone
 
     def enter(self, visit: Visit) -> bool:
-        """Serve the request, or let it wait; False where there is no room and nobody may wait."""
+        """Serve or queue the request; False if no slot is free and the pace allows no queue."""
         visit.came_at = time.monotonic()
         if self._has_slot():
             self._begin(visit)
@@ -66,7 +66,7 @@ class Desk:
         return True
 
     def leave(self, visit: Visit) -> None:
-        """End a visit, served or given up; a second time does nothing."""
+        """End a visit, served or given up; a second call has no effect."""
         if visit.is_over:
             return
         visit.is_over = True

@@ -1,4 +1,4 @@
-"""Where connections come in: a listening socket that can be shut for a while, as that of a server that is restarted."""
+"""The stand-in's listening socket, which can be shut for a while like the socket of a restarting server."""
 
 import asyncio
 import ssl
@@ -6,18 +6,18 @@ from collections.abc import Callable
 
 # A thousand clients may connect at the same instant.
 BACKLOG = 4096
-# Another program may have taken the port meanwhile: it is asked for again this often.
+# The pause between tries to reopen the port, which another program may have taken meanwhile.
 _ASK_AGAIN_S = 0.1
 
 
 class Door:
-    """Lets connections in at one address and can drop them all.
+    """Accepts connections at an address, and can drop every open connection.
 
     Args:
         make: makes the protocol of a new connection.
         host: the address to listen on.
-        port: 0 takes a free one, which stays the same from then on.
-        tls: what connections are secured with; None leaves them plain.
+        port: 0 takes a free port, and keeps the port from then on.
+        tls: the TLS context of connections; None for plain TCP.
     """
 
     def __init__(
@@ -33,7 +33,7 @@ class Door:
         self.port = port
 
     async def open(self) -> None:
-        """Listen; OSError where that can't be."""
+        """Listen; OSError if the address can't be used."""
         self._server = await self._loop.create_server(self._make, self._host, self.port, backlog=BACKLOG, ssl=self._tls)
         self.port = self._server.sockets[0].getsockname()[1]
 
@@ -46,13 +46,13 @@ class Door:
         self._transports.discard(transport)
 
     def close(self) -> None:
-        """Listen no more; open connections stay."""
+        """Stop listening; open connections stay."""
         if self._server is not None:
             self._server.close()
             self._server = None
 
     def shut_for(self, seconds: float) -> None:
-        """Drop all connections and let none in for so long; while shut already, that time stays as it is."""
+        """Drop the open connections and accept no connection for `seconds`; a door already shut keeps its time."""
         if self._server is None:
             return
         self.close()

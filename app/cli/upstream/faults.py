@@ -1,10 +1,9 @@
-"""What may go wrong with an answer of the stand-in, and how a setting or a request asks for it.
+"""Faults in the stand-in's answers, and how a setting or a request asks for a fault.
 
-A fault is `KIND` or `KINDxN`: an HTTP status from 400 to 599, or one of the kinds below; with `xN` it happens to
-a body the first N times only. A status may say when to come back: `429-5` has `Retry-After: 5`, `429-date` names a
-moment two seconds away, `429-none` says nothing. `--fail 500:0.1` brings a fault on a tenth of the bodies, chosen by
-their hash; `[[fail:500x2]]` within a body brings it on that one, and `[[sleep:2000]]` makes its answer take 2,000 ms
-longer.
+A fault is `KIND` or `KINDxN`: an HTTP status from 400 to 599, or a kind of `KINDS`; with `xN` the fault happens only
+the first N times to a body. A status may carry a Retry-After: `429-5` has `Retry-After: 5`, `429-date` names a moment
+two seconds away, `429-none` has no Retry-After. `--fail 500:0.1` brings a fault on a tenth of the bodies, chosen by
+hash. `[[fail:500x2]]` in a body brings a fault on the body, and `[[sleep:2000]]` delays the answer by 2,000 ms.
 """
 
 import hashlib
@@ -13,7 +12,7 @@ from collections import Counter
 from collections.abc import Sequence
 from typing import NamedTuple
 
-# What each kind does; the first word of a fault that is no status.
+# The kinds of faults without an HTTP status, and the effect of each.
 KINDS = {
     "down": "drops every connection and refuses new ones for two seconds",
     "hang": "never answers",
@@ -38,9 +37,9 @@ MARK = b"[["
 
 
 class Fault(NamedTuple):
-    """One way to go wrong; `times` None is always, else so many times a body.
+    """A fault that happens `times` times to a body; with None, always.
 
-    `later` is what a status says of when to come back: seconds, `date`, `none`, or None for the usual.
+    `later` is the Retry-After of a status: seconds, `date`, `none`, or None for the default.
     """
 
     kind: str
@@ -49,7 +48,7 @@ class Fault(NamedTuple):
 
     @property
     def status(self) -> int | None:
-        """The HTTP status, None for a kind that is no status."""
+        """The HTTP status, or None for a kind of `KINDS`."""
         return int(self.kind) if self.kind.isdecimal() else None
 
     def __str__(self) -> str:
@@ -58,14 +57,14 @@ class Fault(NamedTuple):
 
 
 class Share(NamedTuple):
-    """A fault and the share of bodies it comes to."""
+    """A fault, and the share of bodies with the fault."""
 
     fault: Fault
     share: float
 
 
 def parse_fault(text: str) -> Fault:
-    """Read `KIND` or `KINDxN`; ValueError says what would fit."""
+    """Parse `KIND` or `KINDxN`; ValueError lists the valid kinds."""
     match = _FAULT.fullmatch(text)
     if match is None or not (match["status"] or match["kind"] in KINDS):
         raise ValueError(f"{text!r} is no fault: give a status from 400 to 599 or one of {', '.join(KINDS)}")
@@ -73,7 +72,7 @@ def parse_fault(text: str) -> Fault:
 
 
 def parse_share(text: str) -> Share:
-    """Read `FAULT:SHARE`, such as `500:0.1`; a fault without a share comes to every body."""
+    """Parse `FAULT:SHARE`, for example `500:0.1`; a fault without a share happens to every body."""
     fault, colon, share = text.partition(":")
     try:
         value = float(share) if colon else 1.0
@@ -85,23 +84,23 @@ def parse_share(text: str) -> Share:
 
 
 class FaultPlan:
-    """Decides for each body whether it fails and how much longer it takes."""
+    """Decides whether a body gets a fault, and how much to delay the answer."""
 
     def __init__(self, shares: Sequence[Share] = ()) -> None:
         if sum(share.share for share in shares) > 1.0 + 1e-9:
             raise ValueError("the shares of all faults add up to more than 1")
         self._shares = tuple(shares)
         self._happened: Counter[tuple[bytes, Fault]] = Counter()
-        # Requests by the fault they were meant to get, whether it still happened to them or not.
+        # Requests per planned fault, including requests after the fault's `times` were used up.
         self.asked: Counter[str] = Counter()
 
     @property
     def is_empty(self) -> bool:
-        """Whether only bodies that ask for a fault get one."""
+        """Whether only bodies with a mark get a fault."""
         return not self._shares
 
     def pick(self, body: bytes) -> tuple[Fault | None, float]:
-        """Return the fault that comes to the body now, and the seconds to wait before its answer."""
+        """Return the fault for the body, or None, and the seconds to delay the answer."""
         fault, sleep_s = _marked(body) if MARK in body else (None, 0.0)
         if fault is None and self._shares:
             fault = self._shared(body)
@@ -112,7 +111,7 @@ class FaultPlan:
         return fault, sleep_s
 
     def forget(self) -> None:
-        """Start to count anew how often a fault was asked for and happened."""
+        """Reset the counts of planned and happened faults."""
         self._happened.clear()
         self.asked.clear()
 
@@ -139,7 +138,7 @@ def _marked(body: bytes) -> tuple[Fault | None, float]:
             try:
                 fault = parse_fault(value.decode())
             except ValueError:
-                # A prompt may say anything; what is no fault is text.
+                # A prompt may hold any text: a mark without a known fault is text too.
                 continue
     return fault, sleep_s
 

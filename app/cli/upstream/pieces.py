@@ -1,4 +1,4 @@
-"""Answers of the stand-in that are not sent in one piece."""
+"""Answers of the stand-in in several pieces."""
 
 from collections.abc import Iterator
 from itertools import repeat
@@ -6,10 +6,10 @@ from itertools import repeat
 from app.cli.upstream import replies
 
 MIB = 1024 * 1024
-# Far more than a client should take for one answer.
+# Far more than a client should accept as an answer.
 HUGE_MIB = 100
 _OPENING, _CLOSING = b'{"choices":[{"message":{"role":"assistant","content":"', b'"}}]}'
-# The same bytes each time: the transport keeps references, not copies.
+# Shared bytes: the transport keeps references, not copies.
 _ONE_MIB = b"x" * MIB
 _ONE_MIB_CHUNK = b"%x\r\n%b\r\n" % (MIB, _ONE_MIB)
 
@@ -21,12 +21,12 @@ def half_of(data: bytes) -> bytes:
 
 
 def slices(data: bytes, size: int) -> Iterator[bytes]:
-    """Return the data in pieces of this size."""
+    """Return the data in pieces of `size` bytes."""
     return (data[start : start + size] for start in range(0, len(data), size))
 
 
 def huge() -> Iterator[bytes]:
-    """Return an answer of 100 MiB that says how long it is."""
+    """Return an answer of 100 MiB with its length in the head."""
     size = b"content-length: %d" % (len(_OPENING) + HUGE_MIB * MIB + len(_CLOSING))
     yield replies.head(200, size) + _OPENING
     yield from repeat(_ONE_MIB, HUGE_MIB)

@@ -24,10 +24,10 @@ _REASONS = {
     504: b"Gateway Timeout",
     529: b"Overloaded",
 }
-# With these a server says when to come back.
+# Statuses with a Retry-After by default.
 _RETRY_LATER = frozenset({429, 503})
 _LATER_S = 1
-# Dates have whole seconds: this one is more than one second away, whenever it is written.
+# HTTP dates have whole seconds: a date two seconds ahead is always more than a second away.
 _DATE_AHEAD_S = 2
 _numbers = itertools.count(1)
 _OK_HEAD = (
@@ -36,7 +36,7 @@ _OK_HEAD = (
 
 
 class Reply(NamedTuple):
-    """One answer, ready to be written."""
+    """An answer, ready to be written."""
 
     status: int
     data: bytes
@@ -48,12 +48,12 @@ def ok(body: bytes) -> Reply:
 
 
 def with_status(status: int, body: bytes, *, content_type: bytes = b"application/json", extra: bytes = b"") -> Reply:
-    """Return an answer with any status, type and further header lines."""
+    """Return an answer with the given status, content type and extra header lines."""
     return Reply(status, head(status, b"content-length: %d" % len(body), content_type=content_type, extra=extra) + body)
 
 
 def head(status: int, size: bytes, *, content_type: bytes = b"application/json", extra: bytes = b"") -> bytes:
-    """Return the head of an answer; `size` is the header that says where its body ends."""
+    """Return the head of an answer; `size` is the header that frames the body."""
     return b"HTTP/1.1 %d %b\r\ncontent-type: %b\r\nx-request-id: req_%016x\r\n%b%b\r\n\r\n" % (
         status,
         _REASONS.get(status, b"Error"),
@@ -65,7 +65,7 @@ def head(status: int, size: bytes, *, content_type: bytes = b"application/json",
 
 
 def failed(status: int, later: str | None = None) -> Reply:
-    """Return the answer of a fault that is a status; `later` as in `Fault`."""
+    """Return the answer for a fault with a status; `later` as in `Fault`."""
     if status == 429:
         body = error_body("Rate limit reached for this model.", "rate_limit_error", code="rate_limit_exceeded")
     elif status >= 500:
@@ -76,13 +76,13 @@ def failed(status: int, later: str | None = None) -> Reply:
 
 
 def refused() -> Reply:
-    """Return the answer of a server that has no room left."""
+    """Return the answer of a server without a free slot."""
     body = error_body("All slots are taken; try again later.", "rate_limit_error", code="rate_limit_exceeded")
     return with_status(429, body, extra=_retry_after(429, None))
 
 
 def _html_page(_: bytes) -> Reply:
-    # As a proxy in between would give it.
+    # A page from a proxy in between.
     page = b"<!DOCTYPE html><html><body><h1>Welcome</h1><p>This is no JSON.</p></body></html>"
     return with_status(200, page, content_type=b"text/html; charset=utf-8")
 
@@ -91,7 +91,7 @@ def _redirect(_: bytes) -> Reply:
     return with_status(307, b"", extra=b"location: /elsewhere\r\n")
 
 
-# Whole answers that say nothing of use, by the kind of fault and from the body that would have been right.
+# Complete but useless answers, by kind of fault; a function makes the answer from the correct body.
 SENSELESS: dict[str, Callable[[bytes], Reply]] = {
     "html": _html_page,
     "null": lambda _: ok(b"null"),

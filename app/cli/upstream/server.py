@@ -1,4 +1,4 @@
-"""The HTTP server of the stand-in: as little work a request as Python allows, for it shares the host it measures."""
+"""The stand-in's HTTP server, with as little work per request as Python allows: it runs on the measured host."""
 
 import asyncio
 import json
@@ -20,16 +20,16 @@ from app.cli.upstream.stats import Stats
 
 SLOW_PIECES = 10
 SLOW_PAUSE_S = 0.2
-# How long the door is shut by the fault `down`.
+# How long the fault `down` shuts the door.
 DOWN_S = 2.0
-# Closing a socket that lingers for 0 s sends a reset in place of a polite end.
+# Closing a socket with a linger time of 0 s sends a reset instead of a normal end.
 _RESET_ON_CLOSE = struct.pack("ii", 1, 0)
 
 
 class Service:
-    """What all connections share."""
+    """The state that connections share."""
 
-    # Where they come in; set before the first one does.
+    # Set before the first connection comes in.
     door: Door
 
     def __init__(self, pace: Pace, faults: FaultPlan, stats: Stats) -> None:
@@ -40,14 +40,14 @@ class Service:
         self.is_immediate = pace.is_immediate and faults.is_empty
 
     def answer(self, url: bytes, body: bytes) -> Reply:
-        """Return the answer of an endpoint that has been asked properly or not."""
+        """Return the answer of an endpoint; an invalid body gets a 400."""
         try:
             return replies.ok(ENDPOINTS[url](body))
         except RequestInvalid as fault:
             return replies.with_status(400, error_body(fault.message, "invalid_request_error", param=fault.param))
 
     def answer_other(self, method: bytes, url: bytes) -> Reply:
-        """Return the answer to a request that asks no model."""
+        """Return the answer to a request outside the model endpoints."""
         if method == b"GET" and url == b"/v1/models":
             return replies.ok(list_models())
         if method == b"GET" and url == b"/stats":
@@ -64,7 +64,7 @@ class Service:
 
 
 class Asked(NamedTuple):
-    """A request as it came in."""
+    """A received request."""
 
     method: bytes
     url: bytes
@@ -73,11 +73,11 @@ class Asked(NamedTuple):
 
 
 class Connection(asyncio.Protocol):
-    """One connection: parses, answers in order, one request at a time."""
+    """A connection: parses requests and answers in order, a single request at a time."""
 
     def __init__(self, service: Service) -> None:
         self._service = service
-        # It calls the on_… methods below; those it does not find, such as on_header, cost nothing.
+        # The parser calls the on_… methods below; missing methods, for example on_header, cost no time.
         self._parser = httptools.HttpRequestParser(self)
         self._url = b""
         self._body: list[bytes] = []
@@ -87,7 +87,7 @@ class Connection(asyncio.Protocol):
         self._is_open = False
 
     def connection_made(self, transport: asyncio.BaseTransport) -> None:
-        # A server's connections can be written to; uvloop's are no subclass of asyncio's.
+        # A cast: a server's transport can write, but uvloop's class is no subclass of asyncio.Transport.
         self._transport = cast(asyncio.Transport, transport)
         self._service.door.came_in(self._transport)
         self._is_open = True
@@ -110,7 +110,7 @@ class Connection(asyncio.Protocol):
             self._transport.close()
 
     def on_url(self, url: bytes) -> None:
-        """Keep the path; a long one may come in pieces."""
+        """Keep the path; a long path may come in pieces."""
         self._url += url
 
     def on_body(self, body: bytes) -> None:
@@ -118,7 +118,7 @@ class Connection(asyncio.Protocol):
         self._body.append(body)
 
     def on_message_complete(self) -> None:
-        """Answer the request, or let it wait for the one before it."""
+        """Answer the request, or queue the request behind an unfinished answer."""
         pieces, url = self._body, self._url
         self._body, self._url = [], b""
         body = pieces[0] if len(pieces) == 1 else b"".join(pieces)
@@ -135,7 +135,7 @@ class Connection(asyncio.Protocol):
             return
         service.stats.request_came(asked.body)
         if service.is_immediate and MARK not in asked.body:
-            # In service for no time: it counts as one at once, and adds nothing to the integral.
+            # Service takes no time: count at least one request in flight, and leave the integral unchanged.
             service.stats.max_in_flight = service.stats.max_in_flight or 1
             self._reply(service.answer(asked.url, asked.body), asked)
             return

@@ -1,4 +1,4 @@
-"""What the stand-in counts of its own work."""
+"""Counters of the stand-in's work."""
 
 import time
 from collections import Counter
@@ -6,7 +6,7 @@ from typing import Any
 
 
 class Stats:
-    """Counters since the start or the last reset; those of work at hand survive a reset."""
+    """Counters since the start or the last reset; the count of requests in service survives a reset."""
 
     def __init__(self, *, is_tracking: bool = False) -> None:
         self.requests = 0
@@ -19,10 +19,10 @@ class Stats:
         self._busy_s = self._latency_s = 0.0
 
     def request_came(self, body: bytes) -> None:
-        """Count a request, and with tracking whether its body came before."""
+        """Count a request; with tracking on, count a repeated body too."""
         self.requests += 1
         if self._seen is not None:
-            # 64 bits kept from each body; two that differ meet once in many billions.
+            # Keep 64 bits of a body: different bodies collide once in many billions.
             key = hash(body)
             if key in self._seen:
                 self.repeats += 1
@@ -30,19 +30,19 @@ class Stats:
                 self._seen.add(key)
 
     def service_began(self) -> None:
-        """Count one more request in service."""
+        """Count a request into service."""
         self._integrate()
         self.in_flight += 1
         self.max_in_flight = max(self.max_in_flight, self.in_flight)
 
     def service_ended(self, latency_s: float) -> None:
-        """Count one request in service less, so long after it came."""
+        """Count a request out of service, `latency_s` seconds after its arrival."""
         self._integrate()
         self.in_flight -= 1
         self._latency_s += latency_s
 
     def reset(self) -> None:
-        """Start all counters anew."""
+        """Reset the counters."""
         self.requests = self.repeats = 0
         self.by_status.clear()
         self.max_in_flight = self.in_flight
@@ -52,10 +52,10 @@ class Stats:
         self._busy_s = self._latency_s = 0.0
 
     def report(self, queued: int, capacity: int | None) -> dict[str, Any]:
-        """Return what GET /stats says.
+        """Return the counters for GET /stats.
 
-        `busy_s` is the integral over time of the requests in service; `latency_s` the sum over those whose service has
-        ended, also by a client that left, of the seconds since they came: what they waited, and what they were served.
+        `busy_s` is the integral over time of the requests in service. `latency_s` sums the seconds from arrival to the
+        end of service, waiting included, over the requests whose service has ended, even if the client left.
         """
         self._integrate()
         return {
