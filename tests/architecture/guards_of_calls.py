@@ -94,8 +94,8 @@ GUARDS_OF_CALLS = (
     Guard(
         "data that nobody asked for closes a kept connection",
         "app/adapters/upstream/connection.py",
-        "would not be told from it.\n            self.abort()",
-        "would not be told from it.",
+        "could not be told from this data.\n            self.abort()",
+        "could not be told from this data.",
         "tests/unit/adapters/test_upstream_connection.py::"
         "test_a_kept_connection_on_which_something_comes_unasked_is_closed_and_its_bytes_are_no_answer",
     ),
