@@ -3,6 +3,7 @@
 import threading
 import time
 from collections.abc import Callable, Mapping
+from functools import partial
 from typing import NamedTuple
 
 import structlog
@@ -14,9 +15,11 @@ log = structlog.get_logger()
 
 # Threads of an interpreter share a core: more work at once would end no sooner.
 _AT_ONCE = 4
-# The remaining turns are for small work. Two, so that large work waiting for a slow disk leaves the core to the other.
-_LARGE_AT_ONCE = 2
-# In every MiB, large work makes way for small work for at most this long, and so goes on however much small work comes.
+# Two, so that a check waiting for a slow disk leaves the core to the other.
+_LARGE_CHECKS = 2
+# The last turn is for small work.
+_LARGE_WRITES = 1
+# In every MiB, large work makes way for urgent work for at most this long, and so goes on however much of it comes.
 _LONGEST_REST_S = 0.25
 
 
@@ -32,7 +35,7 @@ class Task(NamedTuple):
 
     # Returns None if there is no work to do.
     look: Callable[[str], Work | None]
-    # Takes the batch and a function to call between pieces; in the call, large work makes way for small work.
+    # Takes the batch and a function to call between pieces; in the call, large work makes way for urgent work.
     run: Callable[[str, Callable[[], None]], object]
 
 
@@ -47,7 +50,7 @@ class FileTurns:
     def __init__(self, tasks: Mapping[str, Task], is_ending: Callable[[], bool]) -> None:
         self._tasks = tasks
         self._is_ending = is_ending
-        self._order: FileOrder[Turn] = FileOrder(_AT_ONCE, _LARGE_AT_ONCE)
+        self._order: FileOrder[Turn] = FileOrder(_AT_ONCE, _LARGE_CHECKS, _LARGE_WRITES)
         self._changed = threading.Condition()
 
     def take(self, turn: Turn) -> None:
@@ -62,7 +65,7 @@ class FileTurns:
         while (due := self._begin()) is not None:
             turn, work = due
             try:
-                self._tasks[turn.kind].run(turn.batch_id, _go_on if work.is_small else self._rest)
+                self._tasks[turn.kind].run(turn.batch_id, _go_on if work.is_small else partial(self._rest, work))
             except Unavailable as fault:
                 _tell_put_off(turn, fault)
             except Exception:
@@ -84,9 +87,9 @@ class FileTurns:
         with self._changed:
             return None if self._is_ending() else self._order.begin()
 
-    def _rest(self) -> None:
+    def _rest(self, work: Work) -> None:
         with self._changed:
-            self._changed.wait_for(lambda: not self._order.is_small_running(), _LONGEST_REST_S)
+            self._changed.wait_for(lambda: not self._order.is_urgent_running(work), _LONGEST_REST_S)
 
 
 def _go_on() -> None:

@@ -14,9 +14,9 @@ from workers.schedule import QUEUES_OF_KINDS
 
 log = structlog.get_logger()
 
-# A third of the weight of a process with niceness 0: enough to go on while other processes keep every core busy, and
+# A tenth of the weight of a process with niceness 0: enough to go on while other processes keep every core busy, and
 # little enough not to disturb them much.
-_NICENESS = 5
+_NICENESS = 10
 # If Linux shares cores among sessions first, niceness counts only within a session; the session has its own niceness.
 _NICENESS_OF_SESSION = Path("/proc/self/autogroup")
 

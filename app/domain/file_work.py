@@ -24,6 +24,8 @@ class Work(NamedTuple):
     size: int
     # The input to process. Work on a common input runs one after the other: the second uses the first's findings.
     input_blob: str | None = None
+    # The files of a batch whose lines are done: a caller waits for finished work, so writing goes before checking.
+    is_write: bool = False
 
     @property
     def is_small(self) -> bool:
@@ -41,12 +43,14 @@ class FileOrder(Generic[K]):
 
     Args:
         at_once: how much work runs side by side.
-        large_at_once: how much large work runs side by side.
+        large_checks: how many large inputs are checked side by side.
+        large_writes: how many batches with large files are written side by side.
     """
 
-    def __init__(self, at_once: int, large_at_once: int) -> None:
+    def __init__(self, at_once: int, large_checks: int, large_writes: int) -> None:
         self._at_once = at_once
-        self._large_at_once = large_at_once
+        self._large_checks = large_checks
+        self._large_writes = large_writes
         self._waiting: dict[K, _Waiting] = {}
         self._running: dict[K, Work] = {}
         # Bytes begun, by tenant with work here. A new tenant starts from the lowest count of these tenants.
@@ -64,12 +68,11 @@ class FileOrder(Generic[K]):
         """Take the next work that may run now; None if no work may run."""
         if len(self._running) >= self._at_once:
             return None
-        may_be_large = sum(not work.is_small for work in self._running.values()) < self._large_at_once
         inputs = {work.input_blob for work in self._running.values()} - {None}
         ready = [
             (self._begun[work.tenant_id], due_at, number, key)
             for number, (key, (work, due_at)) in enumerate(self._waiting.items())
-            if (work.is_small or may_be_large) and work.input_blob not in inputs
+            if self._has_turn(work) and work.input_blob not in inputs
         ]
         if not ready:
             return None
@@ -94,6 +97,12 @@ class FileOrder(Generic[K]):
         """The number of tenants with work here."""
         return len(self._begun)
 
-    def is_small_running(self) -> bool:
-        """Return whether small work runs."""
-        return any(work.is_small for work in self._running.values())
+    def is_urgent_running(self, beside: Work) -> bool:
+        """Return whether work runs that this large work makes way for: small work, and writing before checking."""
+        return any(each.is_small or (each.is_write and not beside.is_write) for each in self._running.values())
+
+    def _has_turn(self, work: Work) -> bool:
+        if work.is_small:
+            return True
+        running = sum(not each.is_small and each.is_write is work.is_write for each in self._running.values())
+        return running < (self._large_writes if work.is_write else self._large_checks)

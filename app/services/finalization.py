@@ -55,7 +55,7 @@ class FinalizationService:
         if batch.plan_blob is None and batch.input_blob is not None:
             with suppress(BlobMissing):
                 size = self._blobs.size(batch.input_blob)
-        return Work(batch.tenant_id, size)
+        return Work(batch.tenant_id, size, is_write=True)
 
     def finalize(self, batch_id: str, rest: Callable[[], None] = lambda: None) -> bool:
         """Seal the batch, write its files, end it; return False if no work is left or another process is at work.

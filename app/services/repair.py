@@ -24,7 +24,7 @@ _LOCK_S = 10.0
 _COUNT_FOR_S = 1.5
 _SEND_FOR_S = 6.0
 _BATCHES_AT_ONCE = 200
-# A task lost with this many workers may be the cause of the deaths.
+# A task lost with more workers than this may be the cause of the deaths.
 _LOSSES_BEFORE_ALONE = 2
 # Workers together hold no more messages than dispatch publishes.
 _UNACKED_PER_LOOK = 25_000

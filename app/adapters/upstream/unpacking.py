@@ -25,13 +25,13 @@ def unpack(body: bytes, encoding: str, max_bytes: int, *, is_whole: bool) -> tup
     room = max_bytes
     packed = body
     try:
-        while room >= 0 and packed and not unpacker.eof:
+        while room >= 0 and packed:
             piece = unpacker.decompress(packed, _STEP_BYTES)
             pieces.append(piece[:room])
             room -= len(piece)
             packed = unpacker.unconsumed_tail
-            if unpacker.eof and unpacker.unused_data.startswith(_GZIP_MAGIC):
-                # A gzip body may have several members, one after the other (RFC 1952, section 2.2).
+            # A gzip body may have several members, one after the other (RFC 1952, section 2.2).
+            if unpacker.unused_data.startswith(_GZIP_MAGIC):
                 packed, unpacker = unpacker.unused_data, zlib.decompressobj(_GZIP)
     except zlib.error as fault:
         raise AnswerGarbled(f"the body is not {encoding}: {fault}") from fault

@@ -11,7 +11,7 @@ TENANT = "tenant"
 
 @pytest.fixture
 def order() -> FileOrder[str]:
-    return FileOrder(at_once=4, large_at_once=2)
+    return FileOrder(at_once=4, large_checks=2, large_writes=1)
 
 
 def add(
@@ -49,6 +49,32 @@ def test_so_much_work_runs_at_once_and_of_large_work_less(order: FileOrder[str])
 
     assert large == ["large-1", "large-2"]
     assert small == ["small-1", "small-2"]
+
+
+def test_large_files_are_written_beside_large_inputs_that_are_checked(order: FileOrder[str]) -> None:
+    add(order, ("check-1", "check-2", "check-3"), LARGE_BYTES)
+    begin_all(order)
+    for key in ("write-1", "write-2"):
+        order.add(key, Work(TENANT, LARGE_BYTES, is_write=True), 1.0)
+    add(order, ("small",), 10)
+
+    assert begin_all(order) == ["small", "write-1"]
+
+
+def test_checking_makes_way_for_writing_and_both_make_way_for_small_work(order: FileOrder[str]) -> None:
+    check, write = Work(TENANT, LARGE_BYTES), Work(TENANT, LARGE_BYTES, is_write=True)
+    order.add("check", check, 0.0)
+    begin_all(order)
+    alone = order.is_urgent_running(check)
+    order.add("write", write, 0.0)
+    begin_all(order)
+    with_a_write = order.is_urgent_running(check), order.is_urgent_running(write)
+    add(order, ("small",), 10)
+    begin_all(order)
+
+    assert not alone
+    assert with_a_write == (True, False)
+    assert order.is_urgent_running(write)
 
 
 def test_small_work_goes_before_large_work_that_came_earlier(order: FileOrder[str]) -> None:

@@ -53,7 +53,7 @@ def test_the_work_of_ending_a_batch_that_was_never_validated_is_its_file() -> No
     assert house.finalization.work("batch_1") is None
     house.batches.advance("batch_1", Event.CANCEL_REQUESTED, NOW)
 
-    assert house.finalization.work("batch_1") == Work("tenant", SMALL_BYTES + 1)
+    assert house.finalization.work("batch_1") == Work("tenant", SMALL_BYTES + 1, is_write=True)
 
 
 def test_there_is_nothing_to_finalize_of_a_batch_that_has_ended() -> None:
