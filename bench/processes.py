@@ -3,6 +3,7 @@
 import contextlib
 import os
 import re
+import signal
 import subprocess
 import sys
 import time
@@ -20,6 +21,11 @@ _READY_WITHIN_S = 60.0
 _END_WITHIN_S = 15.0
 _READY = re.compile(r"^ready (http://\S+)$", re.MULTILINE)
 _WYLON = str(Path(sys.executable).with_name("wylon"))
+
+
+def exit_on_sigterm() -> None:
+    """Have SIGTERM raise SystemExit, so that each context ends the processes that it started."""
+    signal.signal(signal.SIGTERM, lambda number, _: sys.exit(128 + number))
 
 
 @dataclass(frozen=True)

@@ -21,6 +21,7 @@ from bench import (
     throughput,
     variants,
 )
+from bench.processes import exit_on_sigterm
 from bench.report import Row, failed_row, print_rows, write_json
 
 MIN_RATIO = 0.9
@@ -30,6 +31,7 @@ MIN_RATIO_ONE_LINE = 0.12
 def main() -> int:
     """Run the chosen rows; return 0 if every bar was met."""
     given = _arguments()
+    exit_on_sigterm()
     console = Console(width=None if Console().is_terminal else 160)
     rows = []
     for key in given.only:

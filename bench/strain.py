@@ -9,6 +9,7 @@ import click
 from rich.console import Console
 
 from bench import strain_callers, strain_large_files, strain_many, strain_power_cut
+from bench.processes import exit_on_sigterm
 from bench.report import Row, failed_row, print_rows
 
 # A function takes its name and an empty folder, and returns its rows.
@@ -26,6 +27,7 @@ STRAINS: Mapping[str, Callable[[str, Path], list[Row]]] = {
 @click.option("--only", default=",".join(STRAINS), show_default=True, help="Names, with commas between.")
 def main(only: str) -> None:
     """Measure each by itself, and print the table."""
+    exit_on_sigterm()
     rows: list[Row] = []
     for name in only.split(","):
         if name not in STRAINS:
