@@ -1,6 +1,9 @@
 """The next file to check or write: fair by tenant, small files before large ones, and no file waits for ever."""
 
+from bisect import insort
+from collections import deque
 from collections.abc import Hashable
+from itertools import count
 from typing import Generic, NamedTuple, TypeVar
 
 from app.domain.limits import MIB
@@ -33,9 +36,12 @@ class Work(NamedTuple):
         return self.size <= SMALL_BYTES
 
 
-class _Waiting(NamedTuple):
-    work: Work
+class _Waiting(NamedTuple, Generic[K]):
     due_at: float
+    # Order of arrival.
+    number: int
+    key: K
+    work: Work
 
 
 class FileOrder(Generic[K]):
@@ -51,46 +57,63 @@ class FileOrder(Generic[K]):
         self._at_once = at_once
         self._large_checks = large_checks
         self._large_writes = large_writes
-        self._waiting: dict[K, _Waiting] = {}
+        self._numbers = count()
+        self._known: set[K] = set()
         self._running: dict[K, Work] = {}
+        # The waiting work of each tenant, the nearest deadline first.
+        self._waiting: dict[str, list[_Waiting[K]]] = {}
+        # By input with waiting or running work: further work on this input, which waits for the work before it.
+        self._behind: dict[str, deque[_Waiting[K]]] = {}
         # Bytes begun, by tenant with work here. A new tenant starts from the lowest count of these tenants.
         self._begun: dict[str, float] = {}
 
     def add(self, key: K, work: Work, now: float) -> None:
         """Add waiting work; work that already waits or runs keeps its place."""
-        if key in self._waiting or key in self._running:
+        if key in self._known:
             return
+        self._known.add(key)
         if work.tenant_id not in self._begun:
             self._begun[work.tenant_id] = min(self._begun.values(), default=0.0)
-        self._waiting[key] = _Waiting(work, now + work.size / _BYTES_PER_S)
+        waiting = _Waiting(now + work.size / _BYTES_PER_S, next(self._numbers), key, work)
+        if work.input_blob is None:
+            self._put(waiting)
+        elif (behind := self._behind.get(work.input_blob)) is not None:
+            behind.append(waiting)
+        else:
+            self._behind[work.input_blob] = deque()
+            self._put(waiting)
 
     def begin(self) -> tuple[K, Work] | None:
         """Take the next work that may run now; None if no work may run."""
         if len(self._running) >= self._at_once:
             return None
-        inputs = {work.input_blob for work in self._running.values()} - {None}
-        ready = [
-            (self._begun[work.tenant_id], due_at, number, key)
-            for number, (key, (work, due_at)) in enumerate(self._waiting.items())
-            if self._has_turn(work) and work.input_blob not in inputs
-        ]
-        if not ready:
-            return None
-        *_, key = min(ready, key=lambda each: each[:-1])
-        work = self._running[key] = self._waiting.pop(key).work
-        self._begun[work.tenant_id] += max(work.size, _LEAST_BYTES)
-        return key, work
+        for tenant_id in sorted(self._waiting, key=lambda each: (self._begun[each], self._waiting[each][0])):
+            for place, (_, _, key, work) in enumerate(self._waiting[tenant_id]):
+                if self._has_turn(work):
+                    del self._waiting[tenant_id][place]
+                    if not self._waiting[tenant_id]:
+                        del self._waiting[tenant_id]
+                    self._running[key] = work
+                    self._begun[tenant_id] += max(work.size, _LEAST_BYTES)
+                    return key, work
+        return None
 
     def end(self, key: K) -> None:
         """Note that work has ended, well or not."""
-        tenant_id = self._running.pop(key).tenant_id
-        left = (*self._running.values(), *(waiting.work for waiting in self._waiting.values()))
-        if all(work.tenant_id != tenant_id for work in left):
+        self._known.remove(key)
+        work = self._running.pop(key)
+        if work.input_blob is not None:
+            if behind := self._behind[work.input_blob]:
+                self._put(behind.popleft())
+            else:
+                del self._behind[work.input_blob]
+        tenant_id = work.tenant_id
+        if tenant_id not in self._waiting and all(each.tenant_id != tenant_id for each in self._running.values()):
             del self._begun[tenant_id]
 
     def has(self, key: K) -> bool:
         """Return whether the work with this key waits or runs."""
-        return key in self._waiting or key in self._running
+        return key in self._known
 
     @property
     def tenants(self) -> int:
@@ -100,6 +123,9 @@ class FileOrder(Generic[K]):
     def is_urgent_running(self, beside: Work) -> bool:
         """Return whether work runs that this large work makes way for: small work, and writing before checking."""
         return any(each.is_small or (each.is_write and not beside.is_write) for each in self._running.values())
+
+    def _put(self, waiting: _Waiting[K]) -> None:
+        insort(self._waiting.setdefault(waiting.work.tenant_id, []), waiting)
 
     def _has_turn(self, work: Work) -> bool:
         if work.is_small:
