@@ -11,6 +11,9 @@ from workers.line_run import Line
 # Of this many slots, a slot is reserved for new batches: hanging lines hold their calls until the call time-out, and a
 # new batch would have to wait as long. With fewer slots, nothing is reserved.
 _KEPT_FREE = 8
+# Lines that a batch begins in a turn, but at most an eighth of the slots: the few lines of a small batch begin together,
+# and do not wait for one another's answers among thousands of batches.
+_LINES_A_TURN = 5
 # A batch hangs if its calls have not ended for this long.
 _HANGS_S = 3.0
 # Interval between computations of the shares: weights change slowly, but batches come and go constantly.
@@ -33,12 +36,14 @@ def weigh_alike(batch: BatchInHand) -> Weight:
 class _Turn:
     """A batch in the lane: the waiting lines, and the number of calls in flight."""
 
-    __slots__ = ("batch", "in_flight", "lines", "moved_at", "part")
+    __slots__ = ("batch", "in_flight", "lines", "moved_at", "part", "taken")
 
     def __init__(self, batch: BatchInHand) -> None:
         self.batch = batch
         self.lines: deque[Line] = deque()
         self.in_flight = 0
+        # Lines begun in this turn.
+        self.taken = 0
         # When the last call ended or, before any end, the first call began.
         self.moved_at = 0.0
         # The batch's share as a fraction of the slots; 1 until computed.
@@ -98,7 +103,9 @@ class BatchTurns:
         self._in_flight += 1
         self._waiting -= 1
         line = turn.lines.popleft()
-        if not turn.lines or len(self._order) > 1:
+        turn.taken += 1
+        if not turn.lines or turn.taken >= _lines_a_turn(slots):
+            turn.taken = 0
             del self._order[turn.batch]
             if turn.lines:
                 self._order[turn.batch] = turn
@@ -147,7 +154,7 @@ class BatchTurns:
             if turn.in_flight >= most:
                 continue
             # A batch below its share, or a batch waiting alone, goes before batches that have their share.
-            if len(self._order) == 1 or turn.in_flight < shared * turn.part:
+            if len(self._order) == 1 or turn.in_flight < max(shared * turn.part, _lines_a_turn(slots)):
                 return turn
             beyond = beyond or turn
         return beyond
@@ -165,3 +172,7 @@ class BatchTurns:
             of_batches[weight.tenant_id] += weight.of_batch
         for turn, weight in weights.items():
             turn.part = weight.of_tenant / of_all * weight.of_batch / of_batches[weight.tenant_id]
+
+
+def _lines_a_turn(slots: int) -> int:
+    return max(min(_LINES_A_TURN, slots // 8), 1)
