@@ -26,11 +26,11 @@ _DUE_AT = 0.75
 # transaction: a hundred batches with a line each would be refilled more slowly than the workers finish lines.
 _TURN_PART = 1 / 32
 # How far over its share a tenant may go for a new batch of its own. Weights should hold within 10 %, also for a tenant
-# that submits small batches one after the other. If no line is answered, a tenant may go as far for a batch without
+# that submits small batches one after the other. In a slow window, a tenant may go as far for a batch without
 # outstanding lines, because hanging lines stay outstanding for hours.
 _TENANT_MOST = 1.1
-# How far over its share a tenant may go for batches that have waited without outstanding lines, beside batches over
-# their share.
+# How far over its share a tenant may go, in a slow window, for batches that have waited without outstanding lines
+# beside batches over their share.
 _CROWDED_MOST = 2.0
 
 
@@ -42,8 +42,8 @@ class Window(NamedTuple):
     # Workers report this number each second, and not by batch.
     lines_paused: int = 0
     workers: int = 0
-    # No worker has had an answer lately.
-    is_still: bool = False
+    # Answers come so slowly that the window may hold lines that hang.
+    is_slow: bool = False
 
 
 @dataclass(frozen=True)
@@ -169,15 +169,14 @@ class Sharing:
     def _fill_batches(self, tenant: TenantStanding) -> Iterator[Turn]:
         # A small new batch gets its share at once; and a batch with only paused lines must not keep the tenant's share
         # from the tenant's other batches.
-        paused, is_crowded = self.window.lines_paused, tenant.is_crowded
-        is_tight = is_crowded or self.window.is_still
-        short = [each for each in tenant.batches if each.is_short and (each.batch.is_new or paused or is_tight)]
-        most_waited = tenant.share * (_CROWDED_MOST if is_crowded else _TENANT_MOST) + paused
+        paused, is_slow = self.window.lines_paused, self.window.is_slow
+        short = [each for each in tenant.batches if each.is_short and (each.batch.is_new or paused or is_slow)]
+        most_waited = tenant.share * (_CROWDED_MOST if tenant.is_crowded else _TENANT_MOST) + paused
         for standing in sorted(short, key=lambda each: (not each.batch.is_young, not each.batch.is_new, each.level)):
             # The same holds where lines hang, a turn at a time, because the lines of other batches may come back in a
             # moment.
             has_waited = not standing.batch.is_young and standing.outstanding == 0
-            if is_tight and has_waited and tenant.outstanding < most_waited:
+            if is_slow and has_waited and tenant.outstanding < most_waited:
                 yield _give(tenant, standing, Why.BATCH_SHARE)
             if not standing.batch.is_new and not paused:
                 continue

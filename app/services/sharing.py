@@ -13,6 +13,8 @@ from app.services.ports import BatchStore, Clock, LaneState, Roster, WorkerState
 # Lines published and not done, for each call that the workers can have in flight. With 2, too, the calls never ran out
 # (0.999 of an upstream's capacity used); a small batch waits behind every line beyond.
 _WINDOW_PER_SLOT = 2.5
+# A full window that would take longer than this to empty may hold lines that hang.
+_SLOW_S = 10.0
 # A fast upstream empties such a window in no time: the window also holds this many seconds of recent throughput.
 _WINDOW_S = 0.5
 # Lines that wait for a retry widen the window: paused lines keep no call from other lines. But a paused line holds its
@@ -114,7 +116,7 @@ def window_of(lanes: Sequence[LaneState]) -> Window:
     lines_paused = sum(lane.lines_paused for lane in lanes)
     lines_moving = int(min(max(_WINDOW_PER_SLOT * slots, _WINDOW_S * lines_per_s), _MAX_WINDOW))
     lines = min(lines_moving + min(lines_paused, _PAUSED_PER_SLOT * slots), _MAX_WINDOW)
-    return Window(lines, lines_moving, lines_paused, len(lanes), is_still=not lines_per_s)
+    return Window(lines, lines_moving, lines_paused, len(lanes), is_slow=lines_moving > _SLOW_S * lines_per_s)
 
 
 def window_reason(look: LaneLook) -> str:

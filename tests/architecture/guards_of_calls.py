@@ -70,17 +70,17 @@ GUARDS_OF_CALLS = (
         "tests/integration/test_hanging_batches.py::test_they_end_soon",
     ),
     Guard(
-        "where no line is answered a batch with nothing outstanding gets a turn",
+        "in a slow window a batch with nothing outstanding gets a turn",
         "app/domain/fairness.py",
-        "is_tight = is_crowded or self.window.is_still",
-        "is_tight = is_crowded",
-        "tests/unit/domain/test_fairness.py"
-        "::test_where_no_line_is_answered_a_batch_with_nothing_outstanding_gets_a_turn",
+        "paused, is_slow = self.window.lines_paused, self.window.is_slow",
+        "paused, is_slow = self.window.lines_paused, False",
+        "tests/unit/domain/test_fairness_beside_hanging.py"
+        "::test_in_a_slow_window_a_batch_with_nothing_outstanding_gets_a_turn",
     ),
     Guard(
         "a batch beyond its share begins nothing while another waits",
         "workers/batch_turns.py",
-        "if len(self._order) == 1 or turn.in_flight < shared * turn.part:",
+        "if len(self._order) == 1 or turn.in_flight < max(shared * turn.part, _lines_a_turn(slots)):",
         "if True:",
         "tests/unit/workers/test_batch_turns.py::test_a_batch_beyond_its_share_begins_nothing_while_another_waits",
     ),

@@ -1,48 +1,12 @@
-from collections import Counter
-from typing import Any
-
 import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from app.domain.batch import RunningTotal
-from app.domain.fairness import Sharing, Turn, Weights, Why, Window, is_due
+from app.domain.fairness import Sharing, Weights, Why, Window, is_due
 from app.domain.max_min import max_min
 from app.domain.standings import RunningBatch
-
-NOW = 1_700_000_000.0
-DAY_S = 86_400.0
-
-
-def batch(name: str = "batch_1", tenant: str = "tenant", *, outstanding: int = 0, **fields: Any) -> RunningBatch:
-    values: dict[str, Any] = {
-        "lines_waiting": 10_000,
-        "lines_per_task": 1,
-        "created_at": NOW,
-        "expires_at": NOW + DAY_S,
-        "is_young": outstanding == 0,
-        "is_new": outstanding == 0,
-    }
-    return RunningBatch(name, tenant, outstanding, **(values | fields))
-
-
-def share(
-    *running: RunningBatch,
-    window: int = 120,
-    paused: int = 0,
-    weights: Weights | None = None,
-    now: float = NOW,
-    others: dict[str, RunningTotal] | None = None,
-) -> tuple[Sharing, list[Turn]]:
-    sharing = Sharing(running, Window(window + paused, window, paused), weights or Weights(), now, others)
-    return sharing, list(sharing.turns())
-
-
-def lines_of(turns: list[Turn]) -> Counter[str]:
-    lines: Counter[str] = Counter()
-    for turn in turns:
-        lines[turn.batch_id] += turn.lines
-    return lines
+from tests.unit.domain.shares import DAY_S, NOW, batch, lines_of, share
 
 
 def test_an_empty_window_is_filled_by_the_tenants_weights() -> None:
@@ -64,37 +28,6 @@ def test_what_a_tenants_other_batches_have_counts_for_it() -> None:
     )
 
     assert lines_of(turns) == {"b": 60}
-
-
-@pytest.mark.parametrize("hanging", [RunningTotal(1, 70), RunningTotal(30, 70)])
-def test_lines_that_hang_keep_no_batch_of_their_tenant_from_going_on_a_turn_at_a_time(hanging: RunningTotal) -> None:
-    going = batch("going", "one", is_new=False, is_young=False)
-    full = batch("full", "other", outstanding=60)
-
-    _, in_others = share(going, full, others={"one": hanging})
-    _, in_one = share(going, batch("hangs", "one", outstanding=70), full)
-    _, while_it_has_some = share(going._replace(lines_outstanding=1), batch("hangs", "one", outstanding=70), full)
-
-    assert lines_of(in_others) == lines_of(in_one) == {"going": 3}
-    assert lines_of(while_it_has_some) == {}
-
-
-def test_a_tenant_whose_lines_hang_has_at_most_twice_its_share() -> None:
-    idle = [batch(f"idle_{number}", "one", is_new=False, is_young=False) for number in range(100)]
-
-    _, turns = share(batch("hangs", "one", outstanding=70), *idle, batch("full", "other", outstanding=60))
-
-    assert 45 <= sum(lines_of(turns).values()) <= 53
-
-
-def test_where_no_line_is_answered_a_batch_with_nothing_outstanding_gets_a_turn() -> None:
-    last = batch("last", lines_waiting=1, is_new=False, is_young=False)
-    running = [batch("a", outstanding=60), batch("b", outstanding=60), last]
-
-    still, moving = (Sharing(running, Window(120, 120, is_still=each), Weights(), NOW) for each in (True, False))
-
-    assert lines_of(list(still.turns())) == {"last": 1}
-    assert list(moving.turns()) == []
 
 
 def test_batches_with_a_turn_each_crowd_nobody() -> None:

@@ -9,7 +9,7 @@ from hypothesis import strategies as st
 
 from app.domain.fairness import Turn, Weights
 from app.domain.standings import RunningBatch
-from tests.unit.domain.test_fairness import batch, share
+from tests.unit.domain.shares import batch, share
 
 
 class Upstream:

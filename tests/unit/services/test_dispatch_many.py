@@ -40,7 +40,7 @@ def test_of_those_that_came_a_while_ago_the_newest_goes_beyond_the_room_that_the
     for number in range(3):
         house.add_running(f"batch_later_{number}", total=100)
         house.clock.advance(1)
-    house.add_worker(concurrency=128, lines_per_s=1.0)
+    house.add_worker(concurrency=128, lines_per_s=100.0)
 
     house.dispatch.refill()
 
