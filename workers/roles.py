@@ -1,6 +1,7 @@
 """The role of a control process, given by the queues on the command line."""
 
 import os
+import sys
 from collections.abc import Callable
 from contextlib import suppress
 from pathlib import Path
@@ -17,6 +18,7 @@ log = structlog.get_logger()
 # A tenth of the weight of a process with niceness 0: enough to go on while other processes keep every core busy, and
 # little enough not to disturb them much.
 _NICENESS = 10
+_SWITCH_EVERY_S = 0.0002
 # If Linux shares cores among sessions first, niceness counts only within a session; the session has its own niceness.
 _NICENESS_OF_SESSION = Path("/proc/self/autogroup")
 
@@ -45,6 +47,9 @@ class ControlRole(bootsteps.StartStopStep):
                 c.add_task_queue(queue)
         if groups == {FILES_QUEUE}:
             self._give_way()
+            # The thread that takes messages waits for the interpreter after each reply of the broker. With the usual
+            # 5 ms, messages wait for seconds beside four threads that check and write files.
+            sys.setswitchinterval(_SWITCH_EVERY_S)
 
 
 def lower_priority() -> None:

@@ -2,7 +2,7 @@
 
 from typing import Any
 
-from app.adapters.queue import FILES_QUEUE, REFILL, TICKS_QUEUE, queue_of_kind
+from app.adapters.queue import FILES_QUEUE, REFILL, TICKS_QUEUE, VALIDATE, queue_of_kind
 
 EXPIRE = "beat.expire"
 REPAIR = "beat.repair"
@@ -38,5 +38,5 @@ SCHEDULE: dict[str, dict[str, Any]] = {
 # Further queues of a process started with `-Q ticks` or `-Q files`, beside the named queue.
 QUEUES_OF_KINDS = {
     TICKS_QUEUE: [queue_of_kind(TICKS_QUEUE, task) for task in _LIGHT_EVERY_S],
-    FILES_QUEUE: [queue_of_kind(FILES_QUEUE, task) for task in _SLOW_EVERY_S],
+    FILES_QUEUE: [queue_of_kind(FILES_QUEUE, task) for task in (VALIDATE, *_SLOW_EVERY_S)],
 }

@@ -102,7 +102,8 @@ class CeleryQueue:
         self._line_messages = {name: LineMessages(app, RUN_LINES, queue) for name, queue in self._queues.items()}
 
     def validate(self, batch_id: str) -> None:
-        self._tell(FILES_QUEUE, VALIDATE, batch_id)
+        # In a queue of its own: hundreds of batches may end at once, and a new batch must not wait behind them.
+        self._tell(queue_of_kind(FILES_QUEUE, VALIDATE), VALIDATE, batch_id)
 
     def refill(self) -> None:
         queue = queue_of_kind(TICKS_QUEUE, REFILL)
@@ -117,6 +118,10 @@ class CeleryQueue:
 
     def finalize(self, batch_id: str) -> None:
         self._tell(FILES_QUEUE, FINALIZE, batch_id)
+
+    def has_file_messages(self) -> bool:
+        with _broker_errors():
+            return any(self._redis.llen(queue) for queue in (FILES_QUEUE, queue_of_kind(FILES_QUEUE, VALIDATE)))
 
     def open_chord(self, batch_id: str, tasks: int) -> None:
         # Written as Celery's backend does, but never over an existing size: for a chord closed meanwhile, `tasks` would

@@ -119,6 +119,9 @@ class UpkeepService:
         """Send lost work again: line tasks, validations and finalizations."""
         self._lines.repair()
         freed = self._held.free()
+        if self._queue.has_file_messages():
+            # The processes of files are behind. More messages would only make the queue longer, and new work wait.
+            return
         stalled = self._batches.stalled(_BATCHES_PER_TICK)
         for batch in stalled:
             self._restart(batch, is_freed=batch.id in freed)

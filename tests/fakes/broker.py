@@ -34,6 +34,7 @@ class RecordingQueue:
     taken: list[tuple[float, Unacked]] = field(default_factory=list)
     # The line tasks that wait; publishing adds to them, a test takes away from them.
     waiting: set[str] = field(default_factory=set)
+    has_waiting_files: bool = False
     failure: Exception | None = None
     # Whose fences hold, None for no fences.
     roster: "MemoryRoster | None" = None
@@ -57,6 +58,10 @@ class RecordingQueue:
     def finalize(self, batch_id: str) -> None:
         self._check()
         self.finalized.append(batch_id)
+
+    def has_file_messages(self) -> bool:
+        self._check()
+        return self.has_waiting_files
 
     def open_chord(self, batch_id: str, tasks: int) -> None:
         self._check()

@@ -66,6 +66,9 @@ class Broker:
     def finalize(self, batch_id: str) -> None:
         self.control.append(ControlMessage("finalize", batch_id))
 
+    def has_file_messages(self) -> bool:
+        return any(message.kind in ("validate", "finalize") for message in self.control)
+
     def open_chord(self, batch_id: str, tasks: int) -> None:
         chord = self.kept.setdefault(batch_id, Chord())
         if chord.size is None:

@@ -51,6 +51,9 @@ class Queue(Protocol):
 
     def finalize(self, batch_id: str) -> None: ...
 
+    def has_file_messages(self) -> bool:
+        """Return whether a message to validate or finalize a batch waits."""
+
     def open_chord(self, batch_id: str, tasks: int) -> None:
         """Fix how many line tasks must return before the chord's callback finalizes the batch, unless already fixed."""
 

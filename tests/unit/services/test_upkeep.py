@@ -177,6 +177,21 @@ def test_a_batch_that_ends_waits_for_its_calls_but_not_for_ever(house: PipelineH
     assert house.queue.finalized == ["batch_1"]
 
 
+def test_nothing_is_asked_of_processes_of_files_again_while_messages_wait_for_them(house: PipelineHouse) -> None:
+    house.add_running(total=1)
+    house.alter(tasks_dispatched=1, completed=1)
+    house.queue.has_waiting_files = True
+    for _ in range(5):
+        house.upkeep.repair()
+        house.clock.advance(3)
+    asked_while_they_wait = list(house.queue.finalized)
+
+    house.queue.has_waiting_files = False
+    house.upkeep.repair()
+
+    assert (asked_while_they_wait, house.queue.finalized) == ([], ["batch_1"])
+
+
 def test_a_cancelled_batch_with_nothing_out_is_finalized_at_once(house: PipelineHouse) -> None:
     house.add_running()
     house.batches.advance("batch_1", Event.CANCEL_REQUESTED, NOW)

@@ -9,7 +9,7 @@ from structlog.testing import capture_logs
 from workers.roles import ControlRole
 
 TICKS = ["ticks", "ticks.expire", "ticks.refill", "ticks.repair"]
-FILES = ["files", "files.sweep", "files.sweep_blobs", "files.sweep_broker"]
+FILES = ["files", "files.sweep", "files.sweep_blobs", "files.sweep_broker", "files.validate"]
 
 
 def added(*named: str) -> list[str]:
