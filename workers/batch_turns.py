@@ -11,8 +11,8 @@ from workers.line_run import Line
 # Of this many slots, a slot is reserved for new batches: hanging lines hold their calls until the call time-out, and a
 # new batch would have to wait as long. With fewer slots, nothing is reserved.
 _KEPT_FREE = 8
-# Lines that a batch begins in a turn, but at most an eighth of the slots: the few lines of a small batch begin
-# together, and do not wait for one another's answers among thousands of batches.
+# Lines that a batch begins in a turn, and may have in flight with a share below one call, but at most an eighth of the
+# slots. The few lines of a small batch begin together, and do not wait for one another's answers among many batches.
 _LINES_A_TURN = 5
 # A batch hangs if its calls have not ended for this long.
 _HANGS_S = 3.0
@@ -154,7 +154,8 @@ class BatchTurns:
             if turn.in_flight >= most:
                 continue
             # A batch below its share, or a batch waiting alone, goes before batches that have their share.
-            if len(self._order) == 1 or turn.in_flight < max(shared * turn.part, _lines_a_turn(slots)):
+            share = shared * turn.part
+            if len(self._order) == 1 or turn.in_flight < (share if share >= 1 else _lines_a_turn(slots)):
                 return turn
             beyond = beyond or turn
         return beyond

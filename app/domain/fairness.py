@@ -169,7 +169,10 @@ class Sharing:
     def _fill_batches(self, tenant: TenantStanding) -> Iterator[Turn]:
         # A small new batch gets its share at once; and a batch with only paused lines must not keep the tenant's share
         # from the tenant's other batches.
-        paused, is_slow = self.window.lines_paused, self.window.is_slow
+        paused = self.window.lines_paused
+        # With most of the window held by batches over their shares, no answer of other batches makes a refill due.
+        is_held = tenant.held_over_shares > _DUE_AT * self.window.lines_moving
+        is_slow = self.window.is_slow or is_held
         short = [each for each in tenant.batches if each.is_short and (each.batch.is_new or paused or is_slow)]
         most_waited = tenant.share * (_CROWDED_MOST if tenant.is_crowded else _TENANT_MOST) + paused
         for standing in sorted(short, key=lambda each: (not each.batch.is_young, not each.batch.is_new, each.level)):

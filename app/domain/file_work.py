@@ -128,6 +128,9 @@ class FileOrder(Generic[K]):
         insort(self._waiting.setdefault(waiting.work.tenant_id, []), waiting)
 
     def _has_turn(self, work: Work) -> bool:
+        # Writing leaves a turn to checks: a new batch must not wait for hundreds of batches that end.
+        if work.is_write and sum(each.is_write for each in self._running.values()) >= self._at_once - 1:
+            return False
         if work.is_small:
             return True
         running = sum(not each.is_small and each.is_write is work.is_write for each in self._running.values())

@@ -84,6 +84,11 @@ class TenantStanding:
         return bool(self.turns) and (self.outstanding == 0 or self.outstanding * 2 < self.share)
 
     @property
+    def held_over_shares(self) -> int:
+        """Outstanding lines of batches over their shares."""
+        return sum(each.outstanding for each in self.batches if each.is_over)
+
+    @property
     def is_crowded(self) -> bool:
         """Whether a batch of the tenant has more than the batch's share."""
         return self.others.lines_outstanding > self.share_of_others or any(each.is_over for each in self.batches)

@@ -41,6 +41,8 @@ _VALIDATE_AGAIN_S = 5.0
 _LONGEST_GAP_S = 6.0
 # Past the grace for calls in flight, an ending batch waits this much longer for the return of its tasks.
 _DRAIN_SLACK_S = 10.0
+# Looks in a row that ask for no work on files while messages wait. The next look repeats a lost message all the same.
+_MOST_SKIPPED = 10
 _FILES_PER_SWEEP = 200
 # Longer than clearing goes on; nobody waits longer for a holder that died.
 _CLEAR_LOCK_S = 20.0
@@ -101,6 +103,8 @@ class UpkeepService:
         self._draining: Watch[str, Status] = Watch(_LONGEST_GAP_S)
         # How long messages have been taken and not acknowledged, as seen by this process.
         self._taken: Watch[str, str] = Watch(_LONGEST_SWEEP_GAP_S)
+        # Looks in a row that asked for no work on files.
+        self._skipped = 0
         self._has_looked = False
         self._warned_at: dict[str, float] = {}
 
@@ -119,16 +123,17 @@ class UpkeepService:
         """Send lost work again: line tasks, validations and finalizations."""
         self._lines.repair()
         freed = self._held.free()
-        if self._queue.has_file_messages():
-            # The processes of files are behind. More messages would only make the queue longer, and new work wait.
-            return
+        # While messages wait, the processes of files are behind: more messages would only make new work wait.
+        is_behind = self._queue.has_file_messages() and self._skipped < _MOST_SKIPPED
+        self._skipped = self._skipped + 1 if is_behind else 0
         stalled = self._batches.stalled(_BATCHES_PER_TICK)
         for batch in stalled:
-            self._restart(batch, is_freed=batch.id in freed)
+            if batch.id in freed or not is_behind:
+                self._restart(batch, is_freed=batch.id in freed)
         ids_of_stalled = {batch.id for batch in stalled}
         self._unvalidated.keep(ids_of_stalled)
         self._draining.keep(ids_of_stalled)
-        self._has_looked = True
+        self._has_looked = self._has_looked or not is_behind
 
     def sweep(self) -> None:
         """Delete data that nobody will ask for again."""

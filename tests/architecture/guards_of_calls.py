@@ -72,15 +72,15 @@ GUARDS_OF_CALLS = (
     Guard(
         "in a slow window a batch with nothing outstanding gets a turn",
         "app/domain/fairness.py",
-        "paused, is_slow = self.window.lines_paused, self.window.is_slow",
-        "paused, is_slow = self.window.lines_paused, False",
+        "is_slow = self.window.is_slow or is_held",
+        "is_slow = is_held",
         "tests/unit/domain/test_fairness_beside_hanging.py"
         "::test_in_a_slow_window_a_batch_with_nothing_outstanding_gets_a_turn",
     ),
     Guard(
         "a batch beyond its share begins nothing while another waits",
         "workers/batch_turns.py",
-        "if len(self._order) == 1 or turn.in_flight < max(shared * turn.part, _lines_a_turn(slots)):",
+        "if len(self._order) == 1 or turn.in_flight < (share if share >= 1 else _lines_a_turn(slots)):",
         "if True:",
         "tests/unit/workers/test_batch_turns.py::test_a_batch_beyond_its_share_begins_nothing_while_another_waits",
     ),

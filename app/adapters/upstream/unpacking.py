@@ -6,7 +6,8 @@ from app.adapters.upstream.faults import AnswerGarbled
 
 # zlib's codes for the largest window: with a gzip header, with a zlib header, and without a header.
 _GZIP = 16 + zlib.MAX_WBITS
-_GZIP_MAGIC = b"\x1f\x8b"
+# The first byte of a member.
+_GZIP_START = 0x1F
 _ZLIB = zlib.MAX_WBITS
 _RAW = -zlib.MAX_WBITS
 # The low half of the first byte of a zlib header; servers send deflate both with and without a header.
@@ -20,19 +21,27 @@ def unpack(body: bytes, encoding: str, max_bytes: int, *, is_whole: bool) -> tup
 
     Raises AnswerGarbled if the body is not packed with the encoding, or is cut off although `is_whole` is true.
     """
-    unpacker = zlib.decompressobj(_window(encoding, body))
+    window = _window(encoding, body)
+    unpacker = zlib.decompressobj(window)
     pieces: list[bytes] = []
     room = max_bytes
-    packed = body
     try:
-        while room >= 0 and packed:
-            piece = unpacker.decompress(packed, _STEP_BYTES)
-            pieces.append(piece[:room])
-            room -= len(piece)
-            packed = unpacker.unconsumed_tail
-            # A gzip body may have several members, one after the other (RFC 1952, section 2.2).
-            if unpacker.unused_data.startswith(_GZIP_MAGIC):
-                packed, unpacker = unpacker.unused_data, zlib.decompressobj(_GZIP)
+        # In steps, since a member's end copies the rest of its step.
+        for start in range(0, len(body), _STEP_BYTES):
+            packed = body[start : start + _STEP_BYTES]
+            while packed and room >= 0:
+                if unpacker.eof:
+                    if window != _GZIP or packed[0] != _GZIP_START:
+                        # Bytes after the end are ignored, as curl ignores them.
+                        packed = b""
+                        break
+                    # A gzip body may have several members, one after the other (RFC 1952, section 2.2).
+                    unpacker = zlib.decompressobj(_GZIP)
+                piece = unpacker.decompress(packed, _STEP_BYTES)
+                if piece:
+                    pieces.append(piece[:room])
+                    room -= len(piece)
+                packed = unpacker.unused_data if unpacker.eof else unpacker.unconsumed_tail
     except zlib.error as fault:
         raise AnswerGarbled(f"the body is not {encoding}: {fault}") from fault
     if room < 0:

@@ -2,6 +2,7 @@
 
 import asyncio
 import gzip
+import json
 import zlib
 
 import pytest
@@ -137,10 +138,19 @@ def test_deflate_is_unpacked_with_and_without_its_header(packed):
     assert call(once(answer(packed, "Content-Encoding: Deflate"))).body == GOOD
 
 
-def test_a_gzip_body_of_several_members_is_unpacked_whole():
-    packed = gzip.compress(GOOD[:4]) + gzip.compress(b"") + gzip.compress(GOOD[4:])
+LARGE = json.dumps({"id": "x" * 100_000}).encode()
 
-    assert call(once(answer(packed, "Content-Encoding: gzip"))).body == GOOD
+
+@pytest.mark.parametrize("after", [b"", b"\r\n", bytes(70_000)], ids=["nothing", "a line end", "padding"])
+@pytest.mark.parametrize("body", [GOOD, LARGE], ids=["small", "large"])
+def test_a_gzip_body_of_several_members_is_unpacked_whole_whatever_follows_it(body, after):
+    packed = gzip.compress(body[:4]) + gzip.compress(b"") * 1_000 + gzip.compress(body[4:])
+
+    assert call(once(answer(packed + after, "Content-Encoding: gzip"))).body == body
+
+
+def test_bytes_after_a_deflated_body_are_ignored():
+    assert call(once(answer(zlib.compress(LARGE) + b"\x1f\0", "Content-Encoding: deflate"))).body == LARGE
 
 
 @pytest.mark.parametrize(

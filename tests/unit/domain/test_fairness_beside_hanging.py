@@ -30,6 +30,14 @@ def test_a_tenant_whose_lines_hang_has_at_most_twice_its_share() -> None:
     assert 45 <= sum(lines_of(turns).values()) <= 53
 
 
+def test_a_batch_that_holds_most_of_the_window_keeps_none_from_going_on_beside_fast_answers() -> None:
+    going = batch("going", is_new=False, is_young=False)
+
+    _, turns = share(batch("hangs", outstanding=100), batch("fast", outstanding=1, lines_waiting=0), going)
+
+    assert lines_of(turns) == {"going": 3}
+
+
 def test_in_a_slow_window_a_batch_with_nothing_outstanding_gets_a_turn() -> None:
     last = batch("last", lines_waiting=1, is_new=False, is_young=False)
     running = [batch("a", outstanding=60), batch("b", outstanding=60), last]

@@ -61,6 +61,14 @@ def test_large_files_are_written_beside_large_inputs_that_are_checked(order: Fil
     assert begin_all(order) == ["small", "write-1"]
 
 
+def test_a_check_has_a_turn_beside_any_number_of_batches_that_end(order: FileOrder[str]) -> None:
+    for number in range(500):
+        order.add(f"write-{number}", Work(TENANT, 10, is_write=True), 0.0)
+    add(order, ("check",), 10, now=1.0)
+
+    assert begin_all(order) == ["write-0", "write-1", "write-2", "check"]
+
+
 def test_checking_makes_way_for_writing_and_both_make_way_for_small_work(order: FileOrder[str]) -> None:
     check, write = Work(TENANT, LARGE_BYTES), Work(TENANT, LARGE_BYTES, is_write=True)
     order.add("check", check, 0.0)
