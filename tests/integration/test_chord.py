@@ -168,8 +168,10 @@ def test_after_a_flush_every_message_finds_its_queue(pipeline: Pipeline, queue: 
     queue.finalize(batch_id)
 
     messages = [json.loads(message)["headers"]["task"] for message in pipeline.redis.lrange(FILES_QUEUE, 0, -1)]
-    assert sorted(messages) == sorted(["control.validate", FINALIZE])
+    assert messages == [FINALIZE]
+    assert pipeline.redis.llen("files.validate") == 1
     assert pipeline.redis.llen("ticks.refill") == 1
+    assert queue.has_file_messages()
 
 
 def test_a_forgotten_chord_leaves_no_key(pipeline: Pipeline, queue: CeleryQueue, batch_id: str) -> None:
