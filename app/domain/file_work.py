@@ -8,7 +8,7 @@ from typing import Generic, NamedTuple, TypeVar
 
 from app.domain.limits import MIB
 
-# Work up to this size takes a fraction of a second; larger work leaves room for small work and makes way for it.
+# Work up to this size takes a fraction of a second. Larger work leaves a turn to small work, and pauses for small work.
 SMALL_BYTES = 8 * MIB
 # Smaller work goes first, but only if it came at most a second later for each MiB of the difference in size.
 _BYTES_PER_S = MIB
@@ -121,7 +121,7 @@ class FileOrder(Generic[K]):
         return len(self._begun)
 
     def is_urgent_running(self, beside: Work) -> bool:
-        """Return whether work runs that this large work makes way for: small work, and writing before checking."""
+        """Return whether small work runs, which large work pauses for, or writing, which checking pauses for."""
         return any(each.is_small or (each.is_write and not beside.is_write) for each in self._running.values())
 
     def _put(self, waiting: _Waiting[K]) -> None:

@@ -16,6 +16,9 @@ from tests.fakes.outside import good_answer
 CHAT = "/v1/chat/completions"
 DAY_S = 86_400.0
 MINUTE_S = 60.0
+# An outage that is to cost no line a try; and how long a line is tried that is refused while others are answered.
+OUTAGE_S = 12.0
+SPENT_S = 15 * MINUTE_S
 
 # What a server answers a line, by the line's custom_id and the seconds since the start.
 Behaviour = Callable[[str, float], Answer]

@@ -10,8 +10,10 @@ from tests.unit.services.blame_house import (
     HTML,
     MINUTE_S,
     NOT_FOUND_PAGE,
+    OUTAGE_S,
     REFUSED,
     RESET,
+    SPENT_S,
     Open,
     http,
     names,
@@ -19,9 +21,7 @@ from tests.unit.services.blame_house import (
     said,
 )
 
-OUTAGE_S = 12.0
 OUTAGE_ANSWERS = [*(http(status) for status in (401, 403, 429, 500, 503, 530)), NOT_FOUND_PAGE, HTML, REFUSED, RESET]
-SPENT_S = 15 * MINUTE_S
 
 
 @pytest.mark.parametrize("answer", [http(401), http(500), HTML, RESET, NOT_FOUND_PAGE], ids=said)

@@ -10,8 +10,10 @@ from tests.unit.services.blame_house import (
     HTML,
     MINUTE_S,
     NOT_FOUND_PAGE,
+    OUTAGE_S,
     REFUSED,
     RESET,
+    SPENT_S,
     UNREACHED,
     Open,
     http,
@@ -20,7 +22,6 @@ from tests.unit.services.blame_house import (
     said,
 )
 
-OUTAGE_S = 12.0
 OUTAGE_ANSWERS = [
     *(http(status) for status in (401, 402, 403, 429, 500, 501, 502, 503, 504, 520, 521, 522, 529, 530)),
     NOT_FOUND_PAGE,
@@ -28,7 +29,6 @@ OUTAGE_ANSWERS = [
     REFUSED,
     RESET,
 ]
-SPENT_S = 15 * MINUTE_S
 
 
 @pytest.mark.parametrize("answer", OUTAGE_ANSWERS, ids=said)
