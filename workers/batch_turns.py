@@ -104,7 +104,7 @@ class BatchTurns:
         self._waiting -= 1
         line = turn.lines.popleft()
         turn.taken += 1
-        if not turn.lines or turn.taken >= _lines_a_turn(slots):
+        if not turn.lines or (len(self._order) > 1 and turn.taken >= _lines_a_turn(slots)):
             turn.taken = 0
             del self._order[turn.batch]
             if turn.lines:
@@ -143,12 +143,14 @@ class BatchTurns:
             del self._turns[turn.batch]
 
     def _next(self, slots: int, allowed: int) -> _Turn | None:
-        if len(self._turns) > 1:
-            self._reckon()
         free, kept = slots - self._in_flight, slots // _KEPT_FREE
-        shared = min(allowed, slots - kept)
         # Once only reserved slots are free, a batch may hold at most half as many calls, and leaves slots to the next.
         most = slots if free > kept else max(free // 2, 1)
+        if len(self._turns) == 1:
+            (turn,) = self._turns.values()
+            return turn if turn.lines and turn.in_flight < most else None
+        self._reckon()
+        shared = min(allowed, slots - kept)
         beyond = None
         for turn in self._order.values():
             if turn.in_flight >= most:

@@ -131,19 +131,21 @@ class LineEngine:
         return [*self._runners.values(), self._alone]
 
     async def _attempt(self, line: Line) -> None:
-        batch, data = line.run.batch, line.data
-        if not self._may_send(line):
-            self._drop(line)
-            return
+        batch, data, execution = line.run.batch, line.data, line.lane.execution
         outcome: Result | Retry | OutOfTime | None
         try:
             if data is None:
+                if not self._may_send(line):
+                    self._drop(line)
+                    return
                 data = await self._loop.run_in_executor(None, self._read_line, line)
-            # The sender asks `may_send` again after the last wait: reading, noting a trial and connecting take time.
+            # Asked after each wait: reading, noting a trial and connecting take time.
             caller = Caller(line.tries, partial(self._may_send, line), batch.id)
             again = LineAttempt(batch.id, batch.endpoint, batch.deadline, line.position, data, caller, line.met)
-            attempt = partial(line.lane.execution.attempt, again)
-            outcome = await (self._quarantine.watch(line, data, attempt) if line.run.is_alone else attempt())
+            if line.run.is_alone:
+                outcome = await self._quarantine.watch(line, data, partial(execution.attempt, again))
+            else:
+                outcome = await execution.attempt(again)
         except (BlobMissing, Unavailable):
             # `read_line` has noted the fault: the line runs again once the fault is mended.
             outcome = None

@@ -95,11 +95,13 @@ class Lane:
     @property
     def allowed(self) -> int:
         """How many lines may have begun and not ended, by the present concurrency limit."""
-        return min(self.slots, self.limit.limit)
+        slots, limit = self.slots, self.limit.limit
+        return limit if limit < slots else slots
 
     def begin(self, of_batch: int = 0) -> bool:
         """Return whether one more line may begin now, and count the line if yes; `of_batch` lines of its batch run."""
-        if self._active >= self.slots or self._active >= self._most_for(of_batch):
+        active = self._active
+        if active >= self.slots or (active >= self.limit.limit and active >= self._most_for(of_batch)):
             return False
         if self._charges is not None and not self._charges.begin(self._clock()):
             return False

@@ -87,6 +87,8 @@ class Runners:
         self._in_hand: dict[asyncio.Task[None], Line | None] = {}
         self._idle: list[asyncio.Future[Line]] = []
         self._tick_handle: asyncio.TimerHandle | None = None
+        # The bounds at the last look for waiting lines that may begin.
+        self._allowed = 0
 
     def put(self, line: Line) -> None:
         """Queue a line to run."""
@@ -126,6 +128,7 @@ class Runners:
         await asyncio.gather(*runners, return_exceptions=True)
 
     def _start_some(self) -> None:
+        self._allowed = self._bounds.allowed
         while (line := self._next()) is not None:
             if self._idle:
                 self._idle.pop().set_result(line)
@@ -158,7 +161,7 @@ class Runners:
             if following is not None:
                 line = following
                 # The ended call may have raised the limit, and so made room for more lines.
-                if self._turns:
+                if self._bounds.allowed != self._allowed:
                     self._start_some()
                 continue
             woken: asyncio.Future[Line] = self._loop.create_future()

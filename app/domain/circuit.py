@@ -195,7 +195,8 @@ class Circuit:
     def _count_answer(self, now: float, began_at: float) -> None:
         self.answered += 1
         self._answered_at = now
-        self._answered_from = max(self._answered_from, began_at)
+        if began_at > self._answered_from:
+            self._answered_from = began_at
 
     def _later_s(self, batch_id: str, is_suspect: bool) -> float:
         is_of_failed = self._failed_probes >= _PROBES_FOR_A_BATCH and batch_id == self._probed_for

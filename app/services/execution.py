@@ -92,14 +92,14 @@ class ExecutionService:
         if left_s <= 0:
             return OutOfTime()
         before = line.caller.before.judged(self._steady())
+        if not line.caller.may_send():
+            return Retry(0.0, before, line.met)
         request = read_request(line.data)
         met = line.met if line.met is not None and line.met.trouble is not Trouble.WITHHELD else None
         if met is not None and self._policy.is_used_up(before, self._steady()):
             return _record(line, request.custom_id, met)
-        if not line.caller.may_send():
-            return Retry(0.0, before, line.met)
         timeout_s = min(self._call_timeout_s, left_s)
-        caller = line.caller._replace(before=before)
+        caller = line.caller if before is line.caller.before else line.caller._replace(before=before)
         began_at = self._steady()
         answer = await self._upstream.call(line.endpoint, request.body, timeout_s, caller)
         if answer.error is not None:

@@ -6,7 +6,6 @@ import time
 from collections import deque
 from collections.abc import Callable, Mapping, Sequence
 from functools import partial
-from operator import attrgetter
 from typing import NamedTuple, Protocol, Unpack
 
 import msgspec
@@ -86,11 +85,16 @@ class _Server:
             circuit = self.models[model] = Circuit()
         return circuit
 
+    def may_probe(self, own: Circuit | None, now: float, caller: Caller) -> bool:
+        batch_id, is_suspect = caller.batch_id, caller.before.is_suspect
+        return all(
+            circuit.may_begin(now, batch_id=batch_id, is_suspect=is_suspect)
+            for circuit in (self.circuit, own)
+            if circuit is not None
+        )
+
     def circuits(self) -> list[tuple[str | None, Circuit]]:
         return [(None, self.circuit), *list(self.models.items())]
-
-
-_load = attrgetter("load")
 
 
 class _Body(Struct):
@@ -144,8 +148,8 @@ class BalancedUpstream:
             # A caller with call after call would block the event loop if no call ever waited.
             await asyncio.sleep(0)
             return withheld
-        circuits = server.circuit, server.of_model(model)
-        begun = [(circuit, circuit.term, circuit.begin(now, caller.batch_id)) for circuit in circuits]
+        whole, part = server.circuit, server.of_model(model)
+        terms, probes = (whole.term, part.term), (whole.begin(now, caller.batch_id), part.begin(now, caller.batch_id))
         server.in_flight += 1
         server.load += 1
         answer: Answer | None = None
@@ -158,13 +162,13 @@ class BalancedUpstream:
             else:
                 self._aftermath.append((self._now() + _AFTERMATH_S, server))
             signs = signs_of(answer)
-            for (circuit, term, is_probe), sign in zip(begun, signs, strict=True):
+            for circuit, term, sign, is_probe in zip((whole, part), terms, signs, probes, strict=True):
                 if sign is not Sign.ANSWERED or not circuit.end_well(term, self._now(), now):
                     self._learn(server, circuit, term, sign, answer, caller, began_at=now, is_probe=is_probe)
         if answer.trouble in (Trouble.NONE, Trouble.FINAL):
             return answer
         # The circuit of an unreachable server stands for every model on the server.
-        return answer._replace(circuit=circuits[0] if signs[0] in (Sign.FAILING, Sign.GONE) else circuits[1])
+        return answer._replace(circuit=whole if signs[0] in (Sign.FAILING, Sign.GONE) else part)
 
     async def close(self) -> None:
         """Close the connections of every server; calls in flight come back as flaky."""
@@ -190,25 +194,21 @@ class BalancedUpstream:
         """Return the server for a call that begins now, or None if every server is to be left alone."""
         while self._aftermath and self._aftermath[0][0] <= now:
             self._aftermath.popleft()[1].load -= 1
-        healthy, due = [], []
-        batch_id, is_suspect = caller.batch_id, caller.before.is_suspect
+        best: _Server | None = None
+        due: list[_Server] = []
         for server in self._servers:
             own = server.models.get(model)
             if not server.circuit.is_open and (own is None or not own.is_open):
-                healthy.append(server)
-            elif server.circuit.may_begin(now, batch_id=batch_id, is_suspect=is_suspect) and (
-                own is None or own.may_begin(now, batch_id=batch_id, is_suspect=is_suspect)
-            ):
+                if best is None or server.load < best.load:
+                    best = server
+            elif server.may_probe(own, now, caller):
                 due.append(server)
         if due:
             return min(due, key=lambda server: _due_at(server, model))
-        if not healthy:
-            return None
-        server = min(healthy, key=_load)
-        if len(self._servers) > 1:
-            self._servers.remove(server)
-            self._servers.append(server)
-        return server
+        if best is not None and len(self._servers) > 1:
+            self._servers.remove(best)
+            self._servers.append(best)
+        return best
 
     def _learn(
         self,

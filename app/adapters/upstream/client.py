@@ -94,28 +94,39 @@ class HttpUpstream:
         silence_s, longest_s = limits.first_byte.seconds, limits.call.seconds
         # None until the connection is there.
         deadline: float | None = None
+        connection: Connection | None = None
+        answering: asyncio.Future[Reply] | None = None
         try:
             pool = self._pool or self._open()
-            ends_at = pool.now() + timeout_s
+            now = pool.now()
+            ends_at = now + timeout_s
             head = self._heads.get(endpoint) or self._add_head(endpoint)
-            kept = pool.take()
-            connection = kept or await pool.connect(timeout_s)
-            deadline = min(ends_at, pool.now() + longest_s)
+            kept = connection = pool.take(now)
+            if connection is None:
+                connection = await _connect(pool, timeout_s, caller)
+                now = pool.now()
+            deadline = min(ends_at, now + longest_s)
+            answering = connection.post(head, body, deadline, silence_s)
             try:
-                reply = await _post(connection, head, body, deadline, silence_s, caller)
+                reply = await answering
             except NothingHeard:
                 if kept is None:
                     raise
                 # The server closed the kept connection while the request was on its way, most likely because it was
                 # idle.
-                fresh = await pool.connect(ends_at - pool.now())
-                reply = await _post(fresh, head, body, deadline, silence_s, caller)
+                connection = await _connect(pool, ends_at - pool.now(), caller)
+                answering = connection.post(head, body, deadline, silence_s)
+                reply = await answering
             if "content-encoding" in reply.headers:
                 # Unpacking may turn a small answer, which is not counted, into a large answer.
                 async with asyncio.timeout(deadline - pool.now()):
                     await self._memory.wait_for_room()
             answer = read_answer(reply, self._max_answer_bytes)
             return answer if answer.error is None else self._without_secrets(answer)
+        except asyncio.CancelledError:
+            if answering is not None and connection is not None:
+                connection.give_up(answering)
+            raise
         except FellSilent:
             return _limit_met("No byte came from the upstream", limits.first_byte)
         except TimeoutError:
@@ -190,20 +201,13 @@ class HttpUpstream:
         return _flaky(CONNECTION_FAILED, f"The connection to the upstream broke: {_said(error)}")
 
 
-async def _post(
-    connection: Connection, head: bytes, body: bytes, deadline: float, silence_s: float, caller: Caller
-) -> Reply:
+async def _connect(pool: Pool, timeout_s: float, caller: Caller) -> Connection:
+    connection = await pool.connect(timeout_s)
     # Opening a connection takes up to seconds. Meanwhile the line may have passed to another worker.
     if not caller.may_send():
         connection.abort()
         raise Withheld
-    # As `_answer_to`, without an additional coroutine per call.
-    answering = connection.post(head, body, deadline, silence_s)
-    try:
-        return await answering
-    except asyncio.CancelledError:
-        connection.give_up(answering)
-        raise
+    return connection
 
 
 async def _answer_to(connection: Connection, answering: asyncio.Future[Reply]) -> Reply:

@@ -59,12 +59,12 @@ class Pool:
         """Return the loop's time, the clock of every deadline."""
         return self._loop.time()
 
-    def take(self) -> Connection | None:
-        """Return an idle connection for a call that is made at once, or None."""
+    def take(self, now: float) -> Connection | None:
+        """Return an idle connection for a call that is made at once, or None; `now` is the loop's time."""
         idle = self._idle
         while idle:
             connection = idle.pop()
-            if connection.is_open and self._loop.time() - connection.idle_since < _KEEPALIVE_S:
+            if connection.is_open and now - connection.idle_since < _KEEPALIVE_S:
                 self._watch()
                 return connection
             connection.abort()

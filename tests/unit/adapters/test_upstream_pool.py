@@ -34,7 +34,7 @@ def pool_of(url: str) -> Pool:
 
 
 async def post(pool: Pool) -> None:
-    connection = pool.take() or await pool.connect(LONG_S)
+    connection = pool.take(pool.now()) or await pool.connect(LONG_S)
     await connection.post(b"POST / HTTP/1.1\r\ncontent-length: ", b"{}", pool.now() + LONG_S)
 
 
@@ -67,7 +67,7 @@ def test_the_connection_used_last_is_taken_first():
             for connection in (second, first):
                 await connection.post(b"POST / HTTP/1.1\r\ncontent-length: ", b"{}", pool.now() + LONG_S)
 
-            taken = [pool.take(), pool.take(), pool.take()]
+            taken = [pool.take(pool.now()), pool.take(pool.now()), pool.take(pool.now())]
 
             await pool.close()
             assert taken == [first, second, None]
@@ -83,7 +83,7 @@ def test_a_connection_that_was_idle_for_long_is_not_taken():
             await connection.post(b"POST / HTTP/1.1\r\ncontent-length: ", b"{}", pool.now() + LONG_S)
             connection.idle_since -= 4.0
 
-            taken = pool.take()
+            taken = pool.take(pool.now())
 
             await pool.close()
             assert taken is None
@@ -133,7 +133,7 @@ def test_a_connection_that_the_server_closed_while_idle_is_not_taken():
 
             await until_closed(connection)
 
-            assert pool.take() is None
+            assert pool.take(pool.now()) is None
             await pool.close()
 
     on_uvloop(run())
@@ -154,7 +154,7 @@ def test_a_connection_on_which_the_server_speaks_unasked_is_closed():
 
             await until_closed(connection)
 
-            assert pool.take() is None
+            assert pool.take(pool.now()) is None
             await pool.close()
 
     on_uvloop(run())
