@@ -107,7 +107,7 @@ class ExecutionService:
             if left_s <= 0 or (left_s <= _EARLY_S and answer.error[0] == result.REQUEST_TIMEOUT[0]):
                 # The deadline broke the call off: the line did not fail, its batch expired.
                 return OutOfTime()
-        if answer.trouble in (Trouble.NONE, Trouble.FINAL) or _met_a_limit(answer):
+        if answer.trouble is Trouble.NONE or answer.trouble is Trouble.FINAL or _met_a_limit(answer):
             return _record(line, request.custom_id, answer)
         if answer.trouble is Trouble.WITHHELD:
             return self._wait(line, before, answer)

@@ -29,6 +29,9 @@ _AFTERMATH_S = 1.0
 # Callers choose the names of models. Past this number, models without a call in flight are forgotten unless they fail.
 _MAX_MODELS = 1_000
 _MAX_SHOWN_MODEL_CHARS = 200
+# Looking a member up in an Enum takes five times as long as a name of the module, and a line passes here twice.
+_ANSWERED = Sign.ANSWERED
+_WELL = (Sign.ANSWERED, Sign.ANSWERED)
 
 
 class OpenUpstream(Upstream, Protocol):
@@ -157,15 +160,16 @@ class BalancedUpstream:
             answer = await server.upstream.call(endpoint, body, timeout_s, caller)
         finally:
             server.in_flight -= 1
-            if answer is None or answer.trouble is Trouble.NONE:
+            is_well = answer is not None and answer.trouble is Trouble.NONE
+            if answer is None or is_well:
                 server.load -= 1
             else:
                 self._aftermath.append((self._now() + _AFTERMATH_S, server))
-            signs = signs_of(answer)
+            signs = _WELL if is_well else signs_of(answer)
             for circuit, term, sign, is_probe in zip((whole, part), terms, signs, probes, strict=True):
-                if sign is not Sign.ANSWERED or not circuit.end_well(term, self._now(), now):
+                if sign is not _ANSWERED or not circuit.end_well(term, self._now(), now):
                     self._learn(server, circuit, term, sign, answer, caller, began_at=now, is_probe=is_probe)
-        if answer.trouble in (Trouble.NONE, Trouble.FINAL):
+        if is_well or answer.trouble is Trouble.FINAL:
             return answer
         # The circuit of an unreachable server stands for every model on the server.
         return answer._replace(circuit=whole if signs[0] in (Sign.FAILING, Sign.GONE) else part)
