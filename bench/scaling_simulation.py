@@ -11,10 +11,11 @@ from collections.abc import Callable
 from functools import partial
 from itertools import count
 
+from app.domain import fairness
 from app.domain.batch import Usage
 from app.domain.lifecycle import Status
 from app.domain.result import Result
-from app.services.dispatch import DispatchService, is_refill_due
+from app.services.dispatch import DispatchService
 from app.services.ports import LineTask, Planned, Progress, Written
 from app.services.sharing import window_lines
 from app.services.upkeep import UpkeepService
@@ -281,7 +282,7 @@ class Simulation:
                 self._busy -= not worker.left
 
     def _tell(self, worker: SimulatedWorker, progress: list[Progress]) -> None:
-        is_due = is_refill_due(sum(batch.lines_outstanding for batch in progress), worker.window)
+        is_due = fairness.is_due(sum(batch.lines_outstanding for batch in progress), worker.window)
         if is_due and self._clock.now() >= self._ask_again_at and not all(b.is_dispatched_whole for b in progress):
             self._ask_again_at = self._clock.now() + _REFILL_APART_S
             self._on_control(self._refill)

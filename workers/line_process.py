@@ -10,13 +10,12 @@ from celery import Celery
 
 from app.adapters.queue import lines_queue
 from app.config import Settings
-from app.domain import ids
+from app.domain import fairness, ids
 from app.domain.concurrency import ConcurrencyLimit
 from app.domain.errors import BlobMissing, Unavailable
 from app.domain.plan import ENTRY_BYTES, unpack_entries
 from app.domain.rates import RateLimit
 from app.domain.upstream import UpstreamSpec
-from app.services.dispatch import is_refill_due
 from app.services.ports import Delivery, LineTask, Progress, read_whole
 from app.wiring.lines import Lines, build_lines
 from app.wiring.sharing import weights_of
@@ -253,7 +252,7 @@ class LineProcess:
         for part in progress:
             outstanding[part.upstream] += part.lines_outstanding
         with_more = {part.upstream for part in progress if not part.is_dispatched_whole}
-        is_due = any(is_refill_due(outstanding[name], self._heartbeat.windows.get(name, 0)) for name in with_more)
+        is_due = any(fairness.is_due(outstanding[name], self._heartbeat.windows.get(name, 0)) for name in with_more)
         # A small batch is published whole. The next lines are of a batch perhaps unknown to this process.
         is_due = is_due or any(part.is_recorded_whole for part in progress)
         if is_due and self._may_ask():

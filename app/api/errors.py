@@ -7,6 +7,7 @@ from flask import Flask, Response, jsonify, request
 from gunicorn.http.errors import ParseException  # type: ignore[import-untyped]
 from werkzeug.exceptions import HTTPException, RequestEntityTooLarge
 
+from app.api.context import request_id
 from app.api.pace import BodyTooSlow
 from app.domain.errors import (
     BlobMissing,
@@ -126,5 +127,5 @@ def _http(fault: HTTPException) -> Response:
 
 def _unexpected(fault: Exception) -> Response:
     # Hide internals from the caller; the log has the trace beside the request's id.
-    log.error("request.failed", method=request.method, path=request.path, exc_info=fault)
+    log.error("request.failed", method=request.method, path=request.path, request_id=request_id(), exc_info=fault)
     return answer(500, "The server had an error while processing your request. Sorry about that!")

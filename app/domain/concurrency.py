@@ -91,10 +91,6 @@ class ConcurrencyLimit:
         """The limit in a moment: the ceiling while the limit rises at the start."""
         return self.ceiling if self.reason == "starting" else self.limit
 
-    def has_room(self) -> bool:
-        """Return whether one more call may begin."""
-        return self.in_flight < self.limit
-
     def report(self, now: float) -> Report:
         """Return the report for the upstream's other workers."""
         since = self._fellows.leads_since

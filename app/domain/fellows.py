@@ -140,8 +140,9 @@ class Fellows:
 
     def held(self, own: int) -> int:
         """Return the calls in flight of all workers, with an estimate for starting peers without a report."""
-        begun = min(own, START) * (self.workers - 1) if self._settling else 0
-        return own + max(self.in_flight, begun)
+        if not self._settling:
+            return own + self.in_flight
+        return own + max(self.in_flight, min(own, START) * (self.workers - 1))
 
     def part(self, bound: float) -> float:
         """Return this worker's share of `bound`; the leader makes up for peers above or below their share."""

@@ -140,8 +140,10 @@ def _detail(fields: dict[str, msgspec.Raw], name: str, other: str, detail: str) 
 
 
 def _counted(tokens: int | None) -> int:
+    if tokens is None or tokens <= 0:
+        return 0
     # No call has this many; a wrong report of an upstream must not overflow a column.
-    return min(max(tokens or 0, 0), MAX_TOKENS_PER_CALL)
+    return tokens if tokens < MAX_TOKENS_PER_CALL else MAX_TOKENS_PER_CALL
 
 
 def one_line(text: bytes) -> bytes:

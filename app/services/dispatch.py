@@ -7,7 +7,6 @@ from typing import NamedTuple
 
 import structlog
 
-from app.domain import fairness
 from app.domain.batch import Batch, InFlight
 from app.domain.errors import StorageFull, Unavailable
 from app.domain.fairness import Weights
@@ -165,11 +164,6 @@ class _Part(NamedTuple):
 
     batch: Batch
     next_task: int
-
-
-def is_refill_due(outstanding: int, window: int) -> bool:
-    """Return whether enough of the window is free to fill it again."""
-    return fairness.is_due(outstanding, window)
 
 
 def line_tasks(batch: Batch | InFlight, numbers: Iterable[int]) -> list[LineTask]:

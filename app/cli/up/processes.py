@@ -5,7 +5,8 @@ from collections.abc import Sequence
 
 from app.config import Settings
 
-# A slow caller holds a thread while reading or sending; a few slow callers must not delay the rest.
+# A thread waits for the database and for disks, never for a caller. A few slow transactions must not delay the other
+# requests.
 WEB_THREADS = 64
 # An idle connection costs a file and a few kB. At the limit, a new connection replaces the longest-waiting connection.
 WEB_CONNECTIONS = 4_096

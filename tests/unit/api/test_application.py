@@ -7,6 +7,7 @@ import pytest
 from flask import Flask
 from flask.testing import FlaskClient
 from openai.types import Model
+from structlog.testing import capture_logs
 
 from app.api.application import build_app
 from app.domain.errors import Unavailable
@@ -95,7 +96,12 @@ def test_a_bug_tells_the_caller_nothing_of_our_insides(app: Flask, client: Flask
 
     app.add_url_rule("/broken", "broken", broken)
 
-    assert "secret" not in error_of(client.get("/broken"), 500)["message"]
+    with capture_logs() as logs:
+        response = client.get("/broken")
+
+    assert "secret" not in error_of(response, 500)["message"]
+    failed = next(line for line in logs if line["event"] == "request.failed")
+    assert failed["request_id"] == response.headers["x-request-id"]
 
 
 def test_models_have_what_clients_need_and_keep_what_the_upstream_says(client: FlaskClient, world: World) -> None:

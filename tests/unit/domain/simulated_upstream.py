@@ -176,7 +176,7 @@ class Simulation:
         limit = caller.limit
         if self.now >= caller.ends_at:
             return
-        while limit.has_room() and (caller.lines is None or limit.in_flight < caller.lines):
+        while limit.in_flight < limit.limit and (caller.lines is None or limit.in_flight < caller.lines):
             call = limit.begin(self.now)
             capacity = self._capacity(self.now)
             if caller.lines_away:

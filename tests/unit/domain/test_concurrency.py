@@ -130,9 +130,9 @@ def test_refusals_count_again_after_a_time_without_any() -> None:
 def test_calls_that_were_dropped_leave_room_and_say_nothing() -> None:
     limit = ConcurrencyLimit(2, is_adaptive=False)
     calls = [limit.begin(0.0), limit.begin(0.0)]
-    assert not limit.has_room()
+    assert limit.in_flight == limit.limit
 
     limit.end(calls[0], 0.1, Outcome.DROPPED)
 
-    assert limit.has_room()
+    assert limit.in_flight == 1
     assert limit.limit == 2
