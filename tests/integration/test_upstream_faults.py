@@ -27,9 +27,10 @@ pytestmark = pytest.mark.integration
 HEALTHY = 48
 # Of the calls in flight these lines may hold a few, so that what is left to the others is most of them.
 FAULTY = 3
-# With a share of 3 in 16 the others take 1.2 times as long. What is more than that is for machines that are busy.
+# With a share of 3 in 16 the others take 1.2 times as long. The rest is for busy machines. If the faulty lines are the
+# only lines begun, the server is left alone for a second or two, and the other lines begin within two seconds more.
 MOST_TIMES_SLOWER = 3
-MOST_LATER_S = 3.0
+MOST_LATER_S = 8.0
 RECORDED_WITHIN_S = 60.0
 WORKER = "worker-1"
 on_each_fault = pytest.mark.parametrize("fault", FAULTS, ids=lambda fault: fault.name)
