@@ -16,7 +16,7 @@ import uvloop
 
 from app.domain import result
 from app.domain.errors import BlobMissing, Unavailable
-from app.domain.line import read_request
+from app.domain.line import read_custom_id
 from app.domain.result import Result
 from app.services.execution import LineAttempt, OutOfTime, Retry, met_by
 from app.services.ports import Caller, LaneState
@@ -172,11 +172,12 @@ class LineEngine:
         return not line.run.batch.is_stopped and not self._is_draining and self._lease.covers(line.run.term)
 
     def _broken(self, line: Line, data: bytes | None) -> Result | None:
-        if data is None:
-            # The line's bytes could not be read: upkeep sends the line again.
+        custom_id = read_custom_id(data) if data is not None else None
+        if custom_id is None:
+            # The line's bytes could not be read, or are damaged: upkeep sends the line again.
             return None
         code, message = "internal_error", "This request could not be executed: see the log of the worker."
-        batch_id, custom_id = line.run.batch.id, read_request(data).custom_id
+        batch_id = line.run.batch.id
         payload = result.unanswered(batch_id, line.position, custom_id, code, message)
         return Result(batch_id, line.position, False, payload, result.NO_USAGE)
 

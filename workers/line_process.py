@@ -3,6 +3,7 @@
 from collections import Counter
 from collections.abc import Callable
 from functools import partial
+from operator import attrgetter
 from typing import Any
 
 import structlog
@@ -16,7 +17,7 @@ from app.domain.errors import BlobMissing, Unavailable
 from app.domain.plan import ENTRY_BYTES, unpack_entries
 from app.domain.rates import RateLimit
 from app.domain.upstream import UpstreamSpec
-from app.services.ports import Delivery, LineTask, Progress, read_whole
+from app.services.ports import Blobs, Delivery, LineTask, Progress, read_whole
 from app.wiring.lines import Lines, build_lines
 from app.wiring.sharing import weights_of
 from workers.batch_turns import Weight
@@ -231,11 +232,7 @@ class LineProcess:
             lines.append(line)
             if entry.length <= _SMALL_LINE_BYTES:
                 small.append(line)
-        for group in _neighbours(small):
-            start = group[0].offset
-            data = read_whole(blobs, run.batch.input_blob, start, group[-1].offset + group[-1].length - start)
-            for line in group:
-                line.data = data[line.offset - start : line.offset - start + line.length]
+        read_together(blobs, run.batch.input_blob, small)
         self._engine.submit(lines)
         return len(lines)
 
@@ -277,13 +274,22 @@ def line_task_of(request: dict[str, Any]) -> tuple[str, LineTask, Delivery]:
     return batch_id, LineTask(number, first, end), how
 
 
+def read_together(blobs: Blobs, input_blob: str, lines: list[Line]) -> None:
+    """Read the bytes of lines, with a single read for lines near each other in the input."""
+    for group in _neighbours(lines):
+        start = group[0].offset
+        data = read_whole(blobs, input_blob, start, group[-1].offset + group[-1].length - start)
+        for line in group:
+            line.data = data[line.offset - start : line.offset - start + line.length]
+
+
 def _neighbours(lines: list[Line]) -> list[list[Line]]:
-    """Group lines adjacent in the input, so that a group is a single read of bounded size."""
+    """Group lines near each other in the input, in its order, so that a group is a single read of bounded size."""
     groups: list[list[Line]] = []
-    for line in lines:
+    # Lines that begin alike come before other lines of the input, so the order of the lines is not that of the input.
+    for line in sorted(lines, key=attrgetter("offset")):
         group = groups[-1] if groups else []
-        start = group[0].offset if group else 0
-        if group and start <= line.offset and line.offset + line.length - start <= _READ_BYTES:
+        if group and line.offset + line.length - group[0].offset <= _READ_BYTES:
             group.append(line)
         else:
             groups.append([line])

@@ -74,6 +74,17 @@ def test_a_line_that_breaks_the_engine_is_a_recorded_error(open_house: Callable[
     assert error["custom_id"] in {"0", "1"}
 
 
+def test_a_line_with_damaged_bytes_is_left_to_repair_and_holds_up_no_other_line(
+    open_house: Callable[..., EngineHouse],
+) -> None:
+    house = open_house(read_line=lambda line: request_line(line.position)[: -5 if line.position % 2 else None])
+
+    damaged = house.submit(20, is_read=False)
+
+    assert finished(damaged)
+    assert house.recorded() == list(range(0, 20, 2))
+
+
 def test_a_large_line_is_read_when_its_turn_comes(open_house: Callable[..., EngineHouse]) -> None:
     read: list[int] = []
 
