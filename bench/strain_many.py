@@ -13,7 +13,8 @@ from pathlib import Path
 from sqlalchemy import Engine, text
 
 from app.adapters.db.engine import open_engine
-from app.adapters.db.migrate import migrate
+from app.config import load_settings
+from app.wiring.setup import prepare
 from bench.batch_run import BatchRun, require_completed
 from bench.old_batches import add_ended
 from bench.processes import Deployment, deployment, upstream
@@ -91,12 +92,14 @@ def measure_old(key: str, folder: Path) -> list[Row]:
 def _creates(folder: Path, ended: int) -> tuple[list[float], float]:
     folder.mkdir()
     url = f"sqlite:///{folder / 'old.db'}"
+    settings = {"WYLON_DATABASE_URL": url}
+    # The storage is marked while the database has no files: later an empty folder would be taken for a wrong one.
+    named = {"WYLON_DATA": str(folder / "data"), "WYLON_UPSTREAM_URL": "http://127.0.0.1:1/v1"}
+    prepare(load_settings(named | settings))
     engine = open_engine(url)
-    migrate(engine)
     add_ended(engine, ended)
     engine.dispose()
     lines, taken = int(50_000 * _PART), []
-    settings = {"WYLON_DATABASE_URL": url}
     with (
         upstream(folder) as address,
         deployment(folder / "data", address, settings=settings) as deployed,
