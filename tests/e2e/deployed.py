@@ -12,7 +12,7 @@ from openai import DefaultHttpxClient, OpenAI
 from openai.types import Batch
 
 from tests.integration.pipeline import CHAT
-from tests.integration.processes import WYLON, Process, environ_of, start_upstream, until
+from tests.integration.processes import WYLON, Process, environ_of, own_faults, start_upstream, until
 
 API_KEY = "wy-e2e"
 ENDED = {"completed", "failed", "expired", "cancelled"}
@@ -76,7 +76,9 @@ class Deployed:
         for process in (*self._seconds, self.up):
             process.end()
         self.upstream.end()
+        faults = own_faults(self.folder)
         shutil.rmtree(self.folder, ignore_errors=True)
+        assert not faults
 
     def _start(self, port: int | None = 0) -> Process:
         command = [WYLON, "up", "--port", str(port), "--data", str(self.data), "--upstream", self.upstream_url]

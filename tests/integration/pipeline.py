@@ -26,7 +26,7 @@ from app.services.keys import DEFAULT_TENANT
 from app.wiring.setup import prepare
 from app.wiring.stores import Stores, open_bare_redis, open_redis, open_stores
 from tests.clocks import Clocks
-from tests.integration.processes import START_WITHIN_S, Process, environ_of, start_upstream, until
+from tests.integration.processes import START_WITHIN_S, Process, environ_of, own_faults, start_upstream, until
 
 TENANT = DEFAULT_TENANT
 CHAT = "/v1/chat/completions"
@@ -200,7 +200,9 @@ class Pipeline:
         self.sender.close()
         self.redis.close()
         self.stores.engine.dispose()
+        faults = own_faults(self.folder)
         shutil.rmtree(self.folder, ignore_errors=True)
+        assert not faults
 
     def _state(self, batch_id: str) -> str:
         """Return what there is to see of a batch that stands still."""

@@ -43,6 +43,9 @@ def environ_of(settings: Mapping[str, object]) -> dict[str, str]:
     return {**inherited, **{f"WYLON_{name}": str(value) for name, value in settings.items()}}
 
 
+_OWN_FAULTS = ("event=line.broke", "event=thread.died", "exception was never retrieved")
+
+
 class Process:
     """One running command."""
 
@@ -99,6 +102,20 @@ class Process:
         for child in children:
             with suppress(psutil.NoSuchProcess):
                 child.kill()
+
+
+def own_faults(folder: Path) -> list[str]:
+    """Return the lines of the logs below a folder that tell of a fault of wylon's own, whatever befell it from outside.
+
+    Work goes on after such a fault, only late: a test that looks at the end alone passes.
+    """
+    logs = sorted(folder.rglob("*.log"))
+    return [
+        f"{log.name}: {line}"
+        for log in logs
+        for line in log.read_text(errors="replace").splitlines()
+        if any(mark in line for mark in _OWN_FAULTS)
+    ]
 
 
 def start_upstream(folder: Path, *options: str, port: int = 0) -> tuple[Process, str]:
