@@ -20,6 +20,7 @@ _Kind = TypeVar("_Kind")
 
 _PREFIX = "wylon"
 _LOSSES = f"{_PREFIX}:losses"
+_MISSING = f"{_PREFIX}:missing"
 _LOSSES_LIFETIME_S = 3_600
 _MISSING_LIFETIME_S = 3_600
 # The most keys in one command: other clients wait for the command.
@@ -101,14 +102,17 @@ class RedisRoster:
         return {int(number): int(count) for number, count in counts.items() if number.isdigit() and count.isdigit()}
 
     def batches_with_losses(self) -> set[str]:
-        found = self._redis.scan_iter(match=f"{_LOSSES}:*", count=1_000)
-        return {str(key, "utf-8").removeprefix(f"{_LOSSES}:") for key in found}
+        return {
+            str(key, "utf-8").removeprefix(f"{kind}:")
+            for kind in (_LOSSES, _MISSING)
+            for key in self._redis.scan_iter(match=f"{kind}:*", count=1_000)
+        }
 
     def forget_losses(self, batch_id: str) -> None:
-        self._redis.delete(f"{_LOSSES}:{batch_id}")
+        self._redis.delete(f"{_LOSSES}:{batch_id}", f"{_MISSING}:{batch_id}")
 
     def missing_since(self, missing: Mapping[str, Collection[int]]) -> dict[str, dict[int, str]]:
-        keys = {batch_id: f"{_PREFIX}:missing:{batch_id}" for batch_id in missing}
+        keys = {batch_id: f"{_MISSING}:{batch_id}" for batch_id in missing}
         whole = [keys[batch_id] for batch_id, numbers in missing.items() if not numbers]
         lacking = {batch_id: numbers for batch_id, numbers in missing.items() if numbers}
         for start in range(0, len(whole), _KEYS_AT_ONCE):
@@ -133,13 +137,13 @@ class RedisRoster:
         )
 
     def _missing(self, batch_ids: Sequence[str]) -> dict[str, dict[int, str]]:
-        kept = cast("list[bytes | None]", self._redis.mget([f"{_PREFIX}:missing:{batch_id}" for batch_id in batch_ids]))
+        kept = cast("list[bytes | None]", self._redis.mget([f"{_MISSING}:{batch_id}" for batch_id in batch_ids]))
         return {batch_id: _decoded(seen, dict[int, str]) or {} for batch_id, seen in zip(batch_ids, kept, strict=True)}
 
     def _keep_missing(self, since: Mapping[str, dict[int, str]]) -> None:
         with self._redis.pipeline(transaction=False) as pipe:
             for batch_id, looks in since.items():
-                pipe.set(f"{_PREFIX}:missing:{batch_id}", msgspec.json.encode(looks), ex=_MISSING_LIFETIME_S)
+                pipe.set(f"{_MISSING}:{batch_id}", msgspec.json.encode(looks), ex=_MISSING_LIFETIME_S)
             pipe.execute()
 
     def fence(self, batch_ids: Collection[str]) -> None:

@@ -141,10 +141,11 @@ class MemoryRoster:
         return dict(self._losses.get(batch_id, {}))
 
     def batches_with_losses(self) -> set[str]:
-        return set(self._losses)
+        return self._losses.keys() | {batch_id for batch_id, missing in self._missing.items() if missing}
 
     def forget_losses(self, batch_id: str) -> None:
         self._losses.pop(batch_id, None)
+        self._missing.pop(batch_id, None)
 
     def workers(self) -> list[WorkerState]:
         now = self._clock.monotonic()

@@ -134,10 +134,10 @@ class Roster(Protocol):
         """Return the losses of each task of the batch, without tasks that were never lost."""
 
     def batches_with_losses(self) -> set[str]:
-        """Return the ids of the batches with counted losses."""
+        """Return the ids of the batches with counted losses or noted missing tasks."""
 
     def forget_losses(self, batch_id: str) -> None:
-        """Delete the counts of an ended batch."""
+        """Delete the counts and the notes of an ended batch."""
 
     def workers(self) -> list[WorkerState]:
         """Return the workers with a recent report."""

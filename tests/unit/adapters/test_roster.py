@@ -104,6 +104,17 @@ def test_losses_add_up_and_are_forgotten(roster: RedisRoster) -> None:
     assert roster.batches_with_losses() == {"batch_2"}
 
 
+def test_an_ended_batch_leaves_no_note_of_missing_tasks(roster: RedisRoster, client: fakeredis.FakeRedis) -> None:
+    roster.missing_since({"batch_1": [3], "batch_2": [4]})
+
+    assert roster.batches_with_losses() == {"batch_1", "batch_2"}
+    roster.forget_losses("batch_1")
+
+    assert roster.batches_with_losses() == {"batch_2"}
+    roster.forget_losses("batch_2")
+    assert list(client.scan_iter()) == []
+
+
 def test_who_reports_is_there_and_who_leaves_is_not(roster: RedisRoster) -> None:
     roster.report(STATE)
 

@@ -86,3 +86,11 @@ def test_losses_are_forgotten_with_their_batch(house: PipelineHouse) -> None:
     house.upkeep.sweep_broker()
 
     assert house.roster.batches_with_losses() == {"batch_running"}
+
+
+def test_missing_tasks_are_forgotten_with_their_batch(house: PipelineHouse) -> None:
+    house.roster.missing_since({"batch_running": [1], "batch_over": [2]})
+
+    house.upkeep.sweep_broker()
+
+    assert house.roster.batches_with_losses() == {"batch_running"}
