@@ -22,7 +22,7 @@ STOP_WITHIN_S = 10.0
 
 
 class Deployed:
-    """One data folder, and the `wylon up` that runs on it; it may be stopped and started again."""
+    """A data folder, and a `wylon up` on the folder, to be stopped and started at will."""
 
     def __init__(self, **settings: object) -> None:
         self.folder = Path(tempfile.mkdtemp(prefix="wylon-"))
@@ -35,18 +35,18 @@ class Deployed:
         self.base_url = self.up.await_address()
 
     def start(self, port: int | None = 0) -> None:
-        """Start it again on the same folder, by itself at another port."""
+        """Start `wylon up` again on the same folder, by default at another port."""
         self.up = self._start(port)
         self.base_url = self.up.await_address()
 
     def start_beside(self) -> Process:
-        """Try to start a second one on the same folder."""
+        """Try to start a second `wylon up` on the same folder."""
         second = self._start()
         self._seconds.append(second)
         return second
 
     def pids(self) -> dict[str, int]:
-        """Return the ids of its processes, by name."""
+        """Return the process ids, by name."""
         found = {}
         for path in (self.data / "run").glob("*.pid"):
             try:
@@ -56,7 +56,7 @@ class Deployed:
         return found
 
     def processes(self) -> list[psutil.Process]:
-        """Return the supervisor and everything it has started."""
+        """Return the supervisor and all descendants."""
         supervisor = psutil.Process(self.up.pid)
         return [supervisor, *supervisor.children(recursive=True)]
 
@@ -82,7 +82,7 @@ class Deployed:
 
     def _start(self, port: int | None = 0) -> Process:
         command = [WYLON, "up", "--port", str(port), "--data", str(self.data), "--upstream", self.upstream_url]
-        # Each start has a log of its own, in which its address is looked for.
+        # Each start has a separate log, to find the address in.
         log = self.folder / f"up-{len(list(self.folder.glob('up-*')))}.log"
         return Process(command, log, environ_of(self._settings), self.folder)
 
@@ -102,7 +102,7 @@ def await_end(client: OpenAI, batch_id: str, within_s: float = END_WITHIN_S) -> 
 
 
 def await_completed(client: OpenAI, batch_id: str, lines: int) -> None:
-    """Return once so many lines of a batch are counted as completed."""
+    """Return once `lines` lines of a batch are counted as completed."""
 
     def look() -> bool:
         counts = client.batches.retrieve(batch_id).request_counts

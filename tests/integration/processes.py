@@ -1,4 +1,4 @@
-"""Real processes for tests: started with a log of their own, waited for, and ended with all their children."""
+"""Real processes for tests: started with a log each, waited for, and ended with all children."""
 
 import os
 import re
@@ -23,7 +23,7 @@ _READY = re.compile(r"^ready (http://\S+)$", re.MULTILINE)
 
 
 def until(look: Callable[[], T], within_s: float, what: str, *, every_s: float = _LOOK_EVERY_S) -> T:
-    """Return the first true value that `look` returns; fail where none came in time."""
+    """Return the first true value of `look`; fail without a true value in time."""
     deadline = time.monotonic() + within_s
     while True:
         found = look()
@@ -34,7 +34,7 @@ def until(look: Callable[[], T], within_s: float, what: str, *, every_s: float =
 
 
 def environ_of(settings: Mapping[str, object]) -> dict[str, str]:
-    """Return this process's environment with these settings and no others of ours, and without proxies."""
+    """Return this process's environment with only these settings of wylon, and without proxies."""
     inherited = {
         name: value
         for name, value in os.environ.items()
@@ -62,14 +62,14 @@ class Process:
 
     @property
     def exit_code(self) -> int | None:
-        """None while it runs."""
+        """None while the process runs."""
         return self._process.poll()
 
     def said(self) -> str:
         return self.log.read_text(errors="replace")
 
     def await_address(self) -> str:
-        """Return the address it prints once it is ready."""
+        """Return the address that the process prints once ready."""
 
         def look() -> str | None:
             assert self.exit_code is None, f"It ended with {self.exit_code}: {self.said()[-2_000:]}"
@@ -79,17 +79,17 @@ class Process:
         return until(look, START_WITHIN_S, f"{self.log.name} says that it is ready")
 
     def kill(self) -> None:
-        """End it at once, as a crash would."""
+        """End the process at once, as a crash would."""
         self._process.kill()
         self._process.wait()
 
     def terminate(self, within_s: float) -> int:
-        """Ask it to end; return its exit code."""
+        """Ask the process to end; return the exit code."""
         self._process.terminate()
         return self._process.wait(within_s)
 
     def end(self) -> None:
-        """End it with all its children, politely first."""
+        """End the process with all children, politely first."""
         children: list[psutil.Process] = []
         with suppress(psutil.NoSuchProcess):
             children = psutil.Process(self.pid).children(recursive=True)
@@ -105,9 +105,9 @@ class Process:
 
 
 def own_faults(folder: Path) -> list[str]:
-    """Return the lines of the logs below a folder that tell of a fault of wylon's own, whatever befell it from outside.
+    """Return the log lines below a folder that report a defect of wylon, and no fault from outside.
 
-    Work goes on after such a fault, only late: a test that looks at the end alone passes.
+    Recovery hides such a defect from a test of the outcome: the work ends, only late.
     """
     logs = sorted(folder.rglob("*.log"))
     return [
@@ -119,7 +119,7 @@ def own_faults(folder: Path) -> list[str]:
 
 
 def start_upstream(folder: Path, *options: str, port: int = 0) -> tuple[Process, str]:
-    """Start the stand-in model server; return it and its base URL."""
+    """Start the stand-in model server; return the process and the base URL."""
     command = [WYLON, "upstream", "--port", str(port), "--track", *options]
     process = Process(command, folder / f"upstream-{time.monotonic_ns()}.log", environ_of({}), folder)
     return process, process.await_address()

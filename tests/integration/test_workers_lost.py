@@ -1,4 +1,4 @@
-"""Workers that are stopped, replaced or ended by what they run."""
+"""Workers that are stopped or replaced, and workers that a line ends."""
 
 import os
 import signal
@@ -38,7 +38,7 @@ def _unacked_tags(pipeline: Pipeline) -> set[str]:
 
 
 def stop_between_commits(pipeline: Pipeline, name: str) -> None:
-    """Stop a process while it holds no lock: SQLite can't take one from a process that stands still."""
+    """Stop a process while the process holds no lock: SQLite can't take a lock from a stopped process."""
 
     def is_stopped_without_a_lock() -> bool:
         os.kill(pipeline.processes[name].pid, signal.SIGSTOP)
@@ -65,7 +65,7 @@ def test_a_worker_that_stood_still_starts_nothing_that_others_have_run(pipeline:
     stop_between_commits(pipeline, "worker-1")
     try:
         pipeline.await_end(batch_id)
-        # The other worker has called again for the lines whose calls were open, or answered and not yet committed.
+        # The other worker has repeated the calls of lines without a committed result.
         repeats = pipeline.upstream_stats()["repeats"]
     finally:
         os.kill(pipeline.processes["worker-1"].pid, signal.SIGCONT)
@@ -117,7 +117,7 @@ def test_lines_given_back_are_with_another_worker_within_seconds(pipeline: Pipel
 
     os.kill(pipeline.processes["worker-1"].pid, signal.SIGTERM)
 
-    # Its own calls go on while the other has begun what it gave back.
+    # The draining worker's calls go on while the other worker has begun the lines given back.
     until(lambda: pipeline.upstream_stats()["in_flight"] == lines, 5, "the other worker runs the rest")
     pipeline.batches.cancel(TENANT, batch_id)
     assert pipeline.processes["worker-1"].terminate(within_s=20) == 0
@@ -128,7 +128,7 @@ def test_a_task_is_counted_as_lost_with_the_worker_that_had_taken_it(pipeline: P
     pipeline.ensure("worker-1")
     if "worker-2" in pipeline.processes:
         pipeline.processes["worker-2"].end()
-    # Acknowledgements that broken connections have lost, a test before: a sweep clears these away when they are older.
+    # Broken connections of an earlier test lost acknowledgements; a sweep deletes old acknowledgements.
     left_before = _unacked_tags(pipeline)
     batch_id = pipeline.submit([request_line("id-0", "[[sleep:3000]]")])
     await_in_flight(pipeline, 1)
@@ -151,10 +151,10 @@ def test_a_line_that_ends_its_worker_each_time_becomes_an_error_and_the_batch_go
     lines = request_lines(20)
     lines[7] = request_line("id-7", "[[fail:hang]]")
     batch_id = pipeline.submit(lines)
-    # It takes six deaths: three for the task to be suspected, which are counted here, and three for the line.
+    # Six deaths: three until the task is suspected, counted here, and three until the line is.
     RedisRoster(pipeline.redis).count_losses(batch_id, [7, 7, 7])
 
-    # Its first run is beside the others, as every line's.
+    # Every line's first run is beside other lines.
     for begun in range(4):
         until(lambda begun=begun: _begun(pipeline, batch_id) == begun, 60, f"the line is noted {begun} times")
         await_in_flight(pipeline, 1)

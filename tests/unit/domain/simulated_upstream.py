@@ -1,4 +1,4 @@
-"""A simulated upstream and workers that call it under a limit of their own each: events in order, no clock."""
+"""A simulated upstream and workers that call it under a limit each: events in order, no clock."""
 
 import heapq
 import itertools
@@ -12,14 +12,14 @@ from functools import partial
 from app.domain.concurrency import Call, ConcurrencyLimit, Outcome, Report
 
 _TICK_S = 0.02
-# What a refusal takes to come back.
+# Latency of a refusal.
 _REFUSAL_S = 0.01
-# How often callers tell each other of themselves.
+# Interval of the callers' reports.
 _REPORT_S = 1.0
 
 
 def always(service_s: float) -> Callable[[random.Random], float]:
-    """Return answers that all take the same time."""
+    """Return answers of equal latency."""
     return lambda _: service_s
 
 
@@ -31,16 +31,16 @@ def log_normal(mean_s: float, sigma: float) -> Callable[[random.Random], float]:
 
 @dataclass
 class Caller:
-    """One worker process: its limit, and what came of its calls."""
+    """A worker process: the limit, and the outcomes of the calls."""
 
     limit: ConcurrencyLimit
     starts_at: float = 0.0
-    # When it first tells the others that it is there, and when it leaves.
+    # Instants of the first report and of leaving.
     joins_at: float = 0.0
     ends_at: float = math.inf
-    # Lines that it has at most in hand; None is always enough.
+    # Most lines in hand; None for any number.
     lines: int | None = None
-    # Lines for a model that is away, which come next.
+    # Next lines, for a model that is away.
     lines_away: int = 0
     answered: int = 0
     refused: int = 0
@@ -86,7 +86,7 @@ class Simulation:
         self._waiting: deque[Callable[[], None]] = deque()
         self._serving = 0
         self._allowed = allowed
-        # What callers said last, by place.
+        # The callers' last reports, by place.
         self._reports: dict[int, Report] = {}
         for place, caller in enumerate(callers):
             # A report comes before the first call, the next ones at any time.
@@ -97,7 +97,7 @@ class Simulation:
                 self._at(caller.starts_at, self._sender_away(caller))
 
     def run(self, until_s: float) -> None:
-        """Let time pass up to an instant."""
+        """Simulate up to an instant."""
         while self._events and self._events[0][0] <= until_s:
             at, _, act = heapq.heappop(self._events)
             self._pass(at)
@@ -105,7 +105,7 @@ class Simulation:
         self._pass(until_s)
 
     def reset(self) -> None:
-        """Start to count anew."""
+        """Reset the counts."""
         self.busy_s = self.possible_s = 0.0
         for caller in self.callers:
             caller.answered = caller.refused = 0
@@ -113,17 +113,17 @@ class Simulation:
 
     @property
     def used(self) -> float:
-        """The part of the upstream's capacity that was used."""
+        """The used part of the upstream's capacity."""
         return self.busy_s / self.possible_s
 
     @property
     def mean_latency_s(self) -> float:
-        """The mean latency of the calls that were answered."""
+        """The mean latency of answered calls."""
         return sum(each.latency_sum_s for each in self.callers) / max(sum(each.answered for each in self.callers), 1)
 
     @property
     def refused_share(self) -> float:
-        """The part of all calls that was refused."""
+        """The refused part of all calls."""
         refused = sum(each.refused for each in self.callers)
         return refused / max(refused + sum(each.answered for each in self.callers), 1)
 

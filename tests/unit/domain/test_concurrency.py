@@ -1,4 +1,4 @@
-"""The limit of calls in flight, by simulated upstreams: what queues, what refuses, what has room."""
+"""The limit of calls in flight, at simulated upstreams that queue, refuse or have room."""
 
 from collections.abc import Callable
 
@@ -19,7 +19,7 @@ def simulate(
     sigma: float = 0.0,
     seed: int = 1,
 ) -> Simulation:
-    """Return a simulation whose limit has had five seconds to settle, and counts from there."""
+    """Return a simulation that counts after five seconds, in which the limit has settled."""
     simulation = Simulation(
         [caller],
         capacity=capacity if callable(capacity) else lambda _: capacity,

@@ -27,12 +27,12 @@ def begin(order: FileOrder[str]) -> str | None:
 
 
 def begin_all(order: FileOrder[str]) -> list[str]:
-    """Begin until nothing may begin."""
+    """Begin work until no work may begin."""
     return list(iter(lambda: begin(order) or "", ""))
 
 
 def run_all(order: FileOrder[str]) -> list[str]:
-    """Have everything run, one piece of work after another."""
+    """Run all work, a piece at a time."""
     ran = []
     while (key := begin(order)) is not None:
         ran.append(key)
