@@ -23,14 +23,14 @@ _BATCH_STORE = "app/adapters/db/batch_store.py"
 _RESULT_STORE = "app/adapters/db/result_store.py"
 
 
-_ENGINE = "app/adapters/db/engine.py"
+_SQLITE = "app/adapters/db/sqlite.py"
 _POSTGRES = "app/adapters/db/postgres.py"
 
 GUARDS = (
     *GUARDS_OF_CALLS,
     Guard(
         "SQLite syncs each commit",
-        _ENGINE,
+        _SQLITE,
         "PRAGMA synchronous=FULL",
         "PRAGMA synchronous=OFF",
         "tests/unit/adapters/test_sqlite_engine.py::test_each_connection_syncs_each_commit",

@@ -14,11 +14,10 @@ from sqlalchemy.exc import TimeoutError as PoolTimeout
 from app.adapters.db import postgres
 from app.adapters.db.faults import explain_database_fault
 from app.adapters.db.postgres import USUAL, BoundedConnection, Limits
+from app.adapters.db.sqlite import open_sqlite
 from app.adapters.db.tables import probes
 from app.domain.errors import StorageFull, Unavailable
 
-# A writer of SQLite waits this long for the previous writer; commits take milliseconds.
-_SQLITE_BUSY_MS = 5_000
 _POOL_SIZE = 8
 _MAX_OVERFLOW = 24
 _POOL_WAIT_S = 3
@@ -31,7 +30,7 @@ def open_engine(url: str) -> Engine:
     """Return an engine for `sqlite:///PATH` or `postgresql://…`."""
     parsed = make_url(url)
     if parsed.get_backend_name() == "sqlite":
-        return _open_sqlite(url)
+        return open_sqlite(url, pool_size=_POOL_SIZE, max_overflow=_MAX_OVERFLOW, pool_timeout=_POOL_WAIT_S)
     engine = create_engine(
         parsed.set(drivername="postgresql+psycopg"),
         pool_size=_POOL_SIZE,
@@ -43,39 +42,6 @@ def open_engine(url: str) -> Engine:
     @event.listens_for(engine, "do_connect")
     def _connect(_dialect: Any, _record: Any, arguments: list[Any], options: dict[str, Any]) -> BoundedConnection:
         return BoundedConnection.connect(*arguments, **options)
-
-    return engine
-
-
-def _open_sqlite(url: str) -> Engine:
-    engine = create_engine(
-        url,
-        pool_size=_POOL_SIZE,
-        max_overflow=_MAX_OVERFLOW,
-        pool_timeout=_POOL_WAIT_S,
-        # Reuse the connection used last: its pages are in memory already, and the other connections are not needed.
-        pool_use_lifo=True,
-    )
-
-    @event.listens_for(engine, "connect")
-    def _prepare(connection: Any, _record: Any) -> None:
-        # `_begin` below begins transactions by a statement: the driver would begin them too late.
-        connection.isolation_level = None
-        cursor = connection.cursor()
-        cursor.execute(f"PRAGMA busy_timeout={_SQLITE_BUSY_MS}")
-        cursor.execute("PRAGMA journal_mode=WAL")
-        # Data confirmed to a caller survives a power cut too; group commit makes the sync cheap.
-        cursor.execute("PRAGMA synchronous=FULL")
-        # Fold the log back at 64 MiB: fewer stops while a batch is recorded.
-        cursor.execute("PRAGMA wal_autocheckpoint=16384")
-        cursor.execute("PRAGMA journal_size_limit=67108864")
-        cursor.close()
-
-    @event.listens_for(engine, "begin")
-    def _begin(connection: Connection) -> None:
-        # A writer takes its lock at once: a later upgrade from reading fails if another writer was faster.
-        is_reading = connection.get_execution_options().get("is_reading", False)
-        connection.exec_driver_sql("BEGIN" if is_reading else "BEGIN IMMEDIATE")
 
     return engine
 
@@ -102,8 +68,8 @@ def _begun(engine: Engine, limits: Limits, *, is_reading: bool = False) -> Itera
     The connection is tested before the first statement, so that no work has to be done twice.
     """
     if engine.dialect.name == "sqlite":
-        with _patient(engine, limits) as connection:
-            connection.execution_options(is_reading=is_reading)
+        with engine.connect() as connection:
+            connection.execution_options(is_reading=is_reading, limits=limits)
             if not is_reading:
                 connection.begin()
             yield connection
@@ -115,21 +81,6 @@ def _begun(engine: Engine, limits: Limits, *, is_reading: bool = False) -> Itera
             if isinstance(fault.orig, postgres.PASSING_FAULTS):
                 connection.invalidate(fault)
             raise
-
-
-@contextmanager
-def _patient(engine: Engine, limits: Limits) -> Iterator[Connection]:
-    """Open a connection to SQLite that waits for the lock as long as the limits say."""
-    with engine.connect() as connection:
-        if limits == USUAL:
-            yield connection
-            return
-        driver: Any = connection.connection.driver_connection
-        driver.execute(f"PRAGMA busy_timeout={int(limits.lock_s * 1_000)}")
-        try:
-            yield connection
-        finally:
-            driver.execute(f"PRAGMA busy_timeout={_SQLITE_BUSY_MS}")
 
 
 def _find_writer(engine: Engine, limits: Limits) -> Connection:

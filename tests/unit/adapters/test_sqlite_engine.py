@@ -1,8 +1,12 @@
 """How SQLite is opened."""
 
 import sqlite3
+import threading
+import time
 from collections.abc import Iterator
+from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
+from typing import Any
 
 import pytest
 from sqlalchemy import Engine, event, text
@@ -64,6 +68,46 @@ def test_a_database_that_another_holds_is_unavailable_in_seconds(engine: Engine,
     with pytest.raises(Unavailable, match="locked"), writing(engine):
         pass
     holder.close()
+
+
+def test_a_writer_that_has_waited_long_looks_for_the_lock_as_often_as_a_newcomer(
+    engine: Engine, tmp_path: Path
+) -> None:
+    """SQLite's own waiters look less and less often: newcomers overtake the waiter that came first."""
+    looks: list[float] = []
+
+    @event.listens_for(engine, "before_cursor_execute")
+    def _note(*call: Any) -> None:
+        if call[2] == "BEGIN IMMEDIATE":
+            looks.append(time.monotonic())
+
+    holder = sqlite3.connect(tmp_path / "wylon.db", isolation_level=None, check_same_thread=False)
+    holder.execute("BEGIN IMMEDIATE")
+    release = threading.Timer(1.0, holder.execute, ["COMMIT"])
+    release.start()
+    with writing(engine):
+        pass
+    release.join()
+    holder.close()
+
+    middle = (looks[0] + looks[-1]) / 2
+    late = sum(at > middle for at in looks)
+    assert late > len(looks) / 4
+    assert late > 20
+
+
+def test_threads_of_a_process_that_write_at_once_all_get_their_turn(engine: Engine) -> None:
+    def add(_: int) -> None:
+        with writing(engine) as connection:
+            connection.execute(text("UPDATE probes SET written_at = written_at + 1"))
+
+    with writing(engine) as connection:
+        connection.execute(text("UPDATE probes SET written_at = 0"))
+    with ThreadPoolExecutor(16) as threads:
+        list(threads.map(add, range(200)))
+
+    with reading(engine) as connection:
+        assert connection.execute(text("SELECT written_at FROM probes")).scalar_one() == 200
 
 
 def test_a_database_that_was_never_prepared_is_not_ready(engine: Engine) -> None:
