@@ -10,11 +10,12 @@ import click
 from rich.console import Console
 from rich.table import Column, Table
 
+from app.cli.looking import check_same_database
 from app.cli.up.options import merged_environ
 from app.cli.up.start_faults import told_in_one_line
-from app.config import Process, database_path, load_settings
+from app.config import Process, load_settings
 from app.domain.api_key import ApiKey
-from app.domain.errors import SettingInvalid, Unavailable
+from app.domain.errors import SettingInvalid
 from app.services.keys import KeyService
 from app.wiring.keys import open_keys
 
@@ -76,15 +77,13 @@ def revoke(key: str, data: str | None) -> None:
 
 @contextmanager
 def _opened(data: str | None) -> Iterator[KeyService]:
+    environ = merged_environ({"DATA": data})
     try:
-        settings = load_settings(merged_environ({"DATA": data}), Process.MIGRATE)
+        settings = load_settings(environ, Process.MIGRATE)
     except SettingInvalid as fault:
         raise click.UsageError(str(fault)) from None
     with told_in_one_line():
-        path = database_path(settings.database_url)
-        # Opening a missing SQLite file would create the file.
-        if path is not None and not path.exists():
-            raise Unavailable(f"There is no database {path}: name the folder of `wylon up` by --data.")
+        check_same_database(settings, environ)
         with open_keys(settings) as service:
             yield service
 

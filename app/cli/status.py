@@ -9,7 +9,7 @@ from rich.console import Console
 from rich.table import Column, Table
 from rich.text import Text
 
-from app.cli.looking import settings_to_look
+from app.cli.looking import explain_missing_key, settings_to_look
 from app.cli.up.start_faults import told_in_one_line
 from app.domain.lifecycle import Status as BatchStatus
 from app.domain.lifecycle import shown
@@ -29,7 +29,9 @@ def status(context: click.Context, data: str | None, is_json: bool) -> None:
     Ends with 0 where nothing is wrong, else with 1.
     """
     with told_in_one_line():
-        found = explain_status(look_at(settings_to_look(data)))
+        settings = settings_to_look(data)
+        not_checked = explain_missing_key(settings)
+        found = explain_status(look_at(settings, asks_upstreams=not_checked is None), not_checked)
     if is_json:
         click.echo(json.dumps(found, indent=2))
     else:
@@ -38,10 +40,16 @@ def status(context: click.Context, data: str | None, is_json: bool) -> None:
         context.exit(1)
 
 
-def explain_status(status: Status) -> dict[str, Any]:
-    """Return a status as a JSON object: faults, parts, workers, batches and upstreams."""
+def explain_status(status: Status, not_checked: str | None = None) -> dict[str, Any]:
+    """Return a status as a JSON object: faults, notes, parts, workers, batches and upstreams.
+
+    Args:
+        status: the look at the deployment.
+        not_checked: why the upstreams were not asked.
+    """
     return {
         "faults": list(_faults(status)),
+        "notes": [] if not_checked is None else [f"upstream: {not_checked}"],
         "parts": {name: "ok" if fault is None else fault for name, fault in status.parts.items()},
         "workers": None
         if status.workers is None
@@ -92,6 +100,8 @@ def print_status(found: dict[str, Any]) -> None:
             console.print(Text.assemble(("wrong  ", "red"), fault))
     else:
         console.print("nothing is wrong")
+    for note in found["notes"]:
+        console.print(Text.assemble(("note   ", "yellow"), note))
     console.print()
     parts = ", ".join(f"{name} {'ok' if state == 'ok' else 'FAILS'}" for name, state in found["parts"].items())
     console.print(f"parts    {parts}")

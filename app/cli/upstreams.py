@@ -78,7 +78,7 @@ def print_upstreams(settings: Settings) -> None:
             "\n".join(spec.urls),
             _some(spec.models),
             "all" if spec.endpoints is None else "\n".join(spec.endpoints),
-            spec.api_key_variable or "none",
+            spec.api_key_variable if spec.api_key and spec.api_key_variable else "none",
             "\n".join(_limits(spec, settings)),
         )
     console.print(table)

@@ -121,7 +121,7 @@ def _of_environment(env: Env, limits: CallLimits) -> UpstreamSpec:
         query=query_of_url(query),
         models=words(env, "MODELS", ("*",)),
         api_key=key,
-        api_key_variable=None if key is None else f"{PREFIX}UPSTREAM_API_KEY",
+        api_key_variable=f"{PREFIX}UPSTREAM_API_KEY",
         connect_timeout_s=limits.connect_timeout_s,
         first_byte_timeout_s=limits.first_byte_timeout_s,
         call_timeout_s=limits.call_timeout_s,

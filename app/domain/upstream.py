@@ -38,7 +38,7 @@ class UpstreamSpec:
     # None means every endpoint open to batches.
     endpoints: tuple[str, ...] | None = None
     api_key: str | None = field(default=None, repr=False)
-    # The environment variable that held the key, for messages.
+    # The environment variable for the key, for messages; the variable may be unset.
     api_key_variable: str | None = None
     # The limit of all workers together; None leaves every worker with a limit of its own.
     max_in_flight: int | None = None

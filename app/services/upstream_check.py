@@ -201,9 +201,11 @@ def _unlisted(spec: UpstreamSpec, listed: list[str] | None) -> list[str]:
 
 
 def _key_hint(spec: UpstreamSpec) -> str:
-    if spec.api_key_variable is not None:
-        return f"check {spec.api_key_variable}"
-    return "it wants a key: name the variable that holds it by api_key_env"
+    if spec.api_key_variable is None:
+        return "it wants a key: name the variable that holds it by api_key_env"
+    if spec.api_key is None:
+        return f"it wants a key: put it into {spec.api_key_variable}"
+    return f"check {spec.api_key_variable}"
 
 
 def _lacks_model(status: int, said: str, model: str) -> bool:

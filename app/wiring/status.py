@@ -39,7 +39,7 @@ class Status:
     look: Look | None
 
 
-def look_at(settings: Settings) -> Status:
+def look_at(settings: Settings, *, asks_upstreams: bool = True) -> Status:
     """Look at the parts in parallel; every look has a time limit."""
     stores, deployment = open_stores(settings), _deployment_of(settings)
     client = open_bare_redis(settings) if deployment is None else open_redis(settings, deployment)
@@ -51,7 +51,7 @@ def look_at(settings: Settings) -> Status:
     }
     try:
         with ThreadPoolExecutor() as threads:
-            upstreams = threads.submit(_or_none, lambda: _ask_upstreams(settings))
+            upstreams = threads.submit(_or_none, lambda: _ask_upstreams(settings) if asks_upstreams else None)
             workers = threads.submit(_or_none, lambda: None if deployment is None else roster.workers())
             batches = threads.submit(_or_none, lambda: _count_active(stores))
             look = threads.submit(_or_none, sharing.look)

@@ -1,6 +1,7 @@
 """A client of the API; errors are a single readable line."""
 
 from collections.abc import Callable, Iterator
+from http import HTTPStatus
 from pathlib import Path
 from typing import Any, BinaryIO, NamedTuple, Self
 
@@ -17,6 +18,10 @@ class ApiError(click.ClickException):
 
 class ApiAway(ApiError):
     """The API can't be reached, or can't answer right now: a retry may succeed."""
+
+
+class KeyRefused(ApiError):
+    """The API does not know the key, or the key was revoked."""
 
 
 class Connection(NamedTuple):
@@ -138,5 +143,7 @@ def _check(answer: httpx.Response) -> None:
         message = str(answer.json()["error"]["message"])
     except (ValueError, KeyError, TypeError):
         message = answer.reason_phrase
-    kind = ApiAway if answer.status_code >= 500 else ApiError
+    kind: type[ApiError] = ApiAway if answer.status_code >= 500 else ApiError
+    if answer.status_code == HTTPStatus.UNAUTHORIZED:
+        kind = KeyRefused
     raise kind(f"{' '.join(message.split())} (HTTP {answer.status_code})")

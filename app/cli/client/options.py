@@ -7,7 +7,7 @@ from typing import Any
 
 import click
 
-from app.cli.client.api_client import ApiClient, Connection
+from app.cli.client.api_client import ApiClient, ApiError, Connection, KeyRefused
 from app.cli.up.run_folder import read_kept_key
 from app.config.values import unfit_for_header
 
@@ -53,6 +53,18 @@ def talks_to_api(command: Callable[..., None]) -> Callable[..., None]:
         if unfit := unfit_for_header(key):
             raise click.UsageError(f"The API key can't be used: {unfit}.")
         with ApiClient(Connection(base_url, key)) as client:
-            command(client, *args, **kwargs)
+            try:
+                command(client, *args, **kwargs)
+            except KeyRefused as fault:
+                raise ApiError(f"{fault.message} {_where_to_look(data, is_given=bool(api_key))}") from None
 
     return connected
+
+
+def _where_to_look(data: str, *, is_given: bool) -> str:
+    if is_given:
+        return "The key was given by --api-key or WYLON_API_KEY: `wylon keys list` shows the keys that are in use."
+    return (
+        f"The key is the one that {data} keeps: if `wylon up` was started with another WYLON_API_KEY, give that key "
+        "here too, by --api-key or WYLON_API_KEY."
+    )

@@ -5,6 +5,8 @@ from collections.abc import Mapping
 
 from app.config import PREFIX, Settings, foreign_variables
 
+_SECRET = ("DATABASE_URL", "BROKER_URL", "UPSTREAM_API_KEY")
+
 
 def merged_environ(options: Mapping[str, str | None]) -> dict[str, str]:
     """Return the environment, overridden by the given options under the names of their settings."""
@@ -39,10 +41,17 @@ def child_environ(environ: Mapping[str, str], settings: Settings) -> dict[str, s
     }
 
 
+def secret_variables(environ: Mapping[str, str]) -> list[str]:
+    """Return the given variables that may hold a password or a key, and that other commands need as well."""
+    return [name for name in map(f"{PREFIX}{{}}".format, _SECRET) if environ.get(name)]
+
+
 def shared_settings(settings: Settings) -> dict[str, str]:
-    """Return the variables that point other commands on this machine to the model servers, without API keys."""
+    """Return the variables that point other commands to the storage and the model servers, without API keys."""
+    storage = {f"{PREFIX}STORAGE_URL": settings.storage_url}
     if settings.config is not None:
-        return {f"{PREFIX}CONFIG": str(settings.config)}
+        return {**storage, f"{PREFIX}CONFIG": str(settings.config)}
     # Without a config file, the environment describes a single upstream with a single URL.
     (spec,) = settings.upstreams
-    return {f"{PREFIX}CONFIG": "", f"{PREFIX}UPSTREAM_URL": "?".join(part for part in (*spec.urls, spec.query) if part)}
+    url = "?".join(part for part in (*spec.urls, spec.query) if part)
+    return {**storage, f"{PREFIX}CONFIG": "", f"{PREFIX}UPSTREAM_URL": url}

@@ -4,7 +4,7 @@ import fcntl
 import json
 import os
 import shutil
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Iterable, Mapping
 from contextlib import suppress
 from pathlib import Path
 
@@ -58,9 +58,15 @@ class RunFolder:
             os.close(self._lock)
             self._lock = None
 
-    def write_settings(self, settings: Mapping[str, str]) -> None:
-        """Record the start settings for commands that inspect the deployment; only the owner can read the file."""
-        (self.run / _SETTINGS).write_text(json.dumps(dict(settings)))
+    def write_settings(self, settings: Mapping[str, str], secret_variables: Iterable[str] = ()) -> None:
+        """Record the start settings for commands that inspect the deployment.
+
+        Args:
+            settings: the variables, with their values.
+            secret_variables: variables recorded by name alone.
+        """
+        recorded: dict[str, str | None] = {**dict.fromkeys(secret_variables), **settings}
+        (self.run / _SETTINGS).write_text(json.dumps(recorded))
 
     def write_pid(self, name: str, pid: int) -> None:
         """Record the process id of `name`; the write is atomic, so readers see the old id or the new id."""
@@ -106,10 +112,19 @@ def _move_content(log: Path, aside: Path) -> None:
 
 def read_settings(run: Path) -> dict[str, str]:
     """Return the settings recorded by the folder's `wylon up`; empty if the record is missing or damaged."""
+    return {name: value for name, value in _recorded(run).items() if isinstance(value, str)}
+
+
+def read_secret_variables(run: Path) -> set[str]:
+    """Return the names of the variables that `wylon up` was given and recorded without a value."""
+    return {name for name, value in _recorded(run).items() if value is None}
+
+
+def _recorded(run: Path) -> dict[str, object]:
     with suppress(OSError, ValueError):
         found = json.loads((run / _SETTINGS).read_text())
         if isinstance(found, dict):
-            return {name: value for name, value in found.items() if isinstance(value, str)}
+            return found
     return {}
 
 

@@ -1,5 +1,9 @@
 import json
 import socket
+import threading
+from collections.abc import Iterator
+from contextlib import contextmanager
+from http.server import BaseHTTPRequestHandler, HTTPServer
 from pathlib import Path
 
 import pytest
@@ -125,6 +129,42 @@ def test_an_api_that_is_not_there_is_one_line(tmp_path: Path) -> None:
     assert result.exit_code == 1
     assert result.output.startswith(f"Error: No answer from http://127.0.0.1:{port}/v1")
     assert result.output.count("\n") == 1
+
+
+@contextmanager
+def api_that_knows_no_key() -> Iterator[str]:
+    class Refusal(BaseHTTPRequestHandler):
+        def do_GET(self) -> None:
+            self.send_response(401)
+            self.end_headers()
+            self.wfile.write(b'{"error": {"message": "Incorrect API key provided."}}')
+
+        def log_message(self, *_: object) -> None: ...
+
+    with HTTPServer(("127.0.0.1", 0), Refusal) as server:
+        thread = threading.Thread(target=server.serve_forever, kwargs={"poll_interval": 0.01})
+        thread.start()
+        try:
+            yield f"http://127.0.0.1:{server.server_port}/v1"
+        finally:
+            server.shutdown()
+            thread.join()
+
+
+@pytest.mark.parametrize("given", [(), ("--api-key", "wy-other")])
+def test_a_refused_key_says_where_the_key_is_from_and_what_to_do(tmp_path: Path, given: tuple[str, ...]) -> None:
+    (tmp_path / "api-key").write_text("wy-kept\n")
+    with api_that_knows_no_key() as base_url:
+        result = run("list", "--base-url", base_url, "--data", str(tmp_path), *given)
+
+    assert result.exit_code == 1
+    assert result.output.count("\n") == 1
+    assert "(HTTP 401)" in result.output
+    if given:
+        assert "given by --api-key or WYLON_API_KEY" in result.output
+    else:
+        assert f"the one that {tmp_path} keeps" in result.output
+        assert "give that key here too, by --api-key or WYLON_API_KEY" in result.output
 
 
 def test_an_error_of_the_api_is_one_line(tmp_path: Path) -> None:

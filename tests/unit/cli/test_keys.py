@@ -5,6 +5,7 @@ import pytest
 from click.testing import CliRunner, Result
 
 from app.cli.main import main
+from app.cli.up.run_folder import RunFolder
 from app.config import load_settings
 from app.domain.errors import NotAuthorized
 from app.wiring.keys import open_keys
@@ -81,3 +82,14 @@ def test_any_name_of_the_data_folder_will_do(tmp_path: Path, name: str) -> None:
     prepare(load_settings({"WYLON_DATA": str(tmp_path / name)}))
 
     assert run(tmp_path / name, "add", "ci").exit_code == 0
+
+
+def test_keys_of_a_database_that_only_the_processes_know_are_not_looked_for_in_another(data: Path) -> None:
+    folder = RunFolder(data)
+    folder.run.mkdir(exist_ok=True)
+    folder.write_settings({}, ["WYLON_DATABASE_URL"])
+
+    done = run(data, "add", "ci")
+
+    assert done.exit_code == 1
+    assert "set WYLON_DATABASE_URL to the same value here" in done.output

@@ -9,7 +9,7 @@ from pathlib import Path
 import pytest
 
 from app.cli.up.child import ChildSpec
-from app.cli.up.run_folder import FolderTaken, RunFolder, keep_key, read_kept_key, read_settings
+from app.cli.up.run_folder import FolderTaken, RunFolder, keep_key, read_kept_key, read_secret_variables, read_settings
 from app.cli.up.supervisor import Supervisor
 
 SLEEPS = "import time; time.sleep(600)"
@@ -163,11 +163,19 @@ def test_the_settings_of_a_start_are_found_by_other_commands(folder: RunFolder) 
     assert read_settings(folder.run) == {"WYLON_UPSTREAM_URL": "http://gpu/v1"}
 
 
+def test_a_secret_of_a_start_is_recorded_by_the_name_of_its_variable(folder: RunFolder) -> None:
+    folder.write_settings({"WYLON_UPSTREAM_URL": "http://gpu/v1"}, ["WYLON_UPSTREAM_API_KEY"])
+
+    assert read_secret_variables(folder.run) == {"WYLON_UPSTREAM_API_KEY"}
+    assert read_settings(folder.run) == {"WYLON_UPSTREAM_URL": "http://gpu/v1"}
+
+
 @pytest.mark.parametrize("content", ["", "{", "[1]", '{"WYLON_PORT": 1}'])
 def test_settings_that_were_torn_count_as_none(folder: RunFolder, content: str) -> None:
     (folder.run / "settings.json").write_text(content)
 
     assert read_settings(folder.run) == {}
+    assert read_secret_variables(folder.run) == set()
 
 
 def test_what_a_crash_left_is_cleared(tmp_path: Path) -> None:

@@ -168,6 +168,12 @@ def test_a_server_that_wants_a_key_where_none_is_given_says_where_it_goes() -> N
     assert found.outcome == "401: it wants a key: name the variable that holds it by api_key_env"
 
 
+def test_a_server_that_wants_the_key_of_a_variable_that_is_not_set_names_the_variable() -> None:
+    found = check(Server(refusal(401)), replace(spec("gpu", "m"), api_key_variable="WYLON_UPSTREAM_API_KEY"))
+
+    assert found.outcome == "401: it wants a key: put it into WYLON_UPSTREAM_API_KEY"
+
+
 @pytest.mark.parametrize(
     ("answer", "outcome"),
     [
