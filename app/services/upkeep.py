@@ -9,11 +9,12 @@ import structlog
 
 from app.domain import ids
 from app.domain.batch import Batch
-from app.domain.errors import StateConflict
+from app.domain.errors import StateConflict, Unavailable
 from app.domain.lifecycle import Event, Status
 from app.domain.stranded import find_stranded
 from app.domain.upstream import DEFAULT_UPSTREAM
 from app.domain.watch import Watch
+from app.services.blob_removal import BlobRemoval
 from app.services.clearing import ClearingService
 from app.services.dispatch import DispatchService
 from app.services.leases import LeaseWatch
@@ -138,10 +139,12 @@ class UpkeepService:
     def sweep(self) -> None:
         """Delete data that nobody will ask for again."""
         now = self._clock.now()
-        for file in self._files.removable(now, _FILES_PER_SWEEP):
-            self._blobs.delete(file.blob)
-            self._blobs.delete(verdict_blob(file.blob))
-            self._files.remove(file.id)
+        try:
+            self._remove_files(now)
+        except Unavailable as fault:
+            # The database may be cleared while the storage is away.
+            if self._may_warn("storage"):
+                log.warning("files.not_swept", error=str(fault))
         with self._roster.lock("clear", _CLEAR_LOCK_S) as is_held:
             if is_held:
                 self._clearing.clear()
@@ -177,23 +180,43 @@ class UpkeepService:
 
     def sweep_blobs(self) -> None:
         """Delete blobs that a crash left without an owner."""
-        stale: list[str] = []
-        for key in self._blobs.stale(_ORPHAN_AGE_S):
-            stale.append(key)
-            if len(stale) == _BLOBS_PER_LOOKUP:
-                self._delete_orphans(stale)
-                stale = []
-        self._delete_orphans(stale)
+        removal, stale = BlobRemoval(self._blobs), list[str]()
+        try:
+            for key in self._blobs.stale(_ORPHAN_AGE_S):
+                stale.append(key)
+                if len(stale) == _BLOBS_PER_LOOKUP:
+                    self._delete_orphans(stale, removal)
+                    stale = []
+            self._delete_orphans(stale, removal)
+        finally:
+            removal.tell()
+
+    def _remove_files(self, now: float) -> None:
+        removal = BlobRemoval(self._blobs)
+        try:
+            for file in self._files.removable(now, _FILES_PER_SWEEP):
+                removal.delete(file.blob)
+                removal.delete(verdict_blob(file.blob))
+                # A blob that could not be deleted has no owner from now on: the hourly sweep of blobs tries again.
+                self._files.remove(file.id)
+        finally:
+            removal.tell()
 
     def _warn_of_stranded(self) -> None:
         batches = self._batches.bound_elsewhere(self._upstreams)
         for upstream, lines, batch_ids in find_stranded(batches, self._upstreams):
-            now = self._clock.monotonic()
-            if now - self._warned_at.get(upstream, float("-inf")) >= _WARN_EVERY_S:
-                self._warned_at[upstream] = now
+            if self._may_warn(f"upstream {upstream}"):
                 log.warning(
                     "upstream.missing", upstream=upstream, lines=lines, batches=len(batch_ids), batch_id=batch_ids[0]
                 )
+
+    def _may_warn(self, subject: str) -> bool:
+        """Return whether a warning about a subject is due, and count the warning as given."""
+        now = self._clock.monotonic()
+        if now - self._warned_at.get(subject, float("-inf")) < _WARN_EVERY_S:
+            return False
+        self._warned_at[subject] = now
+        return True
 
     def _held_tasks(self) -> set[str]:
         return {task for worker in self._roster.workers() for task in worker.held_tasks}
@@ -223,9 +246,9 @@ class UpkeepService:
         waited_s = self._draining.unchanged_s(batch.id, batch.status, now)
         return waited_s > self._cancel_grace_s + _DRAIN_SLACK_S
 
-    def _delete_orphans(self, keys: list[str]) -> None:
+    def _delete_orphans(self, keys: list[str], removal: BlobRemoval) -> None:
         owned = self._files.blobs(keys) if keys else set()
         for key in keys:
             if key not in owned:
                 log.info("blob.swept", blob=key)
-                self._blobs.delete(key)
+                removal.delete(key)

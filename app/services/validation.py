@@ -10,7 +10,7 @@ from contextlib import suppress
 import structlog
 
 from app.domain.batch import Batch, LineError, cut_into_sections, input_missing
-from app.domain.errors import BlobMissing, StateConflict
+from app.domain.errors import BlobMissing, StateConflict, Unavailable
 from app.domain.file_work import Work
 from app.domain.lifecycle import ACTIVE, Status
 from app.domain.limits import MAX_LINE_ERRORS, MIB
@@ -144,7 +144,9 @@ class ValidationService:
                 log.info("batch.accepted", batch_id=batch.id, total=structure.total, lines_per_task=per_task)
         except StateConflict:
             # The batch was cancelled, ran out of time or got a second validator meanwhile: no work is left.
-            self._blobs.delete(plan_blob)
+            # A blob that can't be deleted now has no owner: the sweep deletes it.
+            with suppress(Unavailable):
+                self._blobs.delete(plan_blob)
             return False
         finally:
             # A committed plan is not affected.

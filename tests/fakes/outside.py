@@ -5,7 +5,7 @@ from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass
 from itertools import count
 
-from app.domain.errors import BlobMissing, StorageFull
+from app.domain.errors import BlobMissing, StorageFull, Unavailable
 from app.domain.retry import Trouble
 from app.services.ports import ANYBODY, Answer, Caller
 
@@ -37,10 +37,15 @@ class FakeClock:
 
 
 class MemoryBlobs:
-    """Blobs in a dictionary; `capacity` is how many bytes fit in all, None for no end."""
+    """Blobs in a dictionary; `capacity` is how many bytes fit in all, None for no end.
+
+    The blobs of `stuck` can't be deleted; with `is_away` no blob can, and the check fails.
+    """
 
     def __init__(self, clock: FakeClock | None = None, capacity: int | None = None) -> None:
         self.capacity = capacity
+        self.stuck: set[str] = set()
+        self.is_away = False
         self.stored: dict[str, bytes] = {}
         self._clock = clock or FakeClock()
         self._written_at: dict[str, float] = {}
@@ -73,8 +78,14 @@ class MemoryBlobs:
     def delete(self, key: str) -> None:
         if key not in self.unfinished:
             _check_key(key)
+        if self.is_away or key in self.stuck:
+            raise Unavailable(f"The blob {key} can't be deleted.")
         self.stored.pop(key, None)
         self._written_at.pop(key, None)
+
+    def check(self) -> None:
+        if self.is_away:
+            raise Unavailable("The storage is away.")
 
     def stale(self, age_s: float) -> Iterator[str]:
         before = self._clock.now() - age_s

@@ -11,7 +11,7 @@ from threading import Lock
 from app.adapters.blobs.parts import PART_FOLDER, is_abandoned
 from app.adapters.blobs.root import Descriptor, StorageRoot, open_folder, storage_errors
 from app.adapters.blobs.writer import LocalBlobWriter
-from app.domain.errors import BlobMissing, Unavailable
+from app.domain.errors import BlobMissing, StorageFull, Unavailable
 from app.domain.limits import MIB
 
 PIECE_BYTES = MIB
@@ -71,12 +71,16 @@ class LocalBlobs:
         if not _PART_KEY.fullmatch(key):
             _check_key(key)
         self._open_files.drop(key)
-        with storage_errors():
-            try:
-                (self._root.path / key).unlink()
-            except (FileNotFoundError, NotADirectoryError):
-                with self._root.open() as opened, suppress(FileNotFoundError, NotADirectoryError):
-                    os.unlink(key, dir_fd=opened.fd)
+        try:
+            with storage_errors():
+                try:
+                    (self._root.path / key).unlink()
+                except (FileNotFoundError, NotADirectoryError):
+                    with self._root.open() as opened, suppress(FileNotFoundError, NotADirectoryError):
+                        os.unlink(key, dir_fd=opened.fd)
+        except StorageFull as fault:
+            # Some file systems need room for a deletion: the caller can do nothing else than for any other fault.
+            raise Unavailable(f"The blob {key} can't be deleted: {fault}") from fault
 
     def stale(self, age_s: float) -> Iterator[str]:
         # Only in a folder with the right marker: another deployment's files must not be swept.
@@ -88,13 +92,16 @@ class LocalBlobs:
                         yield f"{folder}/{name}"
 
     def drop_abandoned(self) -> int:
-        """Delete the unfinished blobs of dead processes of this host; return the number of blobs."""
+        """Delete the unfinished blobs of dead processes of this host; return the number of deleted blobs."""
+        deleted = 0
         with self._root.open() as opened:
-            found = [f"{PART_FOLDER}/{name}" for name in _names(opened.fd, PART_FOLDER) if is_abandoned(name)]
-            for part in found:
-                with storage_errors(), suppress(FileNotFoundError):
-                    os.unlink(part, dir_fd=opened.fd)
-            return len(found)
+            for name in _names(opened.fd, PART_FOLDER):
+                # A part that can't be deleted now must not hold up the others.
+                with suppress(OSError):
+                    if is_abandoned(name):
+                        os.unlink(f"{PART_FOLDER}/{name}", dir_fd=opened.fd)
+                        deleted += 1
+        return deleted
 
     def check(self) -> None:
         """Write some bytes and read them back; raises Unavailable or StorageFull."""
@@ -173,11 +180,12 @@ def _open_file(path: str | Path, parent: int | None = None) -> int:
 
 
 def _names(root: int, folder: str | None = None) -> list[str]:
-    """Return the names in an open folder, or in a subfolder; empty where the subfolder does not exist."""
+    """Return the names in an open folder, or in a subfolder; empty where the subfolder can't be opened."""
     with storage_errors():
         try:
             fd = root if folder is None else open_folder(folder, root)
-        except (FileNotFoundError, NotADirectoryError):
+        except (FileNotFoundError, NotADirectoryError, PermissionError):
+            # A folder that only another user may open is not wylon's, such as a folder of snapshots.
             return []
         try:
             return os.listdir(fd)
@@ -190,6 +198,6 @@ def _older_files(root: int, folder: str, before: float) -> Iterator[str]:
     for name in _names(root, folder):
         # Other names are not blobs, such as NFS's names for files deleted while open.
         if folder == PART_FOLDER or _FOLDER.fullmatch(name):
-            with storage_errors(), suppress(FileNotFoundError):
+            with storage_errors(), suppress(FileNotFoundError, PermissionError):
                 if os.stat(f"{folder}/{name}", dir_fd=root, follow_symlinks=False).st_mtime < before:
                     yield name

@@ -43,7 +43,10 @@ class Blobs(Protocol):
         """Yield the bytes in pieces; raises BlobMissing."""
 
     def delete(self, key: str) -> None:
-        """Delete the blob if it exists."""
+        """Delete the blob if it exists; raises Unavailable, also where this blob alone can't be deleted."""
+
+    def check(self) -> None:
+        """Raise Unavailable or StorageFull where no blob can be written and read."""
 
     def stale(self, age_s: float) -> Iterator[str]:
         """Yield the keys of blobs last written longer ago than `age_s`, unfinished blobs included.

@@ -66,3 +66,16 @@ def test_only_what_dead_processes_left_is_dropped(tmp_path: Path) -> None:
     writer.commit()
     assert blobs.read("files/a", 0, 9) == b"kept"
     assert [path.name for path in (tmp_path / ".part").iterdir()] == [others]
+
+
+def test_a_part_that_can_not_be_deleted_does_not_hold_up_the_others(tmp_path: Path) -> None:
+    blobs = open_blobs(mark(tmp_path))
+    put(blobs, "files/a", b"kept")
+    (tmp_path / ".part" / name_of_a_dead_process()).mkdir()
+    for _ in range(3):
+        (tmp_path / ".part" / name_of_a_dead_process()).touch()
+
+    assert blobs.drop_abandoned() == 3
+
+    (left,) = (tmp_path / ".part").iterdir()
+    assert left.is_dir()

@@ -1,4 +1,6 @@
 import pytest
+from structlog.testing import capture_logs
+from structlog.typing import EventDict
 
 from app.domain.file import File
 from app.services.ports import Claim, Known
@@ -12,6 +14,20 @@ def house() -> PipelineHouse:
     return PipelineHouse()
 
 
+def delete_files(house: PipelineHouse, files: int) -> None:
+    """Add files that their owner has deleted."""
+    for number in range(files):
+        name = f"file-{number}"
+        house.blobs.put(f"files/{name}", b"x")
+        house.files.add(File(name, "tenant", "batch", "in.jsonl", 1, f"files/{name}", NOW))
+        house.files.mark_deleted("tenant", name, NOW)
+
+
+def told(logs: list[EventDict]) -> list[EventDict]:
+    """Return the warnings."""
+    return [entry for entry in logs if entry["log_level"] == "warning"]
+
+
 def test_files_deleted_or_expired_go_with_their_bytes(house: PipelineHouse) -> None:
     for name, expires_at in (("gone", None), ("expired", NOW + 5), ("kept", NOW + 50)):
         house.blobs.put(f"files/{name}", b"x")
@@ -23,6 +39,72 @@ def test_files_deleted_or_expired_go_with_their_bytes(house: PipelineHouse) -> N
 
     assert set(house.blobs.stored) == {"files/kept"}
     assert set(house.database.files) == {"file-kept"}
+
+
+@pytest.mark.parametrize("stuck", ["files/file-0", "verdicts/file-0"])
+def test_a_blob_that_can_not_be_deleted_does_not_hold_up_the_files_behind_it(house: PipelineHouse, stuck: str) -> None:
+    delete_files(house, 450)
+    house.blobs.put("verdicts/file-0", b"x")
+    house.blobs.stuck = {stuck}
+
+    with capture_logs() as logs:
+        for _ in range(10):
+            house.upkeep.sweep()
+
+    assert set(house.blobs.stored) == {stuck}
+    assert house.database.files == {}
+    assert [(entry["event"], entry["blob"]) for entry in told(logs)] == [("blob.not_deleted", stuck)]
+
+
+def test_more_bad_blobs_than_fit_in_a_sweep_do_not_hold_up_the_files_behind_them(house: PipelineHouse) -> None:
+    delete_files(house, 450)
+    house.blobs.stuck = {f"files/file-{number}" for number in range(400)}
+
+    for _ in range(3):
+        house.upkeep.sweep()
+
+    assert set(house.blobs.stored) == house.blobs.stuck
+
+
+def test_a_blob_that_could_not_be_deleted_goes_once_it_can_be(house: PipelineHouse) -> None:
+    delete_files(house, 3)
+    house.blobs.stuck = {"files/file-1"}
+    house.upkeep.sweep()
+    house.clock.advance(DAY_S + 1)
+    house.blobs.put("results/orphan", b"x")
+    house.clock.advance(DAY_S + 1)
+    with capture_logs() as logs:
+        house.upkeep.sweep_blobs()
+    while_stuck = set(house.blobs.stored)
+    house.blobs.stuck = set()
+
+    house.upkeep.sweep_blobs()
+
+    assert while_stuck == {"files/file-1"}
+    assert [entry["event"] for entry in told(logs)] == ["blob.not_deleted"]
+    assert house.blobs.stored == {}
+
+
+def test_while_the_storage_is_away_files_are_kept_and_results_go(house: PipelineHouse) -> None:
+    house.add_running("batch_done", total=1)
+    house.record(0, batch_id="batch_done")
+    house.finalization.finalize("batch_done")
+    delete_files(house, 3)
+    rows = set(house.database.files)
+    house.blobs.is_away = True
+
+    with capture_logs() as logs:
+        for _ in range(3):
+            house.upkeep.sweep()
+            house.clock.advance(10)
+    kept = set(house.database.files)
+    house.blobs.is_away = False
+    house.upkeep.sweep()
+
+    assert kept == rows
+    assert [entry["event"] for entry in told(logs)] == ["files.not_swept"]
+    assert house.results.recorded("batch_done", 0, 1) == set()
+    assert {key for key in house.blobs.stored if key.startswith("files/file-")} == set()
 
 
 def test_the_verdict_on_a_file_goes_with_it(house: PipelineHouse) -> None:
