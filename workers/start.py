@@ -4,10 +4,9 @@ from typing import Any
 
 from celery import signals
 
-from app.config import Process, load_settings
-from app.wiring.start import await_start
+from app.wiring.start import await_start, ending_plainly
 from app.wiring.stores import deployment_of
-from workers.celery_app import take_identity
+from workers.celery_app import settings, take_identity
 
 # A SystemExit passes through Celery's signals, and ends the process.
 
@@ -23,6 +22,6 @@ def _await_start_of_beat(**_: Any) -> None:
 
 
 def _begin(*, is_beat: bool = False) -> None:
-    settings = load_settings(process=Process.CELERY)
     await_start(settings, is_beat=is_beat)
-    take_identity(deployment_of(settings))
+    with ending_plainly():
+        take_identity(deployment_of(settings))

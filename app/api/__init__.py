@@ -5,11 +5,11 @@ from pathlib import Path
 from flask import Flask
 
 from app.api.application import build_app
-from app.config import Process, Settings, leave_out_foreign, load_settings
-from app.wiring.logs import set_up_logs, warn_of_foreign
+from app.config import Process, Settings, leave_out_foreign
+from app.wiring.logs import warn_of_foreign
 from app.wiring.parent import end_with_parent
 from app.wiring.privacy import keep_private
-from app.wiring.start import await_start
+from app.wiring.start import await_start, ending_plainly, settings_of_start
 from app.wiring.web import build_api
 
 keep_private()
@@ -21,15 +21,11 @@ def create_app() -> Flask:
     end_with_parent()
     # Celery, which publishes the API's tasks, reads the environment by itself.
     foreign = leave_out_foreign()
-    settings = load_settings(process=Process.WEB)
-    set_up_logs(settings)
+    settings = settings_of_start(Process.WEB)
     warn_of_foreign(foreign)
-    try:
+    with ending_plainly():
         await_start(settings)
-    except SystemExit:
-        # gunicorn would restart a process that exits; a RuntimeError during start-up ends gunicorn too.
-        raise RuntimeError("This process can't start: the log says what it waited for.") from None
-    app = build_app(build_api(settings))
+        app = build_app(build_api(settings))
     app.config["GATHERING_FOLDER"] = _gathering_folder(settings)
     return app
 

@@ -20,12 +20,11 @@ from http import HTTPStatus
 from pathlib import Path
 from typing import Any
 
-from gunicorn.workers.gthread import ThreadWorker  # type: ignore[import-untyped]
-
 from app.api.connection import Connection, Phase
 from app.api.exchange import Exchanges, Next
 from app.api.pace import BodyTooSlow
 from app.api.refusals import refusal
+from app.api.server_start import PlainStart
 from app.api.waiting_room import WaitingRoom
 
 # Counted from the head's first byte; a browser or client sends a head in a single packet.
@@ -49,7 +48,7 @@ _HEALTH = ("/healthz", "/readyz")
 _HEALTH_THREADS = 2
 
 
-class GuardedThreads(ThreadWorker):  # type: ignore[misc]  # gunicorn ships no types
+class GuardedThreads(PlainStart):
     """The web process's worker class, named on gunicorn's command line."""
 
     def __init__(self, *args: Any, **kwargs: Any) -> None:
@@ -58,15 +57,6 @@ class GuardedThreads(ThreadWorker):  # type: ignore[misc]  # gunicorn ships no t
         self.cfg.set("forwarder_headers", "")
         self._waiting = WaitingRoom(self._look)
         self._looked_at = 0.0
-
-    @classmethod
-    def check_config(cls, cfg: Any, log: Any) -> None:
-        if cfg.is_ssl:
-            raise RuntimeError(
-                "The API does not speak TLS itself: leave out --certfile and --keyfile, and put a proxy in front of it "
-                "that does, such as nginx or Caddy."
-            )
-        super().check_config(cfg, log)
 
     def init_process(self) -> None:
         _, most = resource.getrlimit(resource.RLIMIT_NOFILE)

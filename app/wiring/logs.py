@@ -86,9 +86,13 @@ _RENDERING: list[Any] = [
 ]
 
 
-def set_up_logs(settings: Settings) -> None:
-    """Send structured logs, from wylon and from libraries, to standard error as lines of `event key=value`."""
-    level = logging.getLevelNamesMapping()[settings.log_level.upper()]
+def set_up_logs(settings: Settings | None) -> None:
+    """Send structured logs, from wylon and from libraries, to standard error as lines of `event key=value`.
+
+    Args:
+        settings: give the level; None where the settings can't be read.
+    """
+    level = logging.INFO if settings is None else logging.getLevelNamesMapping()[settings.log_level.upper()]
     # Celery and gunicorn log through `logging` with their own handlers: the record factory reaches every handler.
     logging.setLogRecordFactory(_VisibleRecord)
     structlog.configure(

@@ -1,7 +1,9 @@
-"""The wait of a starting process for the parts it needs: missing parts are named, and the wait has a bound."""
+"""The start of a process: the settings are read, and the parts awaited; the wait has a bound, and a fault is named."""
 
 import time
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Iterator, Mapping
+from contextlib import contextmanager
+from typing import NoReturn
 
 import structlog
 
@@ -9,8 +11,9 @@ from app.adapters.broker.check import warn_of_eviction
 from app.adapters.db.engine import check as check_database
 from app.adapters.db.engine import open_engine
 from app.adapters.db.schema import check_schema
-from app.config import Settings
+from app.config import Process, Settings, load_settings
 from app.domain.errors import SettingInvalid, WylonError
+from app.wiring.logs import set_up_logs
 from app.wiring.parts import check_broker, part_checks
 from app.wiring.readiness import told
 from app.wiring.stores import open_bare_redis, open_stores
@@ -27,6 +30,30 @@ Checks = Mapping[str, Callable[[], None]]
 
 class PartsMissing(WylonError):
     """Parts needed by a process did not answer in time; the message names the parts."""
+
+
+@contextmanager
+def ending_plainly() -> Iterator[None]:
+    """End the process with 1, and with a line in the log that says why, on a fault that an operator can mend."""
+    try:
+        yield
+    except OSError as fault:
+        reason = fault.strerror or str(fault)
+        _end(f"{fault.filename}: {reason}" if fault.filename else reason)
+    except WylonError as fault:
+        _end(str(fault))
+
+
+def settings_of_start(process: Process) -> Settings:
+    """Read the settings of a starting process, and set up its logs; a wrong setting ends the process."""
+    with ending_plainly():
+        try:
+            settings = load_settings(process=process)
+        except SettingInvalid:
+            set_up_logs(None)
+            raise
+    set_up_logs(settings)
+    return settings
 
 
 def await_parts(
@@ -78,11 +105,9 @@ def await_start(settings: Settings, *, is_beat: bool = False) -> None:
     if is_beat:
         del checks["storage"]
     try:
-        await_parts(checks, lambda words: log.warning("start.waiting", parts=words), within_s=settings.start_wait_s)
-        warn_of_eviction(client)
-    except (PartsMissing, SettingInvalid) as fault:
-        log.critical("start.failed", error=str(fault))
-        raise SystemExit(1) from None
+        with ending_plainly():
+            await_parts(checks, lambda words: log.warning("start.waiting", parts=words), within_s=settings.start_wait_s)
+            warn_of_eviction(client)
     finally:
         client.close()
         stores.engine.dispose()
@@ -115,6 +140,11 @@ def await_broker(
         )
     finally:
         client.close()
+
+
+def _end(reason: str) -> NoReturn:
+    log.critical("start.failed", error=reason)
+    raise SystemExit(1) from None
 
 
 def _fault_of(check: Callable[[], None]) -> str | None:

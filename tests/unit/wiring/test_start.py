@@ -5,12 +5,13 @@ import pytest
 from alembic.config import Config
 from alembic.script import ScriptDirectory
 from sqlalchemy import text
+from structlog.testing import capture_logs
 
 from app.adapters.db.engine import open_engine, writing
 from app.adapters.db.migrate import migrate
 from app.adapters.db.schema import check_schema, newest_revision
 from app.domain.errors import SettingInvalid, Unavailable
-from app.wiring.start import PartsMissing, await_parts
+from app.wiring.start import PartsMissing, await_parts, ending_plainly
 
 SCRIPTS = Path(__file__).parents[3] / "app" / "adapters" / "db" / "migrations"
 
@@ -104,3 +105,25 @@ def database_url(request: pytest.FixtureRequest, tmp_path: Path) -> str:
         return f"sqlite:///{tmp_path / 'wylon.db'}"
     url: str = request.getfixturevalue("postgres_url")
     return url
+
+
+@pytest.mark.parametrize(
+    ("fault", "told"),
+    [
+        (SettingInvalid("WYLON_SECRET_FILE: it is empty."), "WYLON_SECRET_FILE: it is empty."),
+        (Unavailable("The storage is away."), "The storage is away."),
+        (PermissionError(13, "Permission denied", "/srv/secret"), "/srv/secret: Permission denied"),
+        (OSError("No room."), "No room."),
+    ],
+)
+def test_a_fault_that_an_operator_can_mend_ends_a_start_with_one_and_its_reason(fault: Exception, told: str) -> None:
+    with capture_logs() as logs, pytest.raises(SystemExit) as ended, ending_plainly():
+        raise fault
+
+    assert ended.value.code == 1
+    assert [(entry["event"], entry["error"]) for entry in logs] == [("start.failed", told)]
+
+
+def test_a_fault_of_the_code_keeps_its_traceback() -> None:
+    with pytest.raises(KeyError), ending_plainly():
+        raise KeyError("unforeseen")
