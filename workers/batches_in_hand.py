@@ -54,7 +54,9 @@ class BatchesInHand:
             created_at=row.created_at,
         )
         with self._lock:
-            return self._known.setdefault(batch_id, batch)
+            # Another thread may have read the batch as well, and the follower may have stopped the batch since.
+            kept = self._known.setdefault(batch_id, batch)
+            return None if kept.is_stopped else kept
 
     def all(self) -> list[BatchInHand]:
         """Return the kept batches."""

@@ -183,11 +183,12 @@ class LineEngine:
 
     def _put(self, lines: Iterable[Line]) -> None:
         for line in lines:
-            if self._is_draining:
-                # Cancelled runners are not replaced: the line might find no runner.
-                self._drop(line)
-            else:
+            if self._may_send(line):
                 self._wait(line)
+            else:
+                # The line was on its way as its batch was stopped, as the lease lapsed or as the drain began, and was
+                # not among the waiting lines that were dropped then. It would wait for as long as its upstream is away.
+                self._drop(line)
 
     def _wait(self, line: Line) -> None:
         if not line.run.is_alone:

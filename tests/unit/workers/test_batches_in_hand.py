@@ -65,6 +65,26 @@ def test_a_stopped_batch_is_not_given_any_more(store: CountedStore, in_hand: Bat
     assert in_hand.all() == [batch]
 
 
+def test_a_batch_that_was_stopped_while_another_thread_read_it_is_not_given() -> None:
+    class OvertakenStore(CountedStore):
+        """While the first reader reads, a second reader gets the batch, and the batch is stopped."""
+
+        def find(self, batch_id: str):
+            row = super().find(batch_id)
+            if self.reads == 1:
+                batch = in_hand.get(batch_id)
+                assert batch is not None
+                batch.is_stopped = True
+            return row
+
+    store = OvertakenStore()
+    in_hand = BatchesInHand(store)
+    add_running(store, "batch_1")
+
+    assert in_hand.get("batch_1") is None
+    assert store.reads == 2
+
+
 def test_a_forgotten_batch_is_read_again(store: CountedStore, in_hand: BatchesInHand) -> None:
     add_running(store, "batch_1")
     batch = in_hand.get("batch_1")

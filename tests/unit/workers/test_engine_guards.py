@@ -8,11 +8,11 @@ import pytest
 
 from app.adapters.upstream.balanced import Failing
 from app.services.ports import ANYBODY, Answer, Caller
-from tests.unit.workers.engine_house import EngineHouse, finished, request_line
+from tests.unit.workers.engine_house import CONCURRENCY, EngineHouse, finished, request_line
 from tests.unit.workers.test_engine_leases import lapse
 from tests.unit.workers.waiting import WITHIN_S, batch_in_hand, until
 from workers.batches_in_hand import BatchInHand
-from workers.line_run import Line
+from workers.line_run import Line, LineRun
 
 Change = Callable[[EngineHouse, BatchInHand], None]
 
@@ -77,6 +77,24 @@ def test_no_request_goes_out_once_the_state_has_changed_while_its_line_is_read(
 
     assert finished(run)
     assert (house.upstream.bodies, house.records) == ([], [])
+
+
+@on_each_change
+@pytest.mark.parametrize("is_alone", [False, True])
+def test_a_line_that_arrives_after_the_state_has_changed_does_not_wait_for_a_free_call(
+    house: EngineHouse, change: Change, is_alone: bool
+) -> None:
+    house.hold(CONCURRENCY)
+    batch, term = batch_in_hand(), house.lease.term
+    change(house, batch)
+    bodies = list(house.upstream.bodies)
+
+    run = LineRun(batch, 1, term, is_alone=is_alone)
+    house.lane.room.take(1)
+    house.engine.submit([Line(run, house.lane, 0, 0, 10, request_line(0))])
+
+    assert finished(run)
+    assert (house.upstream.bodies, house.records) == (bodies, [])
 
 
 @on_each_change
