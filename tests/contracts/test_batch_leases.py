@@ -1,9 +1,13 @@
 """What every store of batches promises to those who validate or finalize one."""
 
+from dataclasses import replace
+
 import pytest
 
+from app.domain.batch import Usage
 from app.domain.errors import StateConflict
 from app.domain.lifecycle import Event, Status
+from app.services.ports import Written
 from tests.contracts.conftest import NOW, Stores, result
 from tests.fakes.stores import break_leases
 
@@ -67,6 +71,50 @@ def test_nobody_releases_the_lease_of_another(stores: Stores) -> None:
     stores.batches.release("batch_1", "other")
 
     assert stores.batches.lease("batch_1", "other") is False
+
+
+def test_nobody_pauses_the_lease_of_another(stores: Stores) -> None:
+    stores.add_batch()
+    stores.batches.lease("batch_1", "mine")
+
+    stores.batches.pause_lease("batch_1", "other")
+
+    assert [lease.owner for lease in stores.batches.leases()] == ["mine"]
+
+
+def test_a_lease_of_one_batch_changes_no_other_batch_of_the_same_holder(stores: Stores) -> None:
+    for batch_id in ("batch_1", "batch_2"):
+        stores.add_recorded(batch_id)
+        stores.batches.lease(batch_id, "mine")
+        stores.batches.seal(batch_id, "mine", NOW)
+    (seen,) = [lease for lease in stores.batches.leases() if lease.batch_id == "batch_2"]
+    before = stores.batches.find("batch_2")
+
+    stores.batches.seal("batch_1", "mine", NOW + 5)
+    stores.batches.excuse_try("batch_1", "mine")
+    stores.batches.pause_lease("batch_1", "mine")
+    assert all(stores.batches.break_lease(lease) for lease in stores.batches.leases() if lease != seen)
+    stores.batches.lease("batch_1", "mine")
+    stores.batches.release("batch_1", "mine")
+    stores.batches.lease("batch_1", "mine")
+    stores.batches.finish("batch_1", Written(None, None, Usage()), "mine", NOW + 6)
+
+    assert stores.batches.find("batch_2") == before
+    assert stores.batches.leases() == [seen]
+
+
+def test_only_the_holder_of_the_lease_excuses_a_try_and_no_more_tries_than_were_made(stores: Stores) -> None:
+    stores.add_recorded()
+    stores.batches.lease("batch_1", "mine")
+    sealed = stores.batches.seal("batch_1", "mine", NOW)
+
+    stores.batches.excuse_try("batch_1", "other")
+    after_another = stores.batches.find("batch_1")
+    for _ in range(2):
+        stores.batches.excuse_try("batch_1", "mine")
+
+    assert after_another == sealed
+    assert stores.batches.find("batch_1") == replace(sealed, finalize_tries=0)
 
 
 def test_there_is_no_lease_on_no_batch(stores: Stores) -> None:

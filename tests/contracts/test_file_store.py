@@ -28,6 +28,13 @@ def test_another_tenant_sees_no_file(stores: Stores) -> None:
     assert stores.files.page("stranger", NOW, purpose=None, after=None, limit=9, newest_first=True) == []
 
 
+def test_each_file_of_a_tenant_is_found_by_its_own_id(stores: Stores) -> None:
+    files = [stores.add_file(f"file-{number}") for number in range(3)]
+
+    assert [stores.files.get("tenant", file.id, NOW) for file in files] == files
+    assert stores.files.get("tenant", "file-unknown", NOW) is None
+
+
 def test_a_deleted_file_is_gone_at_once_and_for_good(stores: Stores) -> None:
     stores.add_file()
 
@@ -35,6 +42,17 @@ def test_a_deleted_file_is_gone_at_once_and_for_good(stores: Stores) -> None:
     assert stores.files.get("tenant", "file-1", NOW) is None
     assert ids_of(stores) == []
     assert stores.files.mark_deleted("tenant", "file-1", NOW + 1) is False
+
+
+def test_deleting_a_file_deletes_no_other(stores: Stores) -> None:
+    kept = stores.add_file("file-kept")
+    stores.add_file("file-1")
+
+    assert stores.files.mark_deleted("tenant", "file-1", NOW) is True
+    stores.files.remove("file-1")
+
+    assert stores.files.get("tenant", "file-kept", NOW) == kept
+    assert stores.files.removable(NOW, 10) == []
 
 
 def test_a_file_is_gone_from_the_instant_it_expires(stores: Stores) -> None:
@@ -87,6 +105,25 @@ def test_deleted_and_expired_files_are_removable(stores: Stores) -> None:
     assert len(stores.files.removable(NOW + 1, 1)) == 1
 
 
+def test_expired_files_that_batches_still_read_leave_room_for_other_expired_files(stores: Stores) -> None:
+    stores.add_file("file-in", blob="files/in", expires_at=NOW + 1)
+    stores.add_file("file-gone", expires_at=NOW + 2)
+    stores.add_running(input_blob="files/in")
+
+    looks = [[file.id for file in stores.files.removable(NOW + 5, 1)] for _ in range(3)]
+
+    assert looks[-1] == ["file-gone"]
+
+
+def test_a_batch_that_reads_another_file_keeps_no_file_from_being_removable(stores: Stores) -> None:
+    stores.add_file("file-in", blob="files/in")
+    stores.add_file("file-gone", blob="files/gone")
+    stores.add_running(input_blob="files/in")
+    stores.files.mark_deleted("tenant", "file-gone", NOW)
+
+    assert [file.id for file in stores.files.removable(NOW, 10)] == ["file-gone"]
+
+
 def test_a_file_that_an_unfinished_batch_reads_is_not_removable(stores: Stores) -> None:
     stores.add_file("file-in", blob="files/in")
     stores.add_running(input_blob="files/in")
@@ -122,6 +159,15 @@ def test_a_batch_is_made_of_a_file_of_its_tenant_alone(stores: Stores) -> None:
     stores.add_batch(input_file_id="file-own", input_at=NOW)
 
     assert stores.batches.find("batch_1") is not None
+
+
+def test_no_batch_is_made_of_an_unknown_file_beside_a_known_file(stores: Stores) -> None:
+    stores.add_file("file-known")
+
+    with pytest.raises(NotFound):
+        stores.add_batch(input_file_id="file-unknown", input_at=NOW)
+
+    assert stores.batches.find("batch_1") is None
 
 
 def test_a_removed_file_leaves_no_row(stores: Stores) -> None:

@@ -63,6 +63,17 @@ def test_where_one_section_ends_the_next_ones_cursor_is_its_own(stores: Stores) 
     assert cursors(stores) == [GPU_END, GPU_END + 1]
 
 
+def test_a_cursor_that_moves_and_results_that_come_change_no_other_batch(stores: Stores) -> None:
+    stores.add_mixed()
+    other = stores.add_mixed("batch_2")
+
+    stores.batches.move_cursor("batch_1", GPU_FIRST, GPU_END)
+    stores.results.record([result(0), result(51)])
+
+    assert recorded(stores) == [1, 1]
+    assert stores.batches.find("batch_2") == other
+
+
 @pytest.mark.parametrize(("from_task", "to_task"), [(GPU_FIRST, GPU_END + 1), (GPU_END, CPU_END + 1), (GPU_END, 1)])
 def test_no_cursor_moves_past_the_end_of_its_section_or_back(stores: Stores, from_task: int, to_task: int) -> None:
     batch = stores.add_mixed()

@@ -138,6 +138,17 @@ def test_results_are_counted_in_a_span(stores: Stores) -> None:
     assert stores.results.count("batch_unknown", 0, 10) == 0
 
 
+def test_what_is_asked_of_a_batch_is_answered_without_the_results_of_others(stores: Stores) -> None:
+    for batch_id in ("batch_1", "batch_2"):
+        stores.add_running(batch_id, total=10)
+    stores.results.record([result(0, payload=b"ours"), result(0, batch_id="batch_2"), result(5, batch_id="batch_2")])
+
+    assert stores.results.recorded("batch_1", 0, 10) == {0}
+    assert stores.results.count("batch_1", 0, 10) == 1
+    assert [payload for _, _, payload, _ in stores.results.read("batch_1")] == [b"ours"]
+    assert [payload for _, _, payload, _ in stores.results.read_in("batch_1", range(10))] == [b"ours"]
+
+
 def test_results_are_read_in_order_with_all_they_hold(stores: Stores) -> None:
     stores.add_running(total=2_000)
     payloads = {position: b"\x00\xff%d" % position for position in range(1_200)}

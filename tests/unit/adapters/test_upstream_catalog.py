@@ -27,6 +27,12 @@ def test_models_are_the_objects_that_have_an_id():
     assert models_of(once(listed)) == [{"id": "a", "object": "model"}]
 
 
+def test_the_id_of_a_model_keeps_its_backslash_beside_half_a_character():
+    listed = answer(rb'{"data":[{"id":"a\\b","note":"\ud800"}]}')
+
+    assert [model["id"] for model in models_of(once(listed))] == ["a\\b"]
+
+
 def test_the_upstream_is_asked_with_the_key_and_once_in_a_while_only():
     heads = []
 

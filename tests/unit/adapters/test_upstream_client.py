@@ -232,9 +232,10 @@ def test_an_answer_in_any_encoding_of_json_is_kept_in_utf_8(encoding, status):
         b"[-Infinity]",
         b'{"a":"\xff"}',
         b'{"usage":{},"a":"\xed\xa0\x80"}',
+        b"{\0}\0\0",
         b"[" * 100_000 + b"]" * 100_000,
     ],
-    ids=["empty", "cut", "two", "nan", "infinity", "-infinity", "no utf-8", "surrogate", "deep"],
+    ids=["empty", "cut", "two", "nan", "infinity", "-infinity", "no utf-8", "surrogate", "no utf-16", "deep"],
 )
 def test_a_good_status_with_a_body_that_is_not_json_is_flaky(body):
     said = call(once(answer(body)))

@@ -3,6 +3,7 @@
 import pytest
 
 from app.domain.ids import task_id
+from app.services.lost_tasks import LostTasks
 from app.services.ports import WorkerState
 from app.services.repair import RepairService
 from tests.fakes.broker import MemoryRoster, RecordingQueue
@@ -147,3 +148,15 @@ def test_a_task_that_a_worker_takes_amid_each_look_is_not_lost(house: PipelineHo
 
     assert house.repeated() == []
     assert house.roster.fenced_batches() == set()
+
+
+def test_past_the_most_batches_the_time_of_the_batch_seen_longest_ago_starts_anew(house: PipelineHouse) -> None:
+    tasks = LostTasks(house.roster, house.clock)
+    tasks.find({"batch_kept": [0], "batch_forgotten": [0]})
+
+    house.clock.advance(1)
+    tasks.find({"batch_kept": [0]} | {f"batch_{number}": [0] for number in range(19_999)})
+    house.clock.advance(1)
+    tasks.find({"batch_kept": [0], "batch_forgotten": [0]})
+
+    assert house.roster.fenced_batches() == {"batch_kept"}

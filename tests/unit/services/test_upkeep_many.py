@@ -151,6 +151,27 @@ def test_what_was_missing_stays_so_while_a_look_has_no_time_to_count(house: Pipe
     assert repaired(house) == [name_of(0)]
 
 
+def test_results_that_come_while_a_look_has_no_time_to_count_are_counted_at_the_next_look(house: PipelineHouse) -> None:
+    store = CountingStore(house)
+    add_sent(house, 0, total=2)
+    repair = repair_over(house, store)
+    look(house, repair)
+    record(house, 0, [0])
+    store.counted.clear()
+    # In this look the first batch takes all the time there is.
+    store.count_s = 5.0
+    house.add_running("batch_near", 2, expires_at=NOW + 60)
+    house.dispatch_all("batch_near")
+
+    look(house, repair)
+    counted = set(store.counted)
+    store.count_s = 0.0
+    look(house, repair)
+
+    assert counted == {"batch_near"}
+    assert house.queue.repeated == [(name_of(0), 1)]
+
+
 def test_a_batch_that_has_ended_is_forgotten(house: PipelineHouse) -> None:
     add_sent(house, 0, total=2)
     repair = repair_over(house, house.results)
