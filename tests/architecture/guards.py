@@ -151,6 +151,28 @@ GUARDS = (
         "tests/races/test_two_finalizers.py::test_only_the_holder_of_the_lease_finishes[sqlite]",
     ),
     Guard(
+        "finalize lease: the holder pauses",
+        _BATCH_STORE,
+        "batches.c.lease_owner == token)\n                .values(lease_owner=PAUSED + token)",
+        "batches.c.id == batch_id)\n                .values(lease_owner=PAUSED + token)",
+        "tests/contracts/test_batch_leases.py::test_nobody_pauses_the_lease_of_another[sqlite]",
+    ),
+    Guard(
+        "finalize lease: a lease is broken as it was seen",
+        _BATCH_STORE,
+        "and_(batches.c.lease_owner == lease.owner, batches.c.lease_renewals == lease.renewals)",
+        "batches.c.lease_renewals == lease.renewals",
+        "tests/contracts/test_batch_leases.py::test_a_lease_that_was_paused_since_it_was_seen_is_not_broken[sqlite]",
+    ),
+    Guard(
+        "finalize lease: a lease of one batch is broken",
+        _BATCH_STORE,
+        "batches.c.id == lease.batch_id, is_unchanged",
+        "is_unchanged",
+        "tests/contracts/test_batch_leases.py::"
+        "test_a_lease_of_one_batch_changes_no_other_batch_of_the_same_holder[sqlite]",
+    ),
+    Guard(
         "cursor: moved from where it was read",
         _BATCH_STORE,
         "batches.c.tasks_dispatched == from_task,",

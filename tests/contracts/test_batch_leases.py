@@ -4,10 +4,8 @@ from dataclasses import replace
 
 import pytest
 
-from app.domain.batch import Usage
 from app.domain.errors import StateConflict
 from app.domain.lifecycle import Event, Status
-from app.services.ports import Written
 from tests.contracts.conftest import NOW, Stores, result
 from tests.fakes.stores import break_leases
 
@@ -45,6 +43,16 @@ def test_a_lease_that_changed_hands_since_it_was_seen_is_not_broken(stores: Stor
 
     assert not stores.batches.break_lease(seen)
     assert [lease.owner for lease in stores.batches.leases()] == ["other"]
+
+
+def test_a_lease_that_was_paused_since_it_was_seen_is_not_broken(stores: Stores) -> None:
+    stores.add_batch()
+    stores.batches.lease("batch_1", "mine")
+    (seen,) = stores.batches.leases()
+    stores.batches.pause_lease("batch_1", "mine")
+
+    assert not stores.batches.break_lease(seen)
+    assert [lease.owner for lease in stores.batches.leases()] == ["paused-mine"]
 
 
 def test_its_holder_extends_a_lease(stores: Stores) -> None:
@@ -87,20 +95,19 @@ def test_a_lease_of_one_batch_changes_no_other_batch_of_the_same_holder(stores: 
         stores.add_recorded(batch_id)
         stores.batches.lease(batch_id, "mine")
         stores.batches.seal(batch_id, "mine", NOW)
-    (seen,) = [lease for lease in stores.batches.leases() if lease.batch_id == "batch_2"]
+    broken, kept = sorted(stores.batches.leases())
     before = stores.batches.find("batch_2")
 
+    assert stores.batches.break_lease(broken)
+    stores.batches.lease("batch_1", "mine")
     stores.batches.seal("batch_1", "mine", NOW + 5)
     stores.batches.excuse_try("batch_1", "mine")
-    stores.batches.pause_lease("batch_1", "mine")
-    assert all(stores.batches.break_lease(lease) for lease in stores.batches.leases() if lease != seen)
-    stores.batches.lease("batch_1", "mine")
     stores.batches.release("batch_1", "mine")
     stores.batches.lease("batch_1", "mine")
-    stores.batches.finish("batch_1", Written(None, None, Usage()), "mine", NOW + 6)
+    stores.batches.pause_lease("batch_1", "mine")
 
     assert stores.batches.find("batch_2") == before
-    assert stores.batches.leases() == [seen]
+    assert [lease for lease in stores.batches.leases() if lease.batch_id == "batch_2"] == [kept]
 
 
 def test_only_the_holder_of_the_lease_excuses_a_try_and_no_more_tries_than_were_made(stores: Stores) -> None:
