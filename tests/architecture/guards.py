@@ -173,6 +173,14 @@ GUARDS = (
         "test_a_lease_of_one_batch_changes_no_other_batch_of_the_same_holder[sqlite]",
     ),
     Guard(
+        "a hash of an API key is keyed once",
+        "app/adapters/db/api_key_store.py",
+        ".where(api_keys.c.id == key_id, ~api_keys.c.is_keyed)",
+        ".where(api_keys.c.id == key_id)",
+        "tests/contracts/test_api_key_stores.py::"
+        "test_a_hash_that_another_process_has_keyed_meanwhile_is_not_keyed_twice",
+    ),
+    Guard(
         "cursor: moved from where it was read",
         _BATCH_STORE,
         "batches.c.tasks_dispatched == from_task,",

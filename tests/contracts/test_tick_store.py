@@ -23,3 +23,4 @@ def test_the_clock_of_who_counted_last_stays_also_where_it_is_behind(stores: Sto
     stores.ticks.note({"files": 1}, 9_000.0)
 
     assert stores.ticks.clock("expire") == 1_400.0
+    assert stores.ticks.clock("files") == 9_000.0

@@ -1,12 +1,13 @@
 """What lines met that end without a result."""
 
+import threading
 from collections.abc import Callable
 
 from app.domain.result import Met
 from app.domain.retry import Trouble
 from app.services.ports import Answer
 from tests.unit.workers.engine_house import EngineHouse, finished
-from tests.unit.workers.waiting import batch_in_hand, until
+from tests.unit.workers.waiting import WITHIN_S, batch_in_hand, until
 
 LONG_AWAY = Answer(Trouble.AWAY, 429, "upstream-1", b"{}", retry_after_s=500.0)
 HIDDEN = Answer(Trouble.AWAY, 200, "upstream-2", b'{"error": {}}', retry_after_s=500.0)
@@ -51,6 +52,35 @@ def test_what_a_line_met_that_still_waits_is_noted_though_its_worker_may_die(
     house.engine._loop.call_soon_threadsafe(house.engine._note_paused)
 
     until(lambda: house.trials.met("batch_1") == {0: Met(1, "429 Too Many Requests")})
+
+
+def test_a_line_whose_failed_calls_were_noted_is_not_noted_again(open_house: Callable[..., EngineHouse]) -> None:
+    house = open_house([LONG_AWAY])
+    noted = list[object]()
+    house.engine._writer.note = lambda *said: noted.append(said)
+    house.submit(1)
+    until(lambda: house.lane.paused == 1)
+
+    is_over = threading.Event()
+    for _ in range(3):
+        house.engine._loop.call_soon_threadsafe(house.engine._note_paused)
+    house.engine._loop.call_soon_threadsafe(is_over.set)
+
+    assert is_over.wait(WITHIN_S)
+    assert noted == [("batch_1", 0, Met(1, "429 Too Many Requests"))]
+
+
+def test_a_paused_line_without_a_failed_call_holds_up_no_note(open_house: Callable[..., EngineHouse]) -> None:
+    house = open_house([LONG_AWAY])
+    house.submit(1, batch_in_hand("batch_late", deadline=house.clock.now()))
+    until(lambda: house.lane.paused == 1)
+    house.submit(1)
+    until(lambda: house.lane.paused == 2)
+
+    house.engine._loop.call_soon_threadsafe(house.engine._note_paused)
+
+    until(lambda: house.trials.met("batch_1") == {0: Met(1, "429 Too Many Requests")})
+    assert house.trials.met("batch_late") == {}
 
 
 def test_a_database_that_is_away_holds_up_no_line_for_what_it_met(open_house: Callable[..., EngineHouse]) -> None:
