@@ -5,7 +5,9 @@ closed ────────────────────────�
    ▲                                                                    │  ▲   │ the pause doubles
    └────────────────────── the probe is answered ───────────────────────┘  └───┘
 
-While the circuit breaker is open, lines wait and use no try. A probe is the call of one line (half-open).
+While the circuit breaker is open, lines wait and use no try. A probe is the call of one line (half-open). A check call,
+the smallest request for the same model, follows a failed probe: if the server answers, the line is at fault, and the
+next line probes at once. Three such lines close the circuit breaker.
 """
 
 from app.domain.sign import FAILURES, THERE, Change, Sign
@@ -19,13 +21,6 @@ FIRST_PAUSE_S = 1.0
 LAST_PAUSE_S = 30.0
 # Jitter: up to this part of a pause is left out, to keep workers with a common outage from coming back together.
 _JITTER = 0.25
-# A suspect line leaves the probe to other lines for this long.
-_LATER_S = 3.0
-# After two failed probes in a row, the lines of the last probe's batch may all be at fault: the next probe goes to
-# another batch. A single probe may fail by chance, and a batch alone should not wait longer for a chance failure.
-_PROBES_FOR_A_BATCH = 2
-# A server that answered another line within this time before a call began was well when the call began.
-_WELL_S = 30.0
 
 
 class Circuit:
@@ -35,14 +30,13 @@ class Circuit:
     """
 
     __slots__ = (
-        "_answered_at",
         "_answered_from",
-        "_failed_probes",
+        "_cleared_probes",
+        "_cleared_terms",
         "_in_a_row",
         "_opened_at",
         "_pause_s",
         "_probed_at",
-        "_probed_for",
         "answered",
         "due_at",
         "failed",
@@ -61,12 +55,11 @@ class Circuit:
         self.in_flight = 0
         # While the circuit breaker is open: the earliest instant of the next probe.
         self.due_at = 0.0
-        # Totals since the start: answered calls, failed calls, and failed calls that the server had no room for.
+        # Totals of lines' calls since the start: answered, failed, and failed for which the server had no room.
         # Failures of convicted lines are left out of `failed` and `limited`, failures of suspects out of `limited`.
         self.answered = 0
         self.failed = 0
         self.limited = 0
-        self._answered_at = float("-inf")
         # When the latest answered call began.
         self._answered_from = float("-inf")
         # None while the last call was answered.
@@ -75,9 +68,10 @@ class Circuit:
         self.failing_since: float | None = None
         self._in_a_row = 0
         self._probed_at: float | None = None
-        # The batch of the last probe, and the number of failed probes since the circuit breaker opened.
-        self._probed_for = ""
-        self._failed_probes = 0
+        # Failed probes followed by an answered check call, since the circuit breaker opened.
+        self._cleared_probes = 0
+        # The first and the last of the terms that check calls ended one after the other.
+        self._cleared_terms = (0, -1)
         self._pause_s = 0.0
         self._opened_at = 0.0
 
@@ -91,35 +85,32 @@ class Circuit:
         """Whether a probe is in flight."""
         return self._probed_at is not None
 
-    def may_begin(self, now: float, *, batch_id: str = "", is_suspect: bool = False) -> bool:
-        """Return whether a call may begin, perhaps as a probe.
+    def may_begin(self, now: float) -> bool:
+        """Return whether a call may begin, perhaps as a probe."""
+        return not self.is_open or now >= self.due_at
 
-        A suspect line probes only if no other line does. So does a line of a batch with failed probes.
-        """
-        return not self.is_open or now >= self.due_at + self._later_s(batch_id, is_suspect)
-
-    def wait_s(self, now: float, *, batch_id: str = "", is_suspect: bool = False) -> float:
+    def wait_s(self, now: float) -> float:
         """Return the seconds after which a line that waits for an open circuit breaker looks again."""
         if self._probed_at is not None:
             # The probe may end at any moment; a probe that has taken long is likely to take longer.
             return min(max(now - self._probed_at, FIRST_PAUSE_S), LAST_PAUSE_S)
-        return max(self.due_at + self._later_s(batch_id, is_suspect) - now, 0.0)
+        return max(self.due_at - now, 0.0)
 
-    def begin(self, now: float, batch_id: str = "") -> bool:
-        """Count a call of this batch that begins; return whether the call is a probe."""
+    def begin(self, now: float) -> bool:
+        """Count a call that begins; return whether the call is a probe."""
         self.in_flight += 1
         if self.is_open:
-            self._probed_at, self._probed_for = now, batch_id
+            self._probed_at = now
             # After a hanging probe, the next probe may go: a hanging line must not keep other lines from a server.
             self.due_at = now + LAST_PAUSE_S
         return self.is_open
 
-    def end_well(self, term: int, now: float, began_at: float) -> bool:
+    def end_well(self, term: int, began_at: float) -> bool:
         """Count an answered call that changes nothing else, as most do; return whether the call was counted."""
         if self.is_open or term != self.term or self.failing_since is not None:
             return False
         self.in_flight -= 1
-        self._count_answer(now, began_at)
+        self._count_answer(began_at)
         return True
 
     def end(
@@ -136,6 +127,7 @@ class Circuit:
         is_suspect: bool = False,
         is_convicted: bool = False,
         is_repeat: bool = False,
+        is_check: bool = False,
     ) -> Change | None:
         """Count a call that ended; return the change of state.
 
@@ -152,10 +144,14 @@ class Circuit:
                 nothing.
             is_convicted: whether nearly all other lines were answered; the line's failures say nothing of the server.
             is_repeat: whether the line has already failed in this term.
+            is_check: whether the call is a check call, which is left out of the totals.
         """
         self.in_flight -= 1
-        if sign is Sign.ANSWERED:
-            self._count_answer(now, began_at)
+        if is_check:
+            # Check calls of many bad lines must not make the few answers of other lines look like most.
+            pass
+        elif sign is Sign.ANSWERED:
+            self._count_answer(began_at)
         elif sign in FAILURES and not is_convicted:
             self.failed += 1
             self.limited += sign is Sign.LIMITED and not is_suspect
@@ -165,7 +161,7 @@ class Circuit:
                 self.due_at = min(self.due_at, now)
             return None
         if self.is_open:
-            return self._probed(sign, now, random, asked_s, error, is_suspect=is_suspect) if is_probe else None
+            return self._probed(sign, now, random, asked_s, error) if is_probe else None
         if sign in THERE:
             self._end_row()
         elif sign in (Sign.FAILING, Sign.GONE) and not is_suspect:
@@ -184,23 +180,33 @@ class Circuit:
         """Return the seconds since the circuit breaker opened."""
         return now - self._opened_at
 
-    def was_well(self, began_at: float) -> bool:
-        """Return whether the server answered another line shortly before a call that began at `began_at`."""
-        return self._answered_at >= began_at - _WELL_S
-
     def has_answered_since(self, failed_at: float) -> bool:
         """Return whether the server answered a call that began at `failed_at` or later."""
         return self._answered_from >= failed_at
 
-    def _count_answer(self, now: float, began_at: float) -> None:
+    def clear(self, now: float) -> Change | None:
+        """Count a check call that was answered right after a failed probe; return the change of state."""
+        if not self.is_open:
+            return None
+        self._cleared_probes += 1
+        if self._cleared_probes >= FAILURES_IN_A_ROW:
+            first, last = self._cleared_terms
+            # A term of failures and a term of probes.
+            self._cleared_terms = (first if last == self.term - 2 else self.term - 1, self.term)
+            return self._close()
+        self._pause_s = FIRST_PAUSE_S
+        self.due_at = now
+        return None
+
+    def is_cleared(self, term: int) -> bool:
+        """Return whether check calls showed that the failures of an ended term were the lines' own."""
+        first, last = self._cleared_terms
+        return first <= term <= last
+
+    def _count_answer(self, began_at: float) -> None:
         self.answered += 1
-        self._answered_at = now
         if began_at > self._answered_from:
             self._answered_from = began_at
-
-    def _later_s(self, batch_id: str, is_suspect: bool) -> float:
-        is_of_failed = self._failed_probes >= _PROBES_FOR_A_BATCH and batch_id == self._probed_for
-        return _LATER_S if is_suspect or (is_of_failed and batch_id) else 0.0
 
     def _end_row(self) -> None:
         self._in_a_row = 0
@@ -210,31 +216,31 @@ class Circuit:
         self.is_open = True
         self.term += 1
         self._opened_at = now
-        self._failed_probes = 0
+        self._cleared_probes = 0
         self._pause_s = FIRST_PAUSE_S
         self._pause(now, random, asked_s)
+
+    def _close(self) -> Change:
+        self.is_open = False
+        self.term += 1
+        self._end_row()
+        return Change.CLOSED
 
     def _pause(self, now: float, random: float, asked_s: float) -> None:
         self.due_at = now + max(self._pause_s * (1 - _JITTER * random), min(asked_s, LAST_PAUSE_S))
 
-    def _probed(
-        self, sign: Sign, now: float, random: float, asked_s: float, error: str | None, *, is_suspect: bool
-    ) -> Change | None:
+    def _probed(self, sign: Sign, now: float, random: float, asked_s: float, error: str | None) -> Change | None:
         self._probed_at = None
         if sign in THERE:
-            self.is_open = False
-            self.term += 1
-            self._end_row()
-            return Change.CLOSED
+            return self._close()
         if sign is Sign.BROKEN_OFF:
             self.due_at = now
             return None
-        if sign is Sign.NOTHING or is_suspect:
+        if sign is Sign.NOTHING:
             # The probe says nothing of the server: a call for a different line probes next, after no longer a pause.
             self.due_at = now + FIRST_PAUSE_S
             return None
         self.last_error = error
-        self._failed_probes += 1
         self._pause_s = min(2 * self._pause_s, LAST_PAUSE_S)
         self._pause(now, random, asked_s)
         return None

@@ -3,7 +3,7 @@
 from enum import Enum
 from typing import NamedTuple
 
-from app.domain.verdict import Mark, Seen, Verdict, compare
+from app.domain.verdict import ANSWERED_A_CHECK, Mark, Seen, Verdict, compare
 
 
 class Trouble(Enum):
@@ -38,16 +38,11 @@ class Tries(NamedTuple):
     # Other lines were answered when this line failed; nearly all other lines were answered.
     is_suspect: bool = False
     is_convicted: bool = False
-    # The server answered another line shortly before this line's first failure that other lines can't explain.
-    was_well: bool = False
+    # The last verdict was that the line is at fault.
+    is_proven: bool = False
     # Answered and failed calls of other lines, over the spans with any answer.
     others_answered: int = 0
     others_failed: int = 0
-
-    @property
-    def others_are_served(self) -> bool:
-        """Whether the server is known to have answered other lines around the line's failures."""
-        return self.is_suspect or self.was_well
 
     @property
     def by_chance(self) -> float:
@@ -57,17 +52,21 @@ class Tries(NamedTuple):
 
     def after(self, trouble: Trouble, failed: Mark | None, *, is_excused: bool = False) -> "Tries":
         """Return the count with one more call; `is_excused` marks a failure that never counts."""
-        return self._replace(calls=self.calls + 1, failed=failed, is_judged=is_excused, last=trouble)
+        return self._replace(calls=self.calls + 1, failed=failed, is_judged=is_excused, is_proven=False, last=trouble)
 
     def judged(self, now: float) -> "Tries":
         """Return the count with the last failure judged by other lines' calls since; `now` is monotonic."""
         if self.failed is None or self.is_judged:
             return self
-        seen = compare(self.failed)
-        # Only for a line without counted failures: a line that waited long must not recall an answer from before the
-        # wait.
-        was_well = self.failed.was_well if not self.counted else self.was_well
-        return self._replace(is_judged=True, was_well=was_well)._with(seen, now)
+        return self._replace(is_judged=True)._with(compare(self.failed), now)
+
+    def excused(self) -> "Tries":
+        """Return the count without counted failures: a check call showed that the server is at fault."""
+        return self._replace(faults=0, counted=0, is_proven=False)
+
+    def suspected(self, now: float) -> "Tries":
+        """Return the count after a failed probe; the server answered a check call right after."""
+        return self._replace(is_judged=True)._with(ANSWERED_A_CHECK, now)
 
     def with_verdict(self, verdict: Verdict, now: float) -> "Tries":
         """Return the count with this verdict on the last failure."""
@@ -77,11 +76,8 @@ class Tries(NamedTuple):
         verdict = seen.verdict
         answered, failed = self.others_answered + seen.answered, self.others_failed + seen.failed
         if verdict is Verdict.SERVER:
-            return self._replace(others_answered=answered, others_failed=failed)
+            return self._replace(is_proven=False, others_answered=answered, others_failed=failed)
         is_suspect = self.is_suspect or verdict is not Verdict.UNKNOWN or seen.answered > 0
-        if verdict is Verdict.UNKNOWN and self.last is not Trouble.FLAKY and not (is_suspect or self.was_well):
-            # A server may be away for hours, and a single line must not end for that.
-            return self
         # Without other lines to compare with, a line that was convicted before is still at fault.
         is_convicted = verdict is Verdict.LINE or (verdict is Verdict.UNKNOWN and self.is_convicted)
         return self._replace(
@@ -90,6 +86,7 @@ class Tries(NamedTuple):
             counted_since=self.counted_since if self.counted else now,
             is_suspect=is_suspect,
             is_convicted=self.is_convicted or is_convicted,
+            is_proven=verdict is Verdict.LINE,
             others_answered=answered,
             others_failed=failed,
         )
@@ -150,17 +147,23 @@ class RetryPolicy(NamedTuple):
     doubt_span_s: float = 20.0
     doubt_look_s: float = 2.0
 
-    def is_used_up(self, tries: Tries, now: float) -> bool:
-        """Return whether a line's tries are used up, which makes the last failure the line's result."""
+    def is_used_up(self, tries: Tries, now: float, *, has_check: bool) -> bool:
+        """Return whether a line's tries are used up, so that the next failure, or a proven last, is the line's result.
+
+        `has_check` says whether a check call can tell a server at fault from a line at fault. Without a check call, a
+        line that no other line can be compared with waits for a server that is away.
+        """
         span_s = now - tries.counted_since
+        is_comparable = has_check or tries.is_suspect
         if tries.last is not Trouble.AWAY:
             if tries.faults >= self._most(tries):
                 return True
-            has_had_its_tries = tries.others_are_served and tries.counted >= self._most(tries)
+            has_had_its_tries = is_comparable and tries.counted >= self._most(tries)
             if has_had_its_tries and span_s >= self.doubt_span_s and tries.by_chance <= _CHANCE:
                 return True
         is_spent = tries.counted >= self.max_away_tries and span_s >= self.away_span_s
-        return is_spent and tries.by_chance <= _CHANCE
+        may_end = is_comparable or tries.last is Trouble.FLAKY
+        return is_spent and may_end and tries.by_chance <= _CHANCE
 
     def _most(self, tries: Tries) -> int:
         return min(self.max_denied_tries, self.max_tries) if tries.last is Trouble.DENIED else self.max_tries

@@ -33,8 +33,6 @@ class Mark(NamedTuple):
     answered: int
     failed: int
     limited: int
-    # The server answered another line shortly before the failed call.
-    was_well: bool
     failed_at: float
 
     def is_counted_by(self, circuit: Circuit) -> bool:
@@ -42,10 +40,9 @@ class Mark(NamedTuple):
         return self.circuit is circuit and self.term == circuit.term
 
 
-def mark_failure(circuit: Circuit, began_at: float, failed_at: float) -> Mark:
-    """Return the state of a circuit breaker that has counted a line's failure, with the instants of the failed call."""
-    was_well = circuit.was_well(began_at)
-    return Mark(circuit, circuit.term, circuit.answered, circuit.failed, circuit.limited, was_well, failed_at)
+def mark_failure(circuit: Circuit, failed_at: float) -> Mark:
+    """Return the state of a circuit breaker that has counted a line's failure, and the instant of the failure."""
+    return Mark(circuit, circuit.term, circuit.answered, circuit.failed, circuit.limited, failed_at)
 
 
 class Seen(NamedTuple):
@@ -56,11 +53,15 @@ class Seen(NamedTuple):
     failed: int = 0
 
 
+# A check call was answered after the failure. The server may have come back just then: the line is a suspect, no more.
+ANSWERED_A_CHECK = Seen(Verdict.UNKNOWN, answered=1)
+
+
 def compare(before: Mark) -> Seen:
     """Return the verdict on a marked failure, from the calls of other lines since."""
     circuit = before.circuit
     if circuit.is_open or circuit.term != before.term:
-        return Seen(Verdict.SERVER)
+        return ANSWERED_A_CHECK if circuit.is_cleared(before.term) else Seen(Verdict.SERVER)
     answered, failed = circuit.answered - before.answered, circuit.failed - before.failed
     if not answered:
         # Fewer failing lines than `is_failing` needs may all be bad. So may suspects, and perhaps only suspects are

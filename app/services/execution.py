@@ -14,7 +14,8 @@ from app.domain.line import read_request
 from app.domain.result import Met, Result
 from app.domain.retry import TOO_MANY_REQUESTS, RetryPolicy, Tries, Trouble
 from app.domain.verdict import Verdict, mark_failure
-from app.services.ports import ANYBODY, Answer, Caller, Clock, Upstream
+from app.services.check_call import CHECK_TIMEOUT_S, check, has_check, is_at_fault, model_of
+from app.services.ports import ANYBODY, CHECK, Answer, Caller, Clock, Upstream
 
 log = structlog.get_logger()
 
@@ -92,15 +93,23 @@ class ExecutionService:
         if left_s <= 0:
             return OutOfTime()
         before = line.caller.before.judged(self._steady())
-        if not line.caller.may_send():
-            return Retry(0.0, before, line.met)
         request = read_request(line.data)
         met = line.met if line.met is not None and line.met.trouble is not Trouble.WITHHELD else None
-        if met is not None and self._policy.is_used_up(before, self._steady()):
+        if met is not None and self._is_over(line, before):
             return _record(line, request.custom_id, met)
-        timeout_s = min(self._call_timeout_s, left_s)
+        is_checked = self._is_next_the_last(line, before)
+        if is_checked:
+            # An outage must not end the line, and perhaps no other line shows the outage. A check call does.
+            checked = await self._check(line.endpoint, request.body, min(self._call_timeout_s, left_s))
+            if is_at_fault(checked):
+                return self._wait(line, before.excused(), checked, met)
+            left_s = line.deadline - self._clock.now()
+            if left_s <= 0:
+                return OutOfTime()
+        if not line.caller.may_send():
+            return Retry(0.0, before, line.met)
         caller = line.caller if before is line.caller.before else line.caller._replace(before=before)
-        began_at = self._steady()
+        timeout_s = min(self._call_timeout_s, left_s)
         answer = await self._upstream.call(line.endpoint, request.body, timeout_s, caller)
         if answer.error is not None:
             left_s = line.deadline - self._clock.now()
@@ -110,34 +119,60 @@ class ExecutionService:
         if answer.trouble is Trouble.NONE or answer.trouble is Trouble.FINAL or _met_a_limit(answer):
             return _record(line, request.custom_id, answer)
         if answer.trouble is Trouble.WITHHELD:
-            return self._wait(line, before, answer)
-        tries = self._after(before, answer, began_at)
-        if self._policy.is_used_up(tries, self._steady()):
+            return self._wait(line, before, answer, line.met or answer)
+        tries = self._after(before, answer, is_checked=is_checked)
+        if self._is_over(line, tries):
             return _record(line, request.custom_id, answer)
         return self._again(line, request.custom_id, tries, answer)
 
-    def _after(self, before: Tries, answer: Answer, began_at: float) -> Tries:
+    def _is_used_up(self, line: LineAttempt, tries: Tries) -> bool:
+        return self._policy.is_used_up(tries, self._steady(), has_check=has_check(line.endpoint))
+
+    def _is_over(self, line: LineAttempt, tries: Tries) -> bool:
+        return self._is_used_up(line, tries) and (tries.is_proven or not has_check(line.endpoint))
+
+    def _is_next_the_last(self, line: LineAttempt, before: Tries) -> bool:
+        if before.failed is None or not has_check(line.endpoint):
+            # Nobody counts the calls of other lines, and each failure is the line's.
+            return False
+        return self._is_used_up(line, before.with_verdict(Verdict.LINE, self._steady()))
+
+    async def _check(self, endpoint: str, body: bytes, timeout_s: float) -> Answer:
+        async def call(endpoint: str, body: bytes) -> Answer:
+            return await self._upstream.call(endpoint, body, min(timeout_s, CHECK_TIMEOUT_S), CHECK)
+
+        return await check(call, endpoint, model_of(body))
+
+    def _after(self, before: Tries, answer: Answer, *, is_checked: bool) -> Tries:
         # A server that says when to come again limits its callers, and an unreachable server is the fault of no line.
         is_limited = answer.status == TOO_MANY_REQUESTS and answer.retry_after_s is not None
         is_excused = is_limited or (answer.trouble is Trouble.AWAY and answer.error is not None)
-        failed = mark_failure(answer.circuit, began_at, self._steady()) if answer.circuit is not None else None
+        failed = mark_failure(answer.circuit, self._steady()) if answer.circuit is not None else None
         tries = before.after(answer.trouble, failed, is_excused=is_excused)
-        if answer.circuit is None and not is_excused:
-            # Without a circuit breaker no calls of other lines are compared, and each failure counts at once.
+        if is_excused:
+            return tries
+        if is_checked or answer.circuit is None:
+            # A check call was answered right before, or no circuit breaker compares the calls of other lines.
             return tries.with_verdict(Verdict.LINE, self._steady())
+        if answer.is_suspect:
+            return tries.suspected(self._steady())
         return tries
 
     def _again(self, line: LineAttempt, custom_id: str, tries: Tries, answer: Answer) -> Retry:
         circuit = answer.circuit
         if circuit is not None and circuit.is_open:
-            return self._wait(line, tries, answer)
+            return self._wait(line, tries, answer, answer)
         delay_s = self._policy.delay_s(tries.calls, answer.retry_after_s, random.random())
         # Only once: while the server may be at fault, the line waits as long as other lines.
         is_news = tries.calls == 1 or tries.faults > line.caller.before.faults
         would_be = tries.with_verdict(Verdict.LINE, self._steady())
-        if is_news and answer.retry_after_s is None and self._policy.is_used_up(would_be, self._steady()):
+        if is_news and answer.retry_after_s is None and self._is_used_up(line, would_be):
             delay_s = min(delay_s, self._policy.last_look_s)
-        elif answer.retry_after_s is None and tries.last is not Trouble.AWAY and tries.others_are_served:
+        elif (
+            answer.retry_after_s is None
+            and tries.last is not Trouble.AWAY
+            and (tries.is_suspect or has_check(line.endpoint))
+        ):
             delay_s = min(delay_s, random.random() * self._policy.doubt_look_s)
         if self._told.may_tell(self._steady()):
             log.warning(
@@ -153,14 +188,13 @@ class ExecutionService:
             )
         return self._retry(line, delay_s, tries, answer)
 
-    def _wait(self, line: LineAttempt, tries: Tries, answer: Answer) -> Retry:
-        """Wait for a server that is left alone."""
+    def _wait(self, line: LineAttempt, tries: Tries, answer: Answer, met: Answer | None) -> Retry:
+        """Wait for a server that is left alone, as `answer` shows; `met` is the answer to the line's last call."""
         asked_s = answer.retry_after_s or 0.0
         if answer.trouble is not Trouble.WITHHELD and answer.circuit is not None:
             asked_s = answer.circuit.wait_s(self._steady())
         wait_s = max(asked_s, _LEAST_WAIT_S)
         delay_s = wait_s + random.random() * min(_SPREAD_S, max(wait_s / 2, _LEAST_WAIT_S))
-        met = line.met if line.met is not None and answer.trouble is Trouble.WITHHELD else answer
         return self._retry(line, delay_s, tries, met)
 
     def _retry(self, line: LineAttempt, delay_s: float, tries: Tries, met: Answer | None) -> Retry:

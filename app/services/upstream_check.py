@@ -5,13 +5,14 @@ import re
 import time
 from collections.abc import Callable, Iterator, Sequence
 from errno import ECONNREFUSED
-from typing import Any, NamedTuple, Protocol
+from typing import NamedTuple, Protocol
 
 import msgspec
 
 from app.domain.result import REQUEST_TIMEOUT
 from app.domain.retry import Trouble
 from app.domain.upstream import Routes, UpstreamSpec
+from app.services.check_call import CHAT, check, has_check
 from app.services.ports import Answer
 
 # Bounds sockets, threads and lines of a terminal: far more servers than a deployment has.
@@ -22,21 +23,6 @@ _BODY_REFUSED = frozenset({400, 422})
 _MISSING = re.compile("not (found|exist)|(unknown|invalid) model|no such model", re.IGNORECASE)
 _ENDPOINT_MISSING = frozenset({404, 405})
 _THROTTLED = 429
-_CHAT = "/v1/chat/completions"
-_WORD = "Hi"
-# The smallest request to each endpoint, beside the model.
-_SMALLEST: dict[str, dict[str, Any]] = {
-    _CHAT: {"messages": [{"role": "user", "content": _WORD}], "max_tokens": 1},
-    "/v1/completions": {"prompt": _WORD, "max_tokens": 1},
-    "/v1/embeddings": {"input": _WORD},
-    # OpenAI takes no less than 16.
-    "/v1/responses": {"input": _WORD, "max_output_tokens": 16},
-    "/v1/moderations": {"input": _WORD},
-}
-# The name of the limit at OpenAI's reasoning models, found in their refusals of `max_tokens`.
-_OTHER_MAX_TOKENS = "max_completion_tokens"
-
-
 # If a name has several addresses and no address accepts, the client raises a single error of another kind.
 _REFUSED = re.compile(rf"ConnectionRefusedError|\[Errno {ECONNREFUSED}\]")
 # The system's words in the client's message, without the error's kind and number, and without the address behind them.
@@ -133,31 +119,29 @@ class UpstreamCheckService:
     async def _without_model(self, spec: UpstreamSpec, server: Server, listed: list[str] | None) -> tuple[bool, str]:
         """Find out as much as possible without a model to ask for."""
         if listed is not None:
-            if not any(endpoint in _SMALLEST for endpoint in self._endpoints_of(spec)):
+            if not any(has_check(endpoint) for endpoint in self._endpoints_of(spec)):
                 return True, "lists its models; there is no call to try its endpoints by"
             return False, "lists no model that lines for this upstream may name"
-        question = _Question(_CHAT, "none")
+        question = _Question(CHAT, "none")
         answer = await self._ask(server, question)
         if answer.status in _KEY_REFUSED or answer.error is not None:
             return False, self._trouble(spec, answer, None)
         is_model_missing = _lacks_model(answer.status, _message_in(answer.body), question.model)
         if answer.status in _ENDPOINT_MISSING and not is_model_missing:
-            return False, f"{answer.status} at {_CHAT.removeprefix('/v1')} below this URL: does the URL lack /v1?"
+            return False, f"{answer.status} at {CHAT.removeprefix('/v1')} below this URL: does the URL lack /v1?"
         return False, "lists no models: name one in full in models, so that it can be tried"
 
     async def _ask(self, server: Server, question: _Question) -> Answer:
-        body = {"model": question.model} | _SMALLEST[question.endpoint]
-        answer = await server.call(question.endpoint, msgspec.json.encode(body), self._patience_s)
-        if answer.status == 400 and _OTHER_MAX_TOKENS.encode() in answer.body and "max_tokens" in body:
-            body[_OTHER_MAX_TOKENS] = body.pop("max_tokens")
-            answer = await server.call(question.endpoint, msgspec.json.encode(body), self._patience_s)
-        return answer
+        async def call(endpoint: str, body: bytes) -> Answer:
+            return await server.call(endpoint, body, self._patience_s)
+
+        return await check(call, question.endpoint, question.model)
 
     def _question(self, spec: UpstreamSpec, listed: list[str] | None) -> _Question | None:
         """Return the call to make, first for a model that is named and not listed: an unlisted model is in doubt."""
         models = (*_unlisted(spec, listed), *spec.named_models, *(listed or ()))
         for endpoint in self._endpoints_of(spec):
-            if endpoint in _SMALLEST:
+            if has_check(endpoint):
                 for model in models:
                     if self._routes.route(model, endpoint) == spec.name:
                         return _Question(endpoint, model)

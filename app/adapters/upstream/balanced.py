@@ -8,17 +8,17 @@ from collections.abc import Callable, Mapping, Sequence
 from functools import partial
 from typing import NamedTuple, Protocol, Unpack
 
-import msgspec
 import structlog
-from msgspec import Struct
 
 from app.adapters.upstream.calling import Calling
 from app.adapters.upstream.client import HttpUpstream
+from app.adapters.upstream.counted_server import CountedServer, Server
 from app.adapters.upstream.signs import error_of, signs_of
 from app.domain.circuit import Circuit
 from app.domain.result import CONNECTION_FAILED
 from app.domain.retry import Trouble
 from app.domain.sign import Change, Sign
+from app.services.check_call import model_of
 from app.services.ports import ANYBODY, Answer, Caller, Upstream
 
 log = structlog.get_logger()
@@ -26,8 +26,6 @@ log = structlog.get_logger()
 # A failed call counts as load for this long after the call's end. Without this rule a server that refuses in a
 # millisecond would always have the least load, and would get nearly every call.
 _AFTERMATH_S = 1.0
-# Callers choose the names of models. Past this number, models without a call in flight are forgotten unless they fail.
-_MAX_MODELS = 1_000
 _MAX_SHOWN_MODEL_CHARS = 200
 # Looking a member up in an Enum takes five times as long as a name of the module, and a line passes here twice.
 _ANSWERED = Sign.ANSWERED
@@ -65,55 +63,6 @@ class Failing(NamedTuple):
     since_s: float
 
 
-class _Server:
-    """A server with circuits and load."""
-
-    __slots__ = ("circuit", "in_flight", "load", "models", "upstream", "url")
-
-    def __init__(self, url: str, upstream: "Server") -> None:
-        self.url = url
-        self.upstream = upstream
-        # `circuit` is for the connection to the server, `models` has a circuit per model on the server.
-        self.circuit = Circuit()
-        self.models: dict[str, Circuit] = {}
-        self.in_flight = 0
-        # The calls in flight, and the failed calls of the last `_AFTERMATH_S`.
-        self.load = 0
-
-    def of_model(self, model: str) -> Circuit:
-        circuit = self.models.get(model)
-        if circuit is None:
-            if len(self.models) >= _MAX_MODELS:
-                self.models = {name: kept for name, kept in self.models.items() if kept.in_flight or kept.is_failing}
-            circuit = self.models[model] = Circuit()
-        return circuit
-
-    def may_probe(self, own: Circuit | None, now: float, caller: Caller) -> bool:
-        batch_id, is_suspect = caller.batch_id, caller.before.is_suspect
-        return all(
-            circuit.may_begin(now, batch_id=batch_id, is_suspect=is_suspect)
-            for circuit in (self.circuit, own)
-            if circuit is not None
-        )
-
-    def circuits(self) -> list[tuple[str | None, Circuit]]:
-        return [(None, self.circuit), *list(self.models.items())]
-
-
-class _Body(Struct):
-    model: str | None = None
-
-
-_read_body = msgspec.json.Decoder(_Body).decode
-
-
-class Server(Upstream, Protocol):
-    """A server with open connections."""
-
-    async def close(self) -> None:
-        """Close the connections."""
-
-
 class BalancedUpstream:
     """Servers of the same models. Belongs to the event loop that makes the first call.
 
@@ -134,25 +83,25 @@ class BalancedUpstream:
         draw: Callable[[], float] = random.random,
     ) -> None:
         # The server chosen longest ago comes first, so that servers with equal load take turns.
-        self._servers = [_Server(url, upstream) for url, upstream in upstreams.items()]
+        self._servers = [CountedServer(url, upstream) for url, upstream in upstreams.items()]
         self._in_order = tuple(self._servers)
         # The failed calls, with the instant at which the call stops counting as load, in order of the instants.
-        self._aftermath: deque[tuple[float, _Server]] = deque()
+        self._aftermath: deque[tuple[float, CountedServer]] = deque()
         self._now = now
         self._draw = draw
 
     async def call(self, endpoint: str, body: bytes, timeout_s: float, caller: Caller = ANYBODY) -> Answer:
-        model = _model_of(body)
+        model = model_of(body)
         now = self._now()
-        server = self._choose(model, now, caller)
+        server = self._choose(model, now)
         if server is None:
             # Build the answer before the sleep: a circuit may close while other tasks run.
-            withheld = self._withheld(model, caller)
+            withheld = self._withheld(model)
             # A caller with call after call would block the event loop if no call ever waited.
             await asyncio.sleep(0)
             return withheld
         whole, part = server.circuit, server.of_model(model)
-        terms, probes = (whole.term, part.term), (whole.begin(now, caller.batch_id), part.begin(now, caller.batch_id))
+        terms, probes = (whole.term, part.term), (whole.begin(now), part.begin(now))
         server.in_flight += 1
         server.load += 1
         answer: Answer | None = None
@@ -167,10 +116,15 @@ class BalancedUpstream:
                 self._aftermath.append((self._now() + _AFTERMATH_S, server))
             signs = _WELL if is_well else signs_of(answer)
             for circuit, term, sign, is_probe in zip((whole, part), terms, signs, probes, strict=True):
-                if sign is not _ANSWERED or not circuit.end_well(term, self._now(), now):
+                if sign is not _ANSWERED or caller.is_check or not circuit.end_well(term, now):
                     self._learn(server, circuit, term, sign, answer, caller, began_at=now, is_probe=is_probe)
         if is_well or answer.trouble is Trouble.FINAL:
             return answer
+        is_failed_probe = probes[1] and signs[1] is Sign.FAILING and not caller.is_check
+        if is_failed_probe and await server.answers_check(endpoint, model, timeout_s):
+            answer = answer._replace(is_suspect=True)
+            if part.clear(self._now()) is Change.CLOSED:
+                self._tell_closed(server, part)
         # The circuit of an unreachable server stands for every model on the server.
         return answer._replace(circuit=whole if signs[0] in (Sign.FAILING, Sign.GONE) else part)
 
@@ -194,18 +148,18 @@ class BalancedUpstream:
         ]
         return sorted(found, key=lambda each: -each.since_s)
 
-    def _choose(self, model: str, now: float, caller: Caller) -> _Server | None:
+    def _choose(self, model: str, now: float) -> CountedServer | None:
         """Return the server for a call that begins now, or None if every server is to be left alone."""
         while self._aftermath and self._aftermath[0][0] <= now:
             self._aftermath.popleft()[1].load -= 1
-        best: _Server | None = None
-        due: list[_Server] = []
+        best: CountedServer | None = None
+        due: list[CountedServer] = []
         for server in self._servers:
             own = server.models.get(model)
             if not server.circuit.is_open and (own is None or not own.is_open):
                 if best is None or server.load < best.load:
                     best = server
-            elif server.may_probe(own, now, caller):
+            elif server.may_probe(own, now):
                 due.append(server)
         if due:
             return min(due, key=lambda server: _due_at(server, model))
@@ -216,7 +170,7 @@ class BalancedUpstream:
 
     def _learn(
         self,
-        server: _Server,
+        server: CountedServer,
         circuit: Circuit,
         term: int,
         sign: Sign,
@@ -242,15 +196,19 @@ class BalancedUpstream:
             is_suspect=is_of_model and before.is_suspect,
             is_convicted=is_of_model and before.is_convicted,
             is_repeat=before.failed is not None and before.failed.is_counted_by(circuit),
+            is_check=caller.is_check,
         )
         if change is Change.CLOSED:
-            model = next((name for name, own in server.models.items() if own is circuit), None)
-            away_s = round(circuit.open_for_s(now), 3)
-            log.info("upstream.back", url=server.url, model=_shown(model), away_s=away_s)
+            self._tell_closed(server, circuit)
 
-    def _withheld(self, model: str, caller: Caller) -> Answer:
+    def _tell_closed(self, server: CountedServer, circuit: Circuit) -> None:
+        model = next((name for name, own in server.models.items() if own is circuit), None)
+        away_s = round(circuit.open_for_s(self._now()), 3)
+        log.info("upstream.back", url=server.url, model=_shown(model), away_s=away_s)
+
+    def _withheld(self, model: str) -> Answer:
         now = self._now()
-        wait_of = partial(Circuit.wait_s, now=now, batch_id=caller.batch_id, is_suspect=caller.before.is_suspect)
+        wait_of = partial(Circuit.wait_s, now=now)
         waits = []
         for server in self._servers:
             own = server.models.get(model, server.circuit)
@@ -273,14 +231,7 @@ def open_upstream(urls: Sequence[str], **calling: Unpack[Calling]) -> BalancedUp
     return BalancedUpstream(upstreams)
 
 
-def _model_of(body: bytes) -> str:
-    try:
-        return _read_body(body).model or ""
-    except (msgspec.DecodeError, UnicodeDecodeError, RecursionError):
-        return ""
-
-
-def _due_at(server: _Server, model: str) -> float:
+def _due_at(server: CountedServer, model: str) -> float:
     own = server.models.get(model)
     return max(circuit.due_at for circuit in (server.circuit, own) if circuit is not None and circuit.is_open)
 
@@ -289,7 +240,7 @@ def _shown(model: str | None) -> str | None:
     return model[:_MAX_SHOWN_MODEL_CHARS] if model else None
 
 
-def _status_of(server: _Server, now: float) -> UrlStatus:
+def _status_of(server: CountedServer, now: float) -> UrlStatus:
     circuits = [circuit for _, circuit in server.circuits()]
     left = next((circuit for circuit in circuits if circuit.is_open), None)
     error = next((circuit.last_error for circuit in circuits if circuit.last_error), None)

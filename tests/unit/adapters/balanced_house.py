@@ -9,7 +9,8 @@ from app.domain.retry import NO_TRIES, Tries, Trouble
 from app.services.ports import ANYBODY, Answer, Caller
 from tests.fakes.outside import FakeClock, good_answer
 
-CHAT = "/v1/chat/completions"
+# There is no check call for this endpoint, so that servers get the calls of the tests alone.
+PLAIN = "/v1/rerank"
 REFUSED = Answer(Trouble.AWAY, error=("connection_failed", "No connection to the upstream: refused"))
 TIMED_OUT = Answer(Trouble.AWAY, error=("connect_timed_out", "No connection to the upstream within 1 s."))
 BROKEN = Answer(Trouble.FLAKY, error=("connection_failed", "The connection to the upstream broke"))
@@ -28,7 +29,8 @@ class FakeServer:
 
     def __init__(self, says: Answer | None = None) -> None:
         self.says = says
-        self.count = 0
+        # The endpoint and the body of each call.
+        self.asked: list[tuple[str, bytes]] = []
         self.is_closed = False
         self._open: list[asyncio.Future[Answer]] = []
 
@@ -38,12 +40,16 @@ class FakeServer:
         return [answering for answering in self._open if not answering.done()]
 
     async def call(self, endpoint: str, body: bytes, timeout_s: float, caller: Caller = ANYBODY) -> Answer:
-        self.count += 1
+        self.asked.append((endpoint, body))
         if self.says is not None:
             return self.says
         answering = asyncio.get_running_loop().create_future()
         self._open.append(answering)
         return await answering
+
+    @property
+    def count(self) -> int:
+        return len(self.asked)
 
     async def close(self) -> None:
         self.is_closed = True
@@ -65,12 +71,14 @@ class House:
             draw=draw,
         )
 
-    async def begin(self, count: int = 1, model: str = "", before: Tries = NO_TRIES) -> list[asyncio.Task[Answer]]:
+    async def begin(
+        self, count: int = 1, model: str = "", before: Tries = NO_TRIES, *, endpoint: str = PLAIN
+    ) -> list[asyncio.Task[Answer]]:
         """Begin calls one after the other; returns them once they are out."""
         calls = []
         body = json.dumps({"model": model}).encode()
         for _ in range(count):
-            calls.append(asyncio.ensure_future(self.upstream.call(CHAT, body, 60.0, Caller(before))))
+            calls.append(asyncio.ensure_future(self.upstream.call(endpoint, body, 60.0, Caller(before))))
             await settle()
         return calls
 

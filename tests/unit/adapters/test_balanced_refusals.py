@@ -112,40 +112,9 @@ def test_a_line_that_fails_again_and_again_counts_once() -> None:
         for _ in range(10):
             answer = await house.call("m", before)
             assert answer.circuit is not None
-            before = before.after(answer.trouble, mark_failure(answer.circuit, house.clock.now(), house.clock.now()))
+            before = before.after(answer.trouble, mark_failure(answer.circuit, house.clock.now()))
 
         assert house.left_alone == []
-
-    asyncio.run(run())
-
-
-def test_a_line_that_was_convicted_leaves_the_probe_to_others_for_a_while() -> None:
-    async def run() -> None:
-        house = House(1)
-        await refuse(house, "m", *[http(503)] * 3)
-        house.clock.advance(1.0)
-
-        suspect = await house.call("m", SUSPECT)
-        others = await house.begin(1, "m")
-
-        assert suspect.trouble is Trouble.WITHHELD
-        assert (others[0].done(), house.in_flight) == (False, [1])
-
-    asyncio.run(run())
-
-
-def test_a_line_that_was_convicted_probes_where_no_other_line_does_and_lengthens_no_pause() -> None:
-    async def run() -> None:
-        house = House(1)
-        await refuse(house, "m", *[http(503)] * 3)
-        house.clock.advance(4.0)
-
-        (probe,) = await house.begin(1, "m", SUSPECT)
-        house.servers[0].end(http(503))
-        await settle()
-
-        assert probe.done()
-        assert house.status(0).probe_in_s == 1.0
 
     asyncio.run(run())
 

@@ -8,9 +8,9 @@ import pytest
 from app.adapters.upstream.balanced import open_upstream
 from app.domain.retry import Trouble
 from tests.unit.adapters.balanced_house import (
-    CHAT,
     GOOD,
     LIMITED,
+    PLAIN,
     REFUSED,
     SILENT,
     House,
@@ -158,7 +158,7 @@ def test_a_call_that_is_withheld_as_the_server_comes_back_says_so_all_the_same()
         house.clock.advance(1.0)
         await house.begin()
 
-        withheld = asyncio.ensure_future(house.upstream.call(CHAT, b"{}", 60.0))
+        withheld = asyncio.ensure_future(house.upstream.call(PLAIN, b"{}", 60.0))
         house.servers[0].end()
         await settle()
 

@@ -3,7 +3,7 @@
 import pytest
 
 from app.domain.circuit import Circuit
-from app.domain.sign import Sign
+from app.domain.sign import Change, Sign
 from app.domain.verdict import Mark, Seen, Verdict, compare, mark_failure
 
 
@@ -14,7 +14,14 @@ class Calls:
         self.circuit = Circuit()
         self.now = 0.0
 
-    def end(self, *signs: Sign, is_suspect: bool = False, is_convicted: bool = False, is_repeat: bool = False) -> None:
+    def end(
+        self,
+        *signs: Sign,
+        is_suspect: bool = False,
+        is_convicted: bool = False,
+        is_repeat: bool = False,
+        is_check: bool = False,
+    ) -> None:
         for sign in signs:
             self.now += 1.0
             term, is_probe = self.circuit.term, self.circuit.begin(self.now)
@@ -29,12 +36,13 @@ class Calls:
                 is_suspect=is_suspect,
                 is_convicted=is_convicted,
                 is_repeat=is_repeat,
+                is_check=is_check,
             )
 
     def fail(self) -> Mark:
         """Have the line in question fail."""
         self.end(Sign.FAILING)
-        return mark_failure(self.circuit, self.now, self.now)
+        return mark_failure(self.circuit, self.now)
 
 
 GOOD, BAD = Sign.ANSWERED, Sign.FAILING
@@ -124,29 +132,81 @@ def test_answers_to_calls_that_began_before_a_failure_do_not_convict_its_line() 
     assert compare(failed) == Seen(Verdict.UNKNOWN, answered=1)
 
 
-@pytest.mark.parametrize(("after_s", "was_well"), [(1.0, True), (29.0, True), (60.0, False)])
-def test_an_answer_shortly_before_a_call_shows_that_the_server_was_well(after_s: float, was_well: bool) -> None:
+def open_circuit() -> Calls:
     calls = Calls()
+    calls.end(*[BAD] * 3)
+    assert calls.circuit.is_open
+    return calls
+
+
+def fail_probe(calls: Calls) -> None:
+    calls.now = calls.circuit.due_at
+    calls.end(BAD)
+
+
+def test_after_an_answered_check_call_the_next_line_probes_at_once() -> None:
+    calls = open_circuit()
+    fail_probe(calls)
+    assert not calls.circuit.may_begin(calls.now)
+
+    change = calls.circuit.clear(calls.now)
+
+    assert change is None
+    assert calls.circuit.is_open
+    assert calls.circuit.may_begin(calls.now)
+
+
+def test_three_failed_probes_with_answered_check_calls_close_the_circuit_breaker() -> None:
+    calls = open_circuit()
+    changes = []
+    for _ in range(3):
+        fail_probe(calls)
+        changes.append(calls.circuit.clear(calls.now))
+
+    assert changes == [None, None, Change.CLOSED]
+    assert not calls.circuit.is_open
+
+
+def test_lines_that_failed_before_check_calls_were_answered_are_suspects() -> None:
+    calls = Calls()
+    before = calls.fail()
+    calls.end(BAD, BAD)
+    while_open = mark_failure(calls.circuit, calls.now)
+    for _ in range(3):
+        fail_probe(calls)
+        calls.circuit.clear(calls.now)
+    after = calls.fail()
+
+    assert [compare(mark) for mark in (before, while_open)] == [Seen(Verdict.UNKNOWN, answered=1)] * 2
+    assert compare(after) == Seen(Verdict.UNKNOWN)
+
+
+def test_failures_of_an_outage_stay_the_servers_if_check_calls_end_a_later_outage() -> None:
+    calls = Calls()
+    of_outage = calls.fail()
+    calls.end(BAD, BAD)
+    calls.now = calls.circuit.due_at
     calls.end(GOOD)
-    calls.now += after_s
+    calls.end(BAD, BAD, BAD)
+    for _ in range(3):
+        fail_probe(calls)
+        calls.circuit.clear(calls.now)
 
-    assert calls.fail().was_well is was_well
+    assert compare(of_outage) == Seen(Verdict.SERVER)
 
 
-def test_after_two_failed_probes_the_next_probe_is_left_to_another_batch_for_a_moment() -> None:
-    circuit = Circuit()
-    circuit.begin(0.0, "bad")
-    circuit.end(Sign.GONE, 0.0, began_at=0.0, term=0, is_probe=False, random=0.0, error="503")
-    for _ in range(2):
-        assert circuit.may_begin(circuit.due_at, batch_id="bad")
-        now, is_probe = circuit.due_at, circuit.begin(circuit.due_at, "bad")
-        circuit.end(BAD, now, began_at=now, term=circuit.term, is_probe=is_probe, random=0.0, error="503")
+def test_check_calls_are_no_calls_of_other_lines() -> None:
+    calls = Calls()
+    failed = calls.fail()
 
-    now = circuit.due_at
+    calls.end(GOOD, is_check=True)
 
-    assert not circuit.may_begin(now, batch_id="bad")
-    assert circuit.may_begin(now, batch_id="good")
-    assert circuit.wait_s(now, batch_id="good") == 0.0
-    # A batch that is alone waits a moment longer, and no more.
-    assert circuit.may_begin(now + circuit.wait_s(now, batch_id="bad"), batch_id="bad")
-    assert circuit.wait_s(now, batch_id="bad") <= 3.0
+    assert compare(failed) == Seen(Verdict.UNKNOWN)
+
+
+def test_failed_check_calls_open_the_circuit_breaker() -> None:
+    calls = Calls()
+
+    calls.end(*[BAD] * 3, is_check=True)
+
+    assert calls.circuit.is_open

@@ -56,6 +56,11 @@ NOT_FOUND_PAGE = http(404, names_fault=False)
 GOOD = good_answer()
 
 
+def check_of(model: str) -> str:
+    """Return the name of check calls for a model."""
+    return f"check {model}"
+
+
 def said(answer: Answer) -> str:
     return str(answer.status or answer.error[0] if answer.error else answer.status)
 
@@ -74,7 +79,8 @@ class SimulatedServer:
         self.calls: Counter[str] = Counter()
 
     async def call(self, endpoint: str, body: bytes, timeout_s: float, caller: Caller = ANYBODY) -> Answer:
-        name = json.loads(bytes(body))["name"]
+        request = json.loads(bytes(body))
+        name = request.get("name") or check_of(request["model"])
         self.calls[name] += 1
         answer = self._behaviour(name, self._loop.now())
         # Failures come at once, as from a proxy before a server that is gone.
@@ -93,11 +99,19 @@ class BlameHouse:
         latency_s: how long an answer takes.
         concurrency: calls in flight at most.
         max_tries: of each line.
+        endpoint: of each line.
     """
 
     def __init__(
-        self, behaviour: Behaviour, *, latency_s: float = 0.25, concurrency: int = 16, max_tries: int = 5
+        self,
+        behaviour: Behaviour,
+        *,
+        latency_s: float = 0.25,
+        concurrency: int = 16,
+        max_tries: int = 5,
+        endpoint: str = CHAT,
     ) -> None:
+        self._endpoint = endpoint
         self.loop = SimulatedLoop()
         self.server = SimulatedServer(behaviour, latency_s, self.loop)
         draw = random.Random(7)
@@ -131,7 +145,7 @@ class BlameHouse:
         tries, met = NO_TRIES, None
         while True:
             async with self._slots:
-                attempt = LineAttempt("batch_1", CHAT, window_s, 0, line, Caller(tries), met)
+                attempt = LineAttempt("batch_1", self._endpoint, window_s, 0, line, Caller(tries), met)
                 outcome = await self._service.attempt(attempt)
             if isinstance(outcome, Retry):
                 tries, met = outcome.tries, outcome.met

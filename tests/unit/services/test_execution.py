@@ -198,7 +198,7 @@ def test_an_answer_that_comes_at_the_deadline_counts() -> None:
 def test_a_line_whose_tries_are_used_up_by_now_ends_as_what_it_met_last_without_a_call() -> None:
     house = House()
 
-    outcome = attempt(house.service, house.clock.now() + 1_000, Tries(3, 3, last=Trouble.FLAKY), BROKEN)
+    outcome = attempt(house.service, house.clock.now() + 1_000, Tries(3, 3, last=Trouble.FLAKY, is_proven=True), BROKEN)
 
     assert isinstance(outcome, Result)
     assert b"connection_failed" in outcome.payload
