@@ -140,7 +140,7 @@ class LineEngine:
                     return
                 data = await self._loop.run_in_executor(None, self._read_line, line)
             # Asked after each wait: reading, noting a trial and connecting take time.
-            caller = Caller(line.tries, partial(self._may_send, line), batch.id)
+            caller = Caller(line.tries, partial(self._may_send, line))
             again = LineAttempt(batch.id, batch.endpoint, batch.deadline, line.position, data, caller, line.met)
             if line.run.is_alone:
                 outcome = await self._quarantine.watch(line, data, partial(execution.attempt, again))

@@ -28,6 +28,13 @@ GUARDS_OF_CALLS = (
         f"{_ENGINE_GUARDS}::test_no_request_goes_out_once_the_state_has_changed_while_its_line_is_noted[lose_the_lease]",
     ),
     Guard(
+        "a check call comes before the call that may be a line's last",
+        "app/services/execution.py",
+        "if is_at_fault(checked):",
+        "if False:",
+        "tests/unit/services/test_lone_lines.py::test_an_outage_of_hours_loses_no_line_though_no_other_line_is_there",
+    ),
+    Guard(
         "lease, stop and drain are looked at once the connection is there",
         "app/adapters/upstream/client.py",
         "if not caller.may_send():",

@@ -23,7 +23,7 @@ class Answer(NamedTuple):
     error: tuple[str, str] | None = None
     # For a failure: the circuit breaker with other lines' calls to the same place; None if nobody counts calls.
     circuit: Circuit | None = None
-    # For the failure of a probe: the server answered a check call right after.
+    # For a failed probe: the server answered a check call right after.
     is_suspect: bool = False
 
 
@@ -37,13 +37,11 @@ class Caller(NamedTuple):
     Args:
         before: the line's calls so far.
         may_send: asked once more right before the request goes out, after the last wait.
-        batch_id: the batch of the line.
         is_check: whether the call is a check call, and no line's.
     """
 
     before: Tries = NO_TRIES
     may_send: Callable[[], bool] = _always
-    batch_id: str = ""
     is_check: bool = False
 
 
