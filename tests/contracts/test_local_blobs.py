@@ -4,8 +4,9 @@ import errno
 import os
 from collections.abc import Callable
 from concurrent.futures import ThreadPoolExecutor
+from contextlib import suppress
 from itertools import groupby
-from pathlib import Path
+from pathlib import Path, PosixPath
 from typing import Any
 
 import pytest
@@ -14,6 +15,7 @@ from app.adapters.blobs.marker import MARKER
 from app.domain.errors import BlobMissing, StorageFull, Unavailable
 from app.domain.limits import MIB
 from tests.contracts.storage import finish, mark, open_blobs, put
+from tests.contracts.test_blobs import BAD_KEYS
 
 
 def failing_with(code: int) -> Callable[..., Any]:
@@ -92,6 +94,74 @@ def test_a_blob_deleted_by_another_process_is_missing_here_too(tmp_path: Path) -
 
     with pytest.raises(BlobMissing):
         here.read("files/a", 0, 3)
+
+
+def open_below(folder: Path) -> list[str]:
+    """Return the files in the folder that this process has open."""
+    links = []
+    for fd in os.listdir("/proc/self/fd"):
+        with suppress(FileNotFoundError):
+            links.append(os.readlink(f"/proc/self/fd/{fd}"))
+    return [link for link in links if link.startswith(str(folder))]
+
+
+def test_a_deleted_blob_is_not_kept_open(tmp_path: Path) -> None:
+    """An open file takes room on the disk after its deletion."""
+    here, there = open_blobs(mark(tmp_path)), open_blobs(mark(tmp_path))
+    for key in ("files/a", "files/b"):
+        put(here, key, b"abc")
+        here.read(key, 0, 3)
+
+    here.delete("files/a")
+    there.delete("files/b")
+    with pytest.raises(BlobMissing):
+        here.read("files/b", 0, 3)
+
+    assert open_below(tmp_path) == []
+
+
+def test_a_sweep_keeps_no_folder_open_and_finds_nothing_in_a_new_storage(tmp_path: Path) -> None:
+    blobs = open_blobs(mark(tmp_path))
+    dropped = blobs.drop_abandoned()
+    put(blobs, "files/a", b"abc")
+
+    assert dropped == 0
+    assert list(blobs.stale(-1)) == ["files/a"]
+    assert blobs.drop_abandoned() == 0
+    assert open_below(tmp_path) == []
+
+
+@pytest.mark.parametrize("key", [key for key in BAD_KEYS if key != ".part/ab"])
+def test_a_key_that_could_lead_elsewhere_is_not_deleted(tmp_path: Path, key: str) -> None:
+    with pytest.raises(ValueError, match="no key of a blob"):
+        open_blobs(mark(tmp_path)).delete(key)
+
+
+class AwayOnce(PosixPath):
+    """A folder that is away when a name in it is looked up for the first time."""
+
+    looks = 0
+
+    def __truediv__(self, name: str) -> "AwayOnce":  # type: ignore[override]
+        self.looks += 1
+        return super().__truediv__(f"away/{name}" if self.looks == 1 else name)
+
+
+def test_a_blob_is_deleted_though_the_storage_was_away_a_moment_ago(tmp_path: Path) -> None:
+    put(open_blobs(mark(tmp_path)), "files/a", b"abc")
+
+    open_blobs(AwayOnce(tmp_path)).delete("files/a")
+
+    with pytest.raises(BlobMissing):
+        open_blobs(tmp_path).size("files/a")
+
+
+def test_a_storage_that_returns_other_bytes_fails_its_check(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    blobs = open_blobs(mark(tmp_path))
+    monkeypatch.setattr(os, "pread", lambda _fd, length, _offset: bytes(length))
+
+    with pytest.raises(Unavailable, match="other bytes than were written"):
+        blobs.check()
 
 
 def test_many_threads_read_many_blobs_and_no_file_stays_open(tmp_path: Path) -> None:
