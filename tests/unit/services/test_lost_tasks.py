@@ -116,6 +116,24 @@ def test_a_task_that_turned_up_between_two_looks_starts_anew(house: PipelineHous
     assert house.repeated() == []
 
 
+def test_a_fenced_task_that_turned_up_starts_anew_beside_a_task_that_stays_missing(house: PipelineHouse) -> None:
+    arrange_sent(house, 2)
+    house.upkeep.repair()
+    house.clock.advance(3)
+    house.upkeep.repair()
+    house.queue.waiting = {task_id("batch_1", 0)}
+    house.upkeep.repair()
+    house.queue.waiting.clear()
+    house.upkeep.repair()
+    fence = house.roster.fences(["batch_1"])
+
+    house.clock.advance(4)
+    house.upkeep.repair()
+
+    assert house.repeated() == [1]
+    assert house.roster.fences(["batch_1"]) != fence
+
+
 def test_a_task_that_a_worker_takes_amid_each_look_is_not_lost(house: PipelineHouse) -> None:
     """It is in the queue when the look begins, and with the worker once the first of the two was read."""
     arrange_sent(house, 1)
