@@ -122,6 +122,14 @@ GUARDS = (
         "tests/unit/services/test_lost_tasks.py::test_a_batch_is_fenced_before_a_task_of_it_is_lost",
     ),
     Guard(
+        "a lost task's time starts anew for every process that repairs",
+        "app/services/lost_tasks.py",
+        "self._roster.not_missing(lost)",
+        "pass",
+        "tests/unit/services/test_lost_tasks.py::"
+        "test_a_task_that_one_process_found_lost_is_not_lost_at_once_for_another",
+    ),
+    Guard(
         "a first try that is delivered again looks first which lines have a result",
         "workers/line_process.py",
         "how is Delivery.FIRST and request",

@@ -178,3 +178,13 @@ def test_past_the_most_batches_the_time_of_the_batch_seen_longest_ago_starts_ane
     tasks.find({"batch_kept": [0], "batch_forgotten": [0]})
 
     assert house.roster.fenced_batches() == {"batch_kept"}
+
+
+def test_a_task_that_one_process_found_lost_is_not_lost_at_once_for_another(house: PipelineHouse) -> None:
+    processes = [LostTasks(house.roster, house.clock) for _ in range(2)]
+    for _ in range(2):
+        for process in processes:
+            process.find({"batch_1": [0]})
+        house.clock.advance(3)
+
+    assert [process.find({"batch_1": [0]}) for process in processes] == [{"batch_1": [0]}, {}]

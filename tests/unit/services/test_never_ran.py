@@ -6,9 +6,11 @@ from typing import Any
 import pytest
 
 from app.domain.batch import Batch
+from app.domain.errors import BlobMissing
 from app.domain.lifecycle import Event, Status
 from app.domain.limits import MAX_LINE_BYTES, MAX_LINES, MIB
 from app.domain.plan import PlanEntry, pack_entry
+from app.services.never_ran import NeverRan
 from app.services.ports import Planned
 from tests.fakes.outside import FakeClock, MemoryBlobs
 from tests.unit.services.pipeline_house import NOW, PipelineHouse, new_batch
@@ -158,3 +160,24 @@ def test_lines_longer_than_a_range_are_read_whole(house: PipelineHouse) -> None:
 
     assert [line["custom_id"] for line in error_lines(house)] == [f"id-{number}" for number in range(9)]
     assert {line["error"]["code"] for line in error_lines(house)} == {"batch_expired"}
+
+
+def test_lines_may_be_asked_for_against_the_order_of_the_file(house: PipelineHouse) -> None:
+    batch = arrange_plan(house, [request(f"id-{number}") for number in range(3)])
+    lines = NeverRan(house.blobs, batch, "files/in", house.blobs.stored["plans/batch_1"])
+
+    asked = [json.loads(lines.payload(position))["custom_id"] for position in (2, 0, 1)]
+
+    assert asked == ["id-2", "id-0", "id-1"]
+
+
+def test_a_line_that_is_cut_short_is_missing(house: PipelineHouse) -> None:
+    batch = arrange_plan(house, [request("id-0"), request("id-1")])
+    house.blobs.put("files/in", house.blobs.stored["files/in"][:-1])
+    lines = NeverRan(house.blobs, batch, "files/in", house.blobs.stored["plans/batch_1"])
+    first = json.loads(lines.payload(0))
+
+    with pytest.raises(BlobMissing, match="cut short"):
+        lines.payload(1)
+
+    assert first["custom_id"] == "id-0"

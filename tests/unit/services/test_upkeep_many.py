@@ -172,6 +172,19 @@ def test_results_that_come_while_a_look_has_no_time_to_count_are_counted_at_the_
     assert house.queue.repeated == [(name_of(0), 1)]
 
 
+def test_a_task_recorded_whole_that_leaves_its_worker_is_not_lost_beside_a_lost_task(house: PipelineHouse) -> None:
+    add_sent(house, 0, total=2)
+    record(house, 0, [1])
+    house.queue.waiting = {task_id(name_of(0), 1)}
+    repair = repair_over(house, house.results)
+    look(house, repair)
+    house.queue.waiting.clear()
+
+    look(house, repair, ticks=4)
+
+    assert house.queue.repeated == [(name_of(0), 0)]
+
+
 def test_a_batch_that_has_ended_is_forgotten(house: PipelineHouse) -> None:
     add_sent(house, 0, total=2)
     repair = repair_over(house, house.results)
