@@ -60,7 +60,7 @@ GUARDS = (
     ),
     Guard(
         "insert-once key",
-        _RESULT_STORE,
+        "app/adapters/db/insert_results.py",
         "ON CONFLICT DO NOTHING",
         "ON CONFLICT (batch_id, position) DO UPDATE SET payload = excluded.payload",
         "tests/races/test_duplicate_records.py::test_of_two_results_of_a_line_the_first_stays_and_counts_once[sqlite]",

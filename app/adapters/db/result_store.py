@@ -9,6 +9,7 @@ from sqlalchemy import ColumnElement, Connection, Engine, Select, and_, bindpara
 
 from app.adapters.db.batch_store import is_recording
 from app.adapters.db.engine import reading, writing
+from app.adapters.db.insert_results import insert_on_postgres, insert_on_sqlite
 from app.adapters.db.stages import UNCLEARED
 from app.adapters.db.tables import batches, results
 from app.domain.batch import Section, Usage
@@ -20,11 +21,6 @@ from app.services.ports import Progress
 _PAGE_ROWS = 250
 # The most bytes of a read, except for a single larger payload; several batches may be read in parallel.
 _PAGE_BYTES = 8 * MIB
-
-# A statement inserts many rows: with a statement per row the driver releases and takes Python's lock each time, which
-# costs concurrent calls more than the insert itself. Few sizes only: the driver keeps every statement together with the
-# values of the last run, and the values are payloads.
-_ROWS_PER_INSERT = (256, 32, 4, 1)
 
 # Built once: building a statement costs more than running it.
 _LOCK = (
@@ -92,11 +88,7 @@ class SqlResultStore:
 
     def __init__(self, engine: Engine) -> None:
         self._engine = engine
-        # Handed to the driver as text: SQLAlchemy's own work per row is four times the driver's, and every line passes
-        # here.
-        mark = "?" if engine.dialect.name == "sqlite" else "%s"
-        self._insert = f"INSERT INTO {results.name} ({', '.join(results.c.keys())}) VALUES "  # noqa: S608 - fixed names
-        self._row = f"({', '.join([mark] * len(results.c))})"
+        self._insert_new = insert_on_sqlite if engine.dialect.name == "sqlite" else insert_on_postgres
 
     def record(self, results: Sequence[Result]) -> list[Progress]:
         by_batch: dict[str, list[Result]] = defaultdict(list)
@@ -115,8 +107,8 @@ class SqlResultStore:
         if mixed is not None:
             sections = [Section(*section) for section in mixed]
             return self._record_mixed(connection, batch_id, sections, per_task, new)
-        completed = self._insert_new(connection, [result for result in new if result.ok])
-        failed = self._insert_new(connection, [result for result in new if not result.ok])
+        completed = self._insert_new(connection, batch_id, [result for result in new if result.ok])
+        failed = self._insert_new(connection, batch_id, [result for result in new if not result.ok])
         row = connection.execute(_COUNT, {"id_": batch_id, "new_completed": completed, "new_failed": failed}).one()
         total, recorded, dispatched = row
         outstanding = max(dispatched - recorded, 0)
@@ -132,8 +124,8 @@ class SqlResultStore:
             by_section[bisect_right(ends, result.position)].append(result)
         completed = failed = 0
         for number, in_section in by_section.items():
-            ok = self._insert_new(connection, [result for result in in_section if result.ok])
-            not_ok = self._insert_new(connection, [result for result in in_section if not result.ok])
+            ok = self._insert_new(connection, batch_id, [result for result in in_section if result.ok])
+            not_ok = self._insert_new(connection, batch_id, [result for result in in_section if not result.ok])
             completed, failed = completed + ok, failed + not_ok
             sections[number] = sections[number]._replace(recorded=sections[number].recorded + ok + not_ok)
         connection.execute(update(batches).where(batches.c.id == batch_id).values(mixed=sections))
@@ -145,32 +137,6 @@ class SqlResultStore:
             is_whole, outstanding = section.next_task >= section.end_task, section.outstanding(per_task)
             progress.append(Progress(batch_id, is_whole, recorded >= total, outstanding, section.upstream))
         return progress
-
-    def _insert_new(self, connection: Connection, new: list[Result]) -> int:
-        inserted = start = 0
-        while start < len(new):
-            count = next(size for size in _ROWS_PER_INSERT if size <= len(new) - start)
-            rows = new[start : start + count]
-            start += count
-            # In the order of the table's columns.
-            values = [
-                value
-                for batch_id, position, ok, payload, used in rows
-                for value in (
-                    batch_id,
-                    position,
-                    ok,
-                    used.input_tokens,
-                    used.cached_tokens,
-                    used.output_tokens,
-                    used.reasoning_tokens,
-                    payload,
-                )
-            ]
-            text = f"{self._insert}{', '.join([self._row] * count)} ON CONFLICT DO NOTHING"
-            options = {"preserve_rowcount": True}
-            inserted += connection.exec_driver_sql(text, tuple(values), execution_options=options).rowcount
-        return inserted
 
     def recorded(self, batch_id: str, first: int, end: int) -> set[int]:
         query = select(results.c.position).where(
