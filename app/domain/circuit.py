@@ -6,8 +6,8 @@ closed ────────────────────────�
    └────────────────────── the probe is answered ───────────────────────┘  └───┘
 
 While the circuit breaker is open, lines wait and use no try. A probe is the call of one line (half-open). A check call,
-the smallest request for the same model, follows a failed probe: if the server answers, the line is at fault, and the
-next line probes at once. Three such lines close the circuit breaker.
+the smallest request for the same model, follows a failed probe: if the server answers, the line is a suspect, and the
+next line probes at once. Three such probes close the circuit breaker.
 """
 
 from app.domain.sign import FAILURES, THERE, Change, Sign
@@ -32,11 +32,11 @@ class Circuit:
     __slots__ = (
         "_answered_from",
         "_cleared_probes",
-        "_cleared_terms",
         "_in_a_row",
         "_opened_at",
         "_pause_s",
         "_probed_at",
+        "_terms_ended_by_checks",
         "answered",
         "due_at",
         "failed",
@@ -70,8 +70,8 @@ class Circuit:
         self._probed_at: float | None = None
         # Failed probes followed by an answered check call, since the circuit breaker opened.
         self._cleared_probes = 0
-        # The first and the last of the terms that check calls ended one after the other.
-        self._cleared_terms = (0, -1)
+        # The first and the last term of a series of terms that check calls ended; None before the first series.
+        self._terms_ended_by_checks: tuple[int, int] | None = None
         self._pause_s = 0.0
         self._opened_at = 0.0
 
@@ -184,24 +184,29 @@ class Circuit:
         """Return whether the server answered a call that began at `failed_at` or later."""
         return self._answered_from >= failed_at
 
-    def clear(self, now: float) -> Change | None:
-        """Count a check call that was answered right after a failed probe; return the change of state."""
-        if not self.is_open:
+    def clear(self, term: int, now: float) -> Change | None:
+        """Count a check call that was answered right after a probe of `term` failed; return the change of state."""
+        if term != self.term or not self.is_open:
             return None
         self._cleared_probes += 1
         if self._cleared_probes >= FAILURES_IN_A_ROW:
-            first, last = self._cleared_terms
-            # A term of failures and a term of probes.
-            self._cleared_terms = (first if last == self.term - 2 else self.term - 1, self.term)
-            return self._close()
+            return self._end_by_checks()
         self._pause_s = FIRST_PAUSE_S
         self.due_at = now
         return None
 
-    def is_cleared(self, term: int) -> bool:
-        """Return whether check calls showed that the failures of an ended term were the lines' own."""
-        first, last = self._cleared_terms
-        return first <= term <= last
+    def is_ended_by_checks(self, term: int) -> bool:
+        """Return whether answered check calls ended the term: the lines that failed in the term are suspects."""
+        terms = self._terms_ended_by_checks
+        return terms is not None and terms[0] <= term <= terms[1]
+
+    def _end_by_checks(self) -> Change:
+        # A term in which lines failed, and the term of the probes. A series goes on if no other term came in between.
+        first, last = self.term - 1, self.term
+        if self._terms_ended_by_checks is not None and self._terms_ended_by_checks[1] == first - 1:
+            first = self._terms_ended_by_checks[0]
+        self._terms_ended_by_checks = (first, last)
+        return self._close()
 
     def _count_answer(self, began_at: float) -> None:
         self.answered += 1
@@ -222,6 +227,8 @@ class Circuit:
 
     def _close(self) -> Change:
         self.is_open = False
+        # A probe may still be in flight, and ends in a later term.
+        self._probed_at = None
         self.term += 1
         self._end_row()
         return Change.CLOSED

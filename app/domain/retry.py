@@ -38,6 +38,8 @@ class Tries(NamedTuple):
     # Other lines were answered when this line failed; nearly all other lines were answered.
     is_suspect: bool = False
     is_convicted: bool = False
+    # Check calls before the line's last call that the server did not answer.
+    unanswered_checks: int = 0
     # The last verdict was that the line is at fault.
     is_proven: bool = False
     # Answered and failed calls of other lines, over the spans with any answer.
@@ -58,15 +60,15 @@ class Tries(NamedTuple):
         """Return the count with the last failure judged by other lines' calls since; `now` is monotonic."""
         if self.failed is None or self.is_judged:
             return self
-        return self._replace(is_judged=True)._with(compare(self.failed), now)
+        return self._with(compare(self.failed), now)
 
-    def excused(self) -> "Tries":
-        """Return the count without counted failures: a check call showed that the server is at fault."""
-        return self._replace(faults=0, counted=0, is_proven=False)
+    def forgotten(self) -> "Tries":
+        """Return the count without the failures so far: the server doesn't answer a check call."""
+        return self._replace(faults=0, counted=0, unanswered_checks=self.unanswered_checks + 1)
 
     def suspected(self, now: float) -> "Tries":
         """Return the count after a failed probe; the server answered a check call right after."""
-        return self._replace(is_judged=True)._with(ANSWERED_A_CHECK, now)
+        return self._with(ANSWERED_A_CHECK, now)
 
     def with_verdict(self, verdict: Verdict, now: float) -> "Tries":
         """Return the count with this verdict on the last failure."""
@@ -76,11 +78,12 @@ class Tries(NamedTuple):
         verdict = seen.verdict
         answered, failed = self.others_answered + seen.answered, self.others_failed + seen.failed
         if verdict is Verdict.SERVER:
-            return self._replace(is_proven=False, others_answered=answered, others_failed=failed)
+            return self._replace(is_judged=True, others_answered=answered, others_failed=failed)
         is_suspect = self.is_suspect or verdict is not Verdict.UNKNOWN or seen.answered > 0
         # Without other lines to compare with, a line that was convicted before is still at fault.
         is_convicted = verdict is Verdict.LINE or (verdict is Verdict.UNKNOWN and self.is_convicted)
         return self._replace(
+            is_judged=True,
             faults=self.faults + (is_convicted and self.last is not Trouble.AWAY),
             counted=self.counted + 1,
             counted_since=self.counted_since if self.counted else now,
@@ -148,7 +151,7 @@ class RetryPolicy(NamedTuple):
     doubt_look_s: float = 2.0
 
     def is_used_up(self, tries: Tries, now: float, *, has_check: bool) -> bool:
-        """Return whether a line's tries are used up, so that the next failure, or a proven last, is the line's result.
+        """Return whether a line's tries are used up: the last failure is the line's result if it is the line's fault.
 
         `has_check` says whether a check call can tell a server at fault from a line at fault. Without a check call, a
         line that no other line can be compared with waits for a server that is away.

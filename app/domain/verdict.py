@@ -61,7 +61,7 @@ def compare(before: Mark) -> Seen:
     """Return the verdict on a marked failure, from the calls of other lines since."""
     circuit = before.circuit
     if circuit.is_open or circuit.term != before.term:
-        return ANSWERED_A_CHECK if circuit.is_cleared(before.term) else Seen(Verdict.SERVER)
+        return ANSWERED_A_CHECK if circuit.is_ended_by_checks(before.term) else Seen(Verdict.SERVER)
     answered, failed = circuit.answered - before.answered, circuit.failed - before.failed
     if not answered:
         # Fewer failing lines than `is_failing` needs may all be bad. So may suspects, and perhaps only suspects are

@@ -5,7 +5,6 @@ from typing import Any
 
 import msgspec
 
-from app.domain.retry import Trouble
 from app.services.ports import Answer
 
 CHAT = "/v1/chat/completions"
@@ -46,7 +45,7 @@ def has_check(endpoint: str) -> bool:
     return endpoint in _SMALLEST
 
 
-async def check(call: Callable[[str, bytes], Awaitable[Answer]], endpoint: str, model: str) -> Answer:
+async def make_check_call(call: Callable[[str, bytes], Awaitable[Answer]], endpoint: str, model: str) -> Answer:
     """Make the check call for a model; `call` posts a body to an endpoint, and `has_check(endpoint)` must hold."""
     body = {"model": model} | _SMALLEST[endpoint]
     answer = await call(endpoint, msgspec.json.encode(body))
@@ -54,8 +53,3 @@ async def check(call: Callable[[str, bytes], Awaitable[Answer]], endpoint: str, 
         body[_OTHER_MAX_TOKENS] = body.pop("max_tokens")
         answer = await call(endpoint, msgspec.json.encode(body))
     return answer
-
-
-def is_at_fault(answer: Answer) -> bool:
-    """Return whether the answer to a check call shows a server at fault; a refused check call shows nothing."""
-    return answer.trouble not in (Trouble.NONE, Trouble.FINAL)

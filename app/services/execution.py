@@ -14,8 +14,8 @@ from app.domain.line import read_request
 from app.domain.result import Met, Result
 from app.domain.retry import TOO_MANY_REQUESTS, RetryPolicy, Tries, Trouble
 from app.domain.verdict import Verdict, mark_failure
-from app.services.check_call import CHECK_TIMEOUT_S, check, has_check, is_at_fault, model_of
-from app.services.ports import ANYBODY, CHECK, Answer, Caller, Clock, Upstream
+from app.services.check_call import has_check
+from app.services.ports import ANYBODY, Answer, Caller, Clock, Upstream
 
 log = structlog.get_logger()
 
@@ -93,22 +93,16 @@ class ExecutionService:
         if left_s <= 0:
             return OutOfTime()
         before = line.caller.before.judged(self._steady())
+        if not line.caller.may_send():
+            return Retry(0.0, before, line.met)
         request = read_request(line.data)
         met = line.met if line.met is not None and line.met.trouble is not Trouble.WITHHELD else None
         if met is not None and self._is_over(line, before):
             return _record(line, request.custom_id, met)
-        is_checked = self._is_next_the_last(line, before)
-        if is_checked:
-            # An outage must not end the line, and perhaps no other line shows the outage. A check call does.
-            checked = await self._check(line.endpoint, request.body, min(self._call_timeout_s, left_s))
-            if is_at_fault(checked):
-                return self._wait(line, before.excused(), checked, met)
-            left_s = line.deadline - self._clock.now()
-            if left_s <= 0:
-                return OutOfTime()
-        if not line.caller.may_send():
-            return Retry(0.0, before, line.met)
-        caller = line.caller if before is line.caller.before else line.caller._replace(before=before)
+        # An outage must not end the line, and perhaps no other line shows the outage: a check call does.
+        is_last = self._is_next_the_last(line, before)
+        is_same = before is line.caller.before and not is_last
+        caller = line.caller if is_same else line.caller._replace(before=before, is_last=is_last)
         timeout_s = min(self._call_timeout_s, left_s)
         answer = await self._upstream.call(line.endpoint, request.body, timeout_s, caller)
         if answer.error is not None:
@@ -119,8 +113,8 @@ class ExecutionService:
         if answer.trouble is Trouble.NONE or answer.trouble is Trouble.FINAL or _met_a_limit(answer):
             return _record(line, request.custom_id, answer)
         if answer.trouble is Trouble.WITHHELD:
-            return self._wait(line, before, answer, line.met or answer)
-        tries = self._after(before, answer, is_checked=is_checked)
+            return self._withheld(line, before, answer, is_last=is_last)
+        tries = self._after(before, answer)
         if self._is_over(line, tries):
             return _record(line, request.custom_id, answer)
         return self._again(line, request.custom_id, tries, answer)
@@ -133,17 +127,11 @@ class ExecutionService:
 
     def _is_next_the_last(self, line: LineAttempt, before: Tries) -> bool:
         if before.failed is None or not has_check(line.endpoint):
-            # Nobody counts the calls of other lines, and each failure is the line's.
+            # The line has not failed yet, or no circuit breaker counts the calls of other lines.
             return False
         return self._is_used_up(line, before.with_verdict(Verdict.LINE, self._steady()))
 
-    async def _check(self, endpoint: str, body: bytes, timeout_s: float) -> Answer:
-        async def call(endpoint: str, body: bytes) -> Answer:
-            return await self._upstream.call(endpoint, body, min(timeout_s, CHECK_TIMEOUT_S), CHECK)
-
-        return await check(call, endpoint, model_of(body))
-
-    def _after(self, before: Tries, answer: Answer, *, is_checked: bool) -> Tries:
+    def _after(self, before: Tries, answer: Answer) -> Tries:
         # A server that says when to come again limits its callers, and an unreachable server is the fault of no line.
         is_limited = answer.status == TOO_MANY_REQUESTS and answer.retry_after_s is not None
         is_excused = is_limited or (answer.trouble is Trouble.AWAY and answer.error is not None)
@@ -151,12 +139,10 @@ class ExecutionService:
         tries = before.after(answer.trouble, failed, is_excused=is_excused)
         if is_excused:
             return tries
-        if is_checked or answer.circuit is None:
-            # A check call was answered right before, or no circuit breaker compares the calls of other lines.
+        if answer.was_well_before or answer.circuit is None:
+            # Without a circuit breaker, no calls of other lines are compared.
             return tries.with_verdict(Verdict.LINE, self._steady())
-        if answer.is_suspect:
-            return tries.suspected(self._steady())
-        return tries
+        return tries.suspected(self._steady()) if answer.was_well_after else tries
 
     def _again(self, line: LineAttempt, custom_id: str, tries: Tries, answer: Answer) -> Retry:
         circuit = answer.circuit
@@ -188,11 +174,22 @@ class ExecutionService:
             )
         return self._retry(line, delay_s, tries, answer)
 
-    def _wait(self, line: LineAttempt, tries: Tries, answer: Answer, met: Answer | None) -> Retry:
-        """Wait for a server that is left alone, as `answer` shows; `met` is the answer to the line's last call."""
+    def _withheld(self, line: LineAttempt, before: Tries, answer: Answer, *, is_last: bool) -> Retry:
+        """Wait after a call that was not made: a circuit breaker is open, or the server did not answer a check call."""
+        met = line.met or answer
+        if not is_last:
+            return self._wait(line, before, answer, met)
+        tries = before.forgotten()
+        if answer.circuit is None or answer.circuit.is_open:
+            return self._wait(line, tries, answer, met)
+        delay_s = self._policy.delay_s(tries.calls + tries.unanswered_checks, answer.retry_after_s, random.random())
+        return self._retry(line, delay_s, tries, met)
+
+    def _wait(self, line: LineAttempt, tries: Tries, answer: Answer, met: Answer) -> Retry:
+        """Wait until the server that gave `answer` may be called again; `met` is the answer to the line's last call."""
         asked_s = answer.retry_after_s or 0.0
-        if answer.trouble is not Trouble.WITHHELD and answer.circuit is not None:
-            asked_s = answer.circuit.wait_s(self._steady())
+        if answer.circuit is not None and answer.circuit.is_open:
+            asked_s = max(asked_s, answer.circuit.wait_s(self._steady()))
         wait_s = max(asked_s, _LEAST_WAIT_S)
         delay_s = wait_s + random.random() * min(_SPREAD_S, max(wait_s / 2, _LEAST_WAIT_S))
         return self._retry(line, delay_s, tries, met)

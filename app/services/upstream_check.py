@@ -12,7 +12,7 @@ import msgspec
 from app.domain.result import REQUEST_TIMEOUT
 from app.domain.retry import Trouble
 from app.domain.upstream import Routes, UpstreamSpec
-from app.services.check_call import CHAT, check, has_check
+from app.services.check_call import CHAT, has_check, make_check_call
 from app.services.ports import Answer
 
 # Bounds sockets, threads and lines of a terminal: far more servers than a deployment has.
@@ -135,7 +135,7 @@ class UpstreamCheckService:
         async def call(endpoint: str, body: bytes) -> Answer:
             return await server.call(endpoint, body, self._patience_s)
 
-        return await check(call, question.endpoint, question.model)
+        return await make_check_call(call, question.endpoint, question.model)
 
     def _question(self, spec: UpstreamSpec, listed: list[str] | None) -> _Question | None:
         """Return the call to make, first for a model that is named and not listed: an unlisted model is in doubt."""

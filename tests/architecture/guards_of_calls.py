@@ -29,8 +29,8 @@ GUARDS_OF_CALLS = (
     ),
     Guard(
         "a check call comes before the call that may be a line's last",
-        "app/services/execution.py",
-        "if is_at_fault(checked):",
+        "app/adapters/upstream/balanced.py",
+        "if checked.trouble is not Trouble.NONE or not caller.may_send():",
         "if False:",
         "tests/unit/services/test_lone_lines.py::test_an_outage_of_hours_loses_no_line_though_no_other_line_is_there",
     ),

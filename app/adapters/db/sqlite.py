@@ -69,10 +69,12 @@ def _begin_writing(connection: Connection, turn: Lock, limits: Limits) -> None:
     has_turn = turn.acquire(timeout=give_up_at - time.monotonic())
     try:
         _set_busy_timeout(driver, 0.0)
-        while not _is_begun(connection, is_last_look=time.monotonic() > give_up_at):
-            time.sleep(_LOOK_AGAIN_S)
+        try:
+            while not _is_begun(connection, is_last_look=time.monotonic() > give_up_at):
+                time.sleep(_LOOK_AGAIN_S)
+        finally:
+            _set_busy_timeout(driver, _LOCK_S)
     finally:
-        _set_busy_timeout(driver, _LOCK_S)
         if has_turn:
             turn.release()
 

@@ -4,7 +4,7 @@ import asyncio
 import random
 import time
 from collections import deque
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Awaitable, Callable, Mapping, Sequence
 from functools import partial
 from typing import NamedTuple, Protocol, Unpack
 
@@ -16,9 +16,9 @@ from app.adapters.upstream.counted_server import CountedServer, Server
 from app.adapters.upstream.signs import error_of, signs_of
 from app.domain.circuit import Circuit
 from app.domain.result import CONNECTION_FAILED
-from app.domain.retry import Trouble
+from app.domain.retry import NO_TRIES, Tries, Trouble
 from app.domain.sign import Change, Sign
-from app.services.check_call import model_of
+from app.services.check_call import has_check, model_of
 from app.services.ports import ANYBODY, Answer, Caller, Upstream
 
 log = structlog.get_logger()
@@ -100,13 +100,43 @@ class BalancedUpstream:
             # A caller with call after call would block the event loop if no call ever waited.
             await asyncio.sleep(0)
             return withheld
-        whole, part = server.circuit, server.of_model(model)
+        part = server.of_model(model)
+        is_checked = caller.is_last and not part.is_open and has_check(endpoint)
+        if is_checked:
+            check = server.make_check_call(endpoint, model, timeout_s, caller.may_send)
+            checked, _ = await self._count(server, part, check, caller, is_check=True)
+            if checked.trouble is not Trouble.NONE or not caller.may_send():
+                return _unwell(server, part, checked)
+            timeout_s -= self._now() - now
+        is_probe = part.is_open
+        called, sign = await self._count(server, part, server.upstream.call(endpoint, body, timeout_s, caller), caller)
+        if called.trouble is Trouble.NONE or called.trouble is Trouble.FINAL:
+            return called
+        answer = called._replace(was_well_before=is_checked)
+        if is_probe and sign is Sign.FAILING and has_check(endpoint) and caller.may_send():
+            left_s = timeout_s - (self._now() - now)
+            is_well = await self._answers_check(server, part, endpoint, model, left_s, caller)
+            answer = answer._replace(was_well_after=is_well)
+        return answer
+
+    async def _count(
+        self,
+        server: CountedServer,
+        part: Circuit,
+        calling: Awaitable[Answer],
+        caller: Caller,
+        *,
+        is_check: bool = False,
+    ) -> tuple[Answer, Sign]:
+        """Make a call that the circuit breakers count; return the answer, and the sign for the model."""
+        whole, now = server.circuit, self._now()
+        before = NO_TRIES if is_check else caller.before
         terms, probes = (whole.term, part.term), (whole.begin(now), part.begin(now))
         server.in_flight += 1
         server.load += 1
         answer: Answer | None = None
         try:
-            answer = await server.upstream.call(endpoint, body, timeout_s, caller)
+            answer = await calling
         finally:
             server.in_flight -= 1
             is_well = answer is not None and answer.trouble is Trouble.NONE
@@ -116,17 +146,22 @@ class BalancedUpstream:
                 self._aftermath.append((self._now() + _AFTERMATH_S, server))
             signs = _WELL if is_well else signs_of(answer)
             for circuit, term, sign, is_probe in zip((whole, part), terms, signs, probes, strict=True):
-                if sign is not _ANSWERED or caller.is_check or not circuit.end_well(term, now):
-                    self._learn(server, circuit, term, sign, answer, caller, began_at=now, is_probe=is_probe)
-        if is_well or answer.trouble is Trouble.FINAL:
-            return answer
-        is_failed_probe = probes[1] and signs[1] is Sign.FAILING and not caller.is_check
-        if is_failed_probe and await server.answers_check(endpoint, model, timeout_s):
-            answer = answer._replace(is_suspect=True)
-            if part.clear(self._now()) is Change.CLOSED:
-                self._tell_closed(server, part)
+                if sign is not _ANSWERED or is_check or not circuit.end_well(term, now):
+                    self._learn(server, circuit, term, sign, answer, before, now, is_probe=is_probe, is_check=is_check)
         # The circuit of an unreachable server stands for every model on the server.
-        return answer._replace(circuit=whole if signs[0] in (Sign.FAILING, Sign.GONE) else part)
+        return answer._replace(circuit=whole if signs[0] in (Sign.FAILING, Sign.GONE) else part), signs[1]
+
+    async def _answers_check(
+        self, server: CountedServer, part: Circuit, endpoint: str, model: str, timeout_s: float, caller: Caller
+    ) -> bool:
+        """Return whether the server answers a check call, right after a probe failed."""
+        term = part.term
+        answer = await server.make_check_call(endpoint, model, timeout_s, caller.may_send)
+        if answer.trouble is not Trouble.NONE:
+            return False
+        if part.clear(term, self._now()) is Change.CLOSED:
+            self._tell_closed(server, part)
+        return True
 
     async def close(self) -> None:
         """Close the connections of every server; calls in flight come back as flaky."""
@@ -175,12 +210,13 @@ class BalancedUpstream:
         term: int,
         sign: Sign,
         answer: Answer | None,
-        caller: Caller,
-        *,
+        before: Tries,
         began_at: float,
+        *,
         is_probe: bool,
+        is_check: bool,
     ) -> None:
-        before, now = caller.before, self._now()
+        now = self._now()
         # The line is not to blame for a failed connection, even where the line is a suspect.
         is_of_model = circuit is not server.circuit
         error = error_of(answer) if answer is not None and sign in (Sign.FAILING, Sign.GONE) else None
@@ -196,7 +232,7 @@ class BalancedUpstream:
             is_suspect=is_of_model and before.is_suspect,
             is_convicted=is_of_model and before.is_convicted,
             is_repeat=before.failed is not None and before.failed.is_counted_by(circuit),
-            is_check=caller.is_check,
+            is_check=is_check,
         )
         if change is Change.CLOSED:
             self._tell_closed(server, circuit)
@@ -229,6 +265,14 @@ def open_upstream(urls: Sequence[str], **calling: Unpack[Calling]) -> BalancedUp
     if not upstreams:
         raise ValueError("There must be the URL of at least one upstream.")
     return BalancedUpstream(upstreams)
+
+
+def _unwell(server: CountedServer, circuit: Circuit, checked: Answer) -> Answer:
+    """Return the answer to a line's call that was not made, as the server did not answer the check call before."""
+    message = f"No call was made: {server.url} did not answer a check call: {error_of(checked)}"
+    return Answer(
+        Trouble.WITHHELD, retry_after_s=checked.retry_after_s, error=(CONNECTION_FAILED, message), circuit=circuit
+    )
 
 
 def _due_at(server: CountedServer, model: str) -> float:

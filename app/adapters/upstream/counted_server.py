@@ -1,11 +1,12 @@
 """A server of an upstream with its circuit breakers and its load."""
 
+import time
+from collections.abc import Callable
 from typing import Protocol
 
 from app.domain.circuit import Circuit
-from app.domain.retry import Trouble
-from app.services.check_call import CHECK_TIMEOUT_S, check, has_check
-from app.services.ports import Answer, Upstream
+from app.services.check_call import CHECK_TIMEOUT_S, make_check_call
+from app.services.ports import Answer, Caller, Upstream
 
 # Callers choose the names of models. Past this number, models without a call in flight are forgotten unless they fail.
 _MAX_MODELS = 1_000
@@ -49,12 +50,14 @@ class CountedServer:
         """Return the circuit breakers with their models; None stands for the server."""
         return [(None, self.circuit), *list(self.models.items())]
 
-    async def answers_check(self, endpoint: str, model: str, timeout_s: float) -> bool:
-        """Return whether the server answers a check call for the model."""
-        if not has_check(endpoint):
-            return False
+    async def make_check_call(
+        self, endpoint: str, model: str, timeout_s: float, may_send: Callable[[], bool]
+    ) -> Answer:
+        """Make a check call for the model; `has_check(endpoint)` must hold."""
+        ends_at = time.monotonic() + min(timeout_s, CHECK_TIMEOUT_S)
 
         async def call(endpoint: str, body: bytes) -> Answer:
-            return await self.upstream.call(endpoint, body, min(timeout_s, CHECK_TIMEOUT_S))
+            left_s = ends_at - time.monotonic()
+            return await self.upstream.call(endpoint, body, left_s, Caller(may_send=may_send))
 
-        return (await check(call, endpoint, model)).trouble is Trouble.NONE
+        return await make_check_call(call, endpoint, model)

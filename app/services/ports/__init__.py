@@ -15,7 +15,7 @@ from app.services.ports.broker import (
     WorkerState,
 )
 from app.services.ports.clock import Clock
-from app.services.ports.models import ANYBODY, CHECK, Answer, Caller, ModelCatalog, Upstream
+from app.services.ports.models import ANYBODY, Answer, Caller, ModelCatalog, Upstream
 from app.services.ports.stores import (
     PAUSED,
     BatchStore,
@@ -35,7 +35,6 @@ from app.services.ports.stores import (
 
 __all__ = [
     "ANYBODY",
-    "CHECK",
     "PAUSED",
     "REPORT_LIFETIME_S",
     "Answer",

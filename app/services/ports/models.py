@@ -23,8 +23,9 @@ class Answer(NamedTuple):
     error: tuple[str, str] | None = None
     # For a failure: the circuit breaker with other lines' calls to the same place; None if nobody counts calls.
     circuit: Circuit | None = None
-    # For a failed probe: the server answered a check call right after.
-    is_suspect: bool = False
+    # For a failed call: the server answered a check call right before the call, or right after.
+    was_well_before: bool = False
+    was_well_after: bool = False
 
 
 def _always() -> bool:
@@ -37,16 +38,15 @@ class Caller(NamedTuple):
     Args:
         before: the line's calls so far.
         may_send: asked once more right before the request goes out, after the last wait.
-        is_check: whether the call is a check call, and no line's.
+        is_last: whether a failure of this call ends the line: a check call comes before the call.
     """
 
     before: Tries = NO_TRIES
     may_send: Callable[[], bool] = _always
-    is_check: bool = False
+    is_last: bool = False
 
 
 ANYBODY = Caller()
-CHECK = Caller(is_check=True)
 
 
 class Upstream(Protocol):

@@ -31,6 +31,7 @@ class FakeServer:
         self.says = says
         # The endpoint and the body of each call.
         self.asked: list[tuple[str, bytes]] = []
+        self.timeouts_s: list[float] = []
         self.is_closed = False
         self._open: list[asyncio.Future[Answer]] = []
 
@@ -41,6 +42,7 @@ class FakeServer:
 
     async def call(self, endpoint: str, body: bytes, timeout_s: float, caller: Caller = ANYBODY) -> Answer:
         self.asked.append((endpoint, body))
+        self.timeouts_s.append(timeout_s)
         if self.says is not None:
             return self.says
         answering = asyncio.get_running_loop().create_future()

@@ -149,7 +149,7 @@ def test_after_an_answered_check_call_the_next_line_probes_at_once() -> None:
     fail_probe(calls)
     assert not calls.circuit.may_begin(calls.now)
 
-    change = calls.circuit.clear(calls.now)
+    change = calls.circuit.clear(calls.circuit.term, calls.now)
 
     assert change is None
     assert calls.circuit.is_open
@@ -161,7 +161,7 @@ def test_three_failed_probes_with_answered_check_calls_close_the_circuit_breaker
     changes = []
     for _ in range(3):
         fail_probe(calls)
-        changes.append(calls.circuit.clear(calls.now))
+        changes.append(calls.circuit.clear(calls.circuit.term, calls.now))
 
     assert changes == [None, None, Change.CLOSED]
     assert not calls.circuit.is_open
@@ -174,7 +174,7 @@ def test_lines_that_failed_before_check_calls_were_answered_are_suspects() -> No
     while_open = mark_failure(calls.circuit, calls.now)
     for _ in range(3):
         fail_probe(calls)
-        calls.circuit.clear(calls.now)
+        calls.circuit.clear(calls.circuit.term, calls.now)
     after = calls.fail()
 
     assert [compare(mark) for mark in (before, while_open)] == [Seen(Verdict.UNKNOWN, answered=1)] * 2
@@ -190,7 +190,7 @@ def test_failures_of_an_outage_stay_the_servers_if_check_calls_end_a_later_outag
     calls.end(BAD, BAD, BAD)
     for _ in range(3):
         fail_probe(calls)
-        calls.circuit.clear(calls.now)
+        calls.circuit.clear(calls.circuit.term, calls.now)
 
     assert compare(of_outage) == Seen(Verdict.SERVER)
 
@@ -210,3 +210,28 @@ def test_failed_check_calls_open_the_circuit_breaker() -> None:
     calls.end(*[BAD] * 3, is_check=True)
 
     assert calls.circuit.is_open
+
+
+def test_a_check_call_that_followed_a_probe_of_an_earlier_outage_says_nothing_of_this_outage() -> None:
+    calls = open_circuit()
+    early = calls.circuit.term
+    calls.now = calls.circuit.due_at
+    calls.end(GOOD)
+    calls.end(*[BAD] * 3)
+
+    changes = [calls.circuit.clear(early, calls.now) for _ in range(3)]
+
+    assert changes == [None] * 3
+    assert calls.circuit.is_open
+
+
+def test_a_probe_still_in_flight_when_check_calls_close_the_circuit_breaker_delays_no_later_probe() -> None:
+    calls = open_circuit()
+    fail_probe(calls)
+    calls.circuit.begin(calls.circuit.due_at)
+    for _ in range(3):
+        calls.circuit.clear(calls.circuit.term, calls.now)
+    calls.end(*[BAD] * 3)
+
+    assert not calls.circuit.is_probing
+    assert calls.circuit.wait_s(calls.now) <= 1.0

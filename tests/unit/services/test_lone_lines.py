@@ -13,6 +13,7 @@ from tests.unit.services.blame_house import (
     RESET,
     SPENT_S,
     Open,
+    check_of,
     http,
     names,
     poison,
@@ -106,3 +107,23 @@ def test_without_a_check_call_a_line_or_two_that_always_fail_end_after_a_quarter
 
     assert house.failed() == dict.fromkeys(names(count), 500)
     assert SPENT_S <= max(house.ended_at.values()) < SPENT_S + 3 * MINUTE_S
+
+
+CHECK_REFUSED = [http(400), http(429, retry_after_s=60.0), http(429)]
+
+
+@pytest.mark.parametrize("checked", CHECK_REFUSED, ids=["400", "429 with Retry-After", "429"])
+@pytest.mark.parametrize("answer", [http(500), http(401)], ids=said)
+@pytest.mark.parametrize("max_tries", [1, 5])
+def test_an_outage_in_which_check_calls_are_refused_loses_no_line_and_costs_few_calls(
+    open_house: Open, checked: Answer, answer: Answer, max_tries: int
+) -> None:
+    def behave(name: str, now: float) -> Answer:
+        return GOOD if now >= 7_200 else checked if name == check_of("m") else answer
+
+    house = open_house(behave, max_tries=max_tries)
+
+    house.run("only")
+
+    assert house.failed() == {}
+    assert house.server.calls.total() < 7_200 / 2
