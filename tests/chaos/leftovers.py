@@ -10,7 +10,7 @@ from app.domain import ids
 from tests.chaos.house import UPSTREAMS, House
 
 # The sweep deletes results every 10 s.
-RESULTS_GONE_WITHIN_S = 30.0
+RESULTS_GONE_WITHIN_S = 60.0
 # Of what dead workers had taken: the product's own sweep of it looks for a minute first.
 BROKER_CLEAN_WITHIN_S = 150.0
 _LOOK_EVERY_S = 1.0

@@ -34,6 +34,8 @@ def _unrecorded(scene: Scene, only: str | None = None) -> Iterator[None]:
 
 @fault("sqlite-busy", databases=_ON_SQLITE)
 def sqlite_busy(scene: Scene) -> None:
+    # A plan whose batch could not be accepted stays for the sweep of a day later.
+    scene.has_crumbs = True
     with _unrecorded(scene), contextlib.closing(_sqlite(scene)) as connection:
         connection.execute("BEGIN IMMEDIATE")
         scene.wait(scene.rng.uniform(5.0, 10.0))
