@@ -89,6 +89,10 @@ def _faults(status: Status) -> Iterator[str]:
     for found in status.upstreams or ():
         if not found.is_fine:
             yield f"upstream {found.upstream} {found.url}: {found.outcome}"
+    # The list of models may be fine while every call fails.
+    lanes = [lane for worker in status.workers or () for lane in worker.lanes.items()]
+    for upstream, away in {name: lane.away for name, lane in lanes if lane.away}.items():
+        yield f"upstream {upstream}: the last calls failed, and lines wait: {away}"
 
 
 def print_status(found: dict[str, Any]) -> None:

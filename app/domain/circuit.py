@@ -223,6 +223,10 @@ class Circuit:
         self._opened_at = now
         self._cleared_probes = 0
         self._pause_s = FIRST_PAUSE_S
+        if self._terms_ended_by_checks is not None and self._terms_ended_by_checks[1] == self.term - 2:
+            # The lines that failed before were bad, and so may these lines be: find out at once.
+            self.due_at = now
+            return
         self._pause(now, random, asked_s)
 
     def _close(self) -> Change:

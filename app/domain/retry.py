@@ -28,7 +28,7 @@ class Tries(NamedTuple):
     calls: int = 0
     # Failures shown to be the line's own.
     faults: int = 0
-    # Failures that are not the server's, as far as wylon can tell, and when the first happened.
+    # Failures that other lines or a check call show to be no outage, and when the first happened.
     counted: int = 0
     counted_since: float = 0.0
     # The last failure, and whether it was judged.
@@ -38,10 +38,12 @@ class Tries(NamedTuple):
     # Other lines were answered when this line failed; nearly all other lines were answered.
     is_suspect: bool = False
     is_convicted: bool = False
-    # Check calls before the line's last call that the server did not answer.
-    unanswered_checks: int = 0
-    # The last verdict was that the line is at fault.
+    # The last failure is the line's fault, as other lines or a check call show.
     is_proven: bool = False
+    # No other line showed whose fault the last failure is: a check call comes before the next call.
+    is_unknown: bool = False
+    # Check calls for this line that the server did not answer.
+    unanswered_checks: int = 0
     # Answered and failed calls of other lines, over the spans with any answer.
     others_answered: int = 0
     others_failed: int = 0
@@ -54,44 +56,74 @@ class Tries(NamedTuple):
 
     def after(self, trouble: Trouble, failed: Mark | None, *, is_excused: bool = False) -> "Tries":
         """Return the count with one more call; `is_excused` marks a failure that never counts."""
-        return self._replace(calls=self.calls + 1, failed=failed, is_judged=is_excused, is_proven=False, last=trouble)
+        return self._replace(
+            calls=self.calls + 1, failed=failed, is_judged=is_excused, is_proven=False, is_unknown=False, last=trouble
+        )
 
-    def judged(self, now: float) -> "Tries":
-        """Return the count with the last failure judged by other lines' calls since; `now` is monotonic."""
+    def judged(self, now: float, *, has_check: bool) -> "Tries":
+        """Return the count with the last failure judged by other lines' calls since; `now` is monotonic.
+
+        A failure without another line to compare with counts only where no check call can tell.
+        """
         if self.failed is None or self.is_judged:
             return self
-        return self._with(compare(self.failed), now)
+        seen = compare(self.failed)
+        if seen.verdict is Verdict.UNKNOWN and has_check:
+            return self._unknown(seen)
+        return self._with(seen, now)
+
+    def suspected(self) -> "Tries":
+        """Return the count after a failed probe; the server answered a check call right after."""
+        return self._unknown(ANSWERED_A_CHECK)
+
+    def checked(self, now: float) -> "Tries":
+        """Return the count after a failed call; the server answered a check call right before."""
+        others_answered = self.others_answered + 1
+        return self._count(now, is_fault=self.is_convicted)._replace(
+            is_suspect=True, is_proven=True, is_unknown=True, others_answered=others_answered
+        )
 
     def forgotten(self) -> "Tries":
         """Return the count without the failures so far: the server doesn't answer a check call."""
         return self._replace(faults=0, counted=0, unanswered_checks=self.unanswered_checks + 1)
 
-    def suspected(self, now: float) -> "Tries":
-        """Return the count after a failed probe; the server answered a check call right after."""
-        return self._with(ANSWERED_A_CHECK, now)
-
     def with_verdict(self, verdict: Verdict, now: float) -> "Tries":
         """Return the count with this verdict on the last failure."""
         return self._with(Seen(verdict), now)
 
-    def _with(self, seen: Seen, now: float) -> "Tries":
-        verdict = seen.verdict
-        answered, failed = self.others_answered + seen.answered, self.others_failed + seen.failed
-        if verdict is Verdict.SERVER:
-            return self._replace(is_judged=True, others_answered=answered, others_failed=failed)
-        is_suspect = self.is_suspect or verdict is not Verdict.UNKNOWN or seen.answered > 0
-        # Without other lines to compare with, a line that was convicted before is still at fault.
-        is_convicted = verdict is Verdict.LINE or (verdict is Verdict.UNKNOWN and self.is_convicted)
+    def _unknown(self, seen: Seen) -> "Tries":
         return self._replace(
             is_judged=True,
-            faults=self.faults + (is_convicted and self.last is not Trouble.AWAY),
+            is_unknown=True,
+            is_suspect=self.is_suspect or seen.answered > 0,
+            others_answered=self.others_answered + seen.answered,
+            others_failed=self.others_failed + seen.failed,
+        )
+
+    def _with(self, seen: Seen, now: float) -> "Tries":
+        verdict = seen.verdict
+        told = self._replace(
+            is_judged=True,
+            others_answered=self.others_answered + seen.answered,
+            others_failed=self.others_failed + seen.failed,
+        )
+        if verdict is Verdict.SERVER:
+            return told
+        is_line = verdict is Verdict.LINE
+        # Without other lines to compare with, a line that was convicted before is still at fault.
+        is_fault = is_line or (verdict is Verdict.UNKNOWN and self.is_convicted)
+        return told._count(now, is_fault=is_fault)._replace(
+            is_suspect=self.is_suspect or verdict is not Verdict.UNKNOWN or seen.answered > 0,
+            is_convicted=self.is_convicted or is_line,
+            is_proven=is_line,
+        )
+
+    def _count(self, now: float, *, is_fault: bool) -> "Tries":
+        return self._replace(
+            is_judged=True,
+            faults=self.faults + (is_fault and self.last is not Trouble.AWAY),
             counted=self.counted + 1,
             counted_since=self.counted_since if self.counted else now,
-            is_suspect=is_suspect,
-            is_convicted=self.is_convicted or is_convicted,
-            is_proven=verdict is Verdict.LINE,
-            others_answered=answered,
-            others_failed=failed,
         )
 
 
@@ -149,6 +181,8 @@ class RetryPolicy(NamedTuple):
     # within `doubt_look_s`, for at least `doubt_span_s`: longer than a key rotation or the restart of a small server.
     doubt_span_s: float = 20.0
     doubt_look_s: float = 2.0
+    # Lines that are told from an outage by check calls alone need no more than their tries in that span.
+    checked_look_s: float = 8.0
 
     def is_used_up(self, tries: Tries, now: float, *, has_check: bool) -> bool:
         """Return whether a line's tries are used up: the last failure is the line's result if it is the line's fault.

@@ -92,28 +92,31 @@ class ExecutionService:
         left_s = line.deadline - self._clock.now()
         if left_s <= 0:
             return OutOfTime()
-        before = line.caller.before.judged(self._steady())
+        before = line.caller.before.judged(self._steady(), has_check=has_check(line.endpoint))
         if not line.caller.may_send():
             return Retry(0.0, before, line.met)
         request = read_request(line.data)
         met = line.met if line.met is not None and line.met.trouble is not Trouble.WITHHELD else None
         if met is not None and self._is_over(line, before):
             return _record(line, request.custom_id, met)
-        # An outage must not end the line, and perhaps no other line shows the outage: a check call does.
-        is_last = self._is_next_the_last(line, before)
-        is_same = before is line.caller.before and not is_last
-        caller = line.caller if is_same else line.caller._replace(before=before, is_last=is_last)
+        wants_check = self._wants_check(line, before)
+        is_same = before is line.caller.before and not wants_check
+        caller = line.caller if is_same else line.caller._replace(before=before, wants_check=wants_check)
         timeout_s = min(self._call_timeout_s, left_s)
+        began_at = self._steady()
         answer = await self._upstream.call(line.endpoint, request.body, timeout_s, caller)
         if answer.error is not None:
+            # The clock of windows may have been set back during the call.
+            is_whole = timeout_s == left_s and self._steady() - began_at >= timeout_s - _EARLY_S
             left_s = line.deadline - self._clock.now()
-            if left_s <= 0 or (left_s <= _EARLY_S and answer.error[0] == result.REQUEST_TIMEOUT[0]):
+            is_timeout = answer.error[0] == result.REQUEST_TIMEOUT[0]
+            if left_s <= 0 or (is_timeout and (is_whole or left_s <= _EARLY_S)):
                 # The deadline broke the call off: the line did not fail, its batch expired.
                 return OutOfTime()
         if answer.trouble is Trouble.NONE or answer.trouble is Trouble.FINAL or _met_a_limit(answer):
             return _record(line, request.custom_id, answer)
         if answer.trouble is Trouble.WITHHELD:
-            return self._withheld(line, before, answer, is_last=is_last)
+            return self._withheld(line, before, answer, is_check=wants_check)
         tries = self._after(before, answer)
         if self._is_over(line, tries):
             return _record(line, request.custom_id, answer)
@@ -125,11 +128,15 @@ class ExecutionService:
     def _is_over(self, line: LineAttempt, tries: Tries) -> bool:
         return self._is_used_up(line, tries) and (tries.is_proven or not has_check(line.endpoint))
 
-    def _is_next_the_last(self, line: LineAttempt, before: Tries) -> bool:
+    def _wants_check(self, line: LineAttempt, before: Tries) -> bool:
+        """Return whether a check call is to come before the line's next call.
+
+        An outage must neither use a try nor end the line, and perhaps no other line shows the outage.
+        """
         if before.failed is None or not has_check(line.endpoint):
             # The line has not failed yet, or no circuit breaker counts the calls of other lines.
             return False
-        return self._is_used_up(line, before.with_verdict(Verdict.LINE, self._steady()))
+        return before.is_unknown or self._is_used_up(line, before.with_verdict(Verdict.LINE, self._steady()))
 
     def _after(self, before: Tries, answer: Answer) -> Tries:
         # A server that says when to come again limits its callers, and an unreachable server is the fault of no line.
@@ -139,10 +146,12 @@ class ExecutionService:
         tries = before.after(answer.trouble, failed, is_excused=is_excused)
         if is_excused:
             return tries
-        if answer.was_well_before or answer.circuit is None:
+        if answer.was_well_before:
+            return tries.checked(self._steady())
+        if answer.circuit is None:
             # Without a circuit breaker, no calls of other lines are compared.
             return tries.with_verdict(Verdict.LINE, self._steady())
-        return tries.suspected(self._steady()) if answer.was_well_after else tries
+        return tries.suspected() if answer.was_well_after else tries
 
     def _again(self, line: LineAttempt, custom_id: str, tries: Tries, answer: Answer) -> Retry:
         circuit = answer.circuit
@@ -159,7 +168,9 @@ class ExecutionService:
             and tries.last is not Trouble.AWAY
             and (tries.is_suspect or has_check(line.endpoint))
         ):
-            delay_s = min(delay_s, random.random() * self._policy.doubt_look_s)
+            is_alone = tries.is_unknown and not tries.others_failed
+            look_s = self._policy.checked_look_s if is_alone else self._policy.doubt_look_s
+            delay_s = min(delay_s, random.random() * look_s)
         if self._told.may_tell(self._steady()):
             log.warning(
                 "line.retried",
@@ -174,10 +185,10 @@ class ExecutionService:
             )
         return self._retry(line, delay_s, tries, answer)
 
-    def _withheld(self, line: LineAttempt, before: Tries, answer: Answer, *, is_last: bool) -> Retry:
+    def _withheld(self, line: LineAttempt, before: Tries, answer: Answer, *, is_check: bool) -> Retry:
         """Wait after a call that was not made: a circuit breaker is open, or the server did not answer a check call."""
         met = line.met or answer
-        if not is_last:
+        if not is_check:
             return self._wait(line, before, answer, met)
         tries = before.forgotten()
         if answer.circuit is None or answer.circuit.is_open:

@@ -101,7 +101,7 @@ class BalancedUpstream:
             await asyncio.sleep(0)
             return withheld
         part = server.of_model(model)
-        is_checked = caller.is_last and not part.is_open and has_check(endpoint)
+        is_checked = caller.wants_check and not part.is_open and has_check(endpoint)
         if is_checked:
             check = server.make_check_call(endpoint, model, timeout_s, caller.may_send)
             checked, _ = await self._count(server, part, check, caller, is_check=True)

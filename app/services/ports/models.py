@@ -38,12 +38,12 @@ class Caller(NamedTuple):
     Args:
         before: the line's calls so far.
         may_send: asked once more right before the request goes out, after the last wait.
-        is_last: whether a failure of this call ends the line: a check call comes before the call.
+        wants_check: whether a check call is to come before the call.
     """
 
     before: Tries = NO_TRIES
     may_send: Callable[[], bool] = _always
-    is_last: bool = False
+    wants_check: bool = False
 
 
 ANYBODY = Caller()

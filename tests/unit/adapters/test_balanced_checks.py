@@ -125,7 +125,7 @@ NOT_ANSWERED = [http(503), http(503, retry_after_s=60.0), LIMITED, REFUSED, SILE
 
 def last_call(house: House, may_send: Callable[[], bool] = lambda: True) -> asyncio.Task[Answer]:
     """Begin a call that may be the line's last."""
-    caller = Caller(may_send=may_send, is_last=True)
+    caller = Caller(may_send=may_send, wants_check=True)
     return asyncio.ensure_future(house.upstream.call(CHAT, b'{"model":"m","n":1}', 60.0, caller))
 
 

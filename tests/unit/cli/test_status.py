@@ -56,6 +56,12 @@ def test_where_all_is_well_no_fault_is_told() -> None:
             replace(WELL, upstreams=[ServerCheck("gpu", "http://gpu/v1", False, "refuses connections", None)]),
             "upstream gpu http://gpu/v1: refuses connections",
         ),
+        (
+            replace(
+                WELL, workers=[WorkerState("worker-1@host", (), {"gpu": LaneState(64, away="http://gpu/v1: 500")})]
+            ),
+            "upstream gpu: the last calls failed, and lines wait: http://gpu/v1: 500",
+        ),
     ],
 )
 def test_each_fault_is_named(broken: Status, fault: str) -> None:

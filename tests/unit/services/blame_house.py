@@ -4,7 +4,7 @@ import asyncio
 import json
 import random
 from collections import Counter
-from collections.abc import Callable, Coroutine
+from collections.abc import Callable, Coroutine, Sequence
 
 from app.adapters.upstream.balanced import BalancedUpstream, Failing
 from app.domain.result import Result
@@ -20,6 +20,8 @@ MINUTE_S = 60.0
 OUTAGE_S = 12.0
 SPENT_S = 15 * MINUTE_S
 
+# The smallest request is answered soon, however long other requests take.
+MOST_CHECK_S = 0.05
 # What a server answers a line, by the line's custom_id and the seconds since the start.
 Behaviour = Callable[[str, float], Answer]
 
@@ -72,7 +74,10 @@ def poison(answer: Answer, *lines: str) -> Behaviour:
 class SimulatedServer:
     """Answers after a latency; `calls` counts those of each line."""
 
-    def __init__(self, behaviour: Behaviour, latency_s: float, loop: SimulatedLoop) -> None:
+    def __init__(
+        self, behaviour: Behaviour, latency_s: float, loop: SimulatedLoop, cuts_s: Sequence[float] = ()
+    ) -> None:
+        self._cuts_s = cuts_s
         self._behaviour = behaviour
         self._latency_s = latency_s
         self._loop = loop
@@ -84,8 +89,12 @@ class SimulatedServer:
         self.calls[name] += 1
         answer = self._behaviour(name, self._loop.now())
         # Failures come at once, as from a proxy before a server that is gone.
-        await asyncio.sleep(self._latency_s if answer.trouble is Trouble.NONE else 0.001)
-        return answer
+        ends_at = self._loop.now() + (self._latency_s if answer.trouble is Trouble.NONE else 0.001)
+        if name == check_of("m"):
+            ends_at = min(ends_at, self._loop.now() + MOST_CHECK_S)
+        cut_at = next((at for at in self._cuts_s if self._loop.now() < at < ends_at), None)
+        await asyncio.sleep((cut_at or ends_at) - self._loop.now())
+        return RESET if cut_at is not None else answer
 
     async def close(self) -> None:
         """Do nothing."""
@@ -100,6 +109,7 @@ class BlameHouse:
         concurrency: calls in flight at most.
         max_tries: of each line.
         endpoint: of each line.
+        cuts_s: the instants at which the server cuts all calls in flight.
     """
 
     def __init__(
@@ -110,10 +120,11 @@ class BlameHouse:
         concurrency: int = 16,
         max_tries: int = 5,
         endpoint: str = CHAT,
+        cuts_s: Sequence[float] = (),
     ) -> None:
         self._endpoint = endpoint
         self.loop = SimulatedLoop()
-        self.server = SimulatedServer(behaviour, latency_s, self.loop)
+        self.server = SimulatedServer(behaviour, latency_s, self.loop, cuts_s)
         draw = random.Random(7)
         self.upstream = BalancedUpstream({"http://gpu/v1": self.server}, now=self.loop.now, draw=draw.random)
         policy = RetryPolicy(max_tries=max_tries)

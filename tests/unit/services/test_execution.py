@@ -180,6 +180,22 @@ def test_a_timer_that_the_deadline_set_may_fire_a_little_early(after_s: float, k
     assert isinstance(outcome, kind)
 
 
+def test_a_call_that_the_deadline_broke_off_did_not_fail_though_the_clock_was_set_back_meanwhile() -> None:
+    house, steady = House(), FakeClock(0.0)
+
+    class SlowUpstream:
+        async def call(self, endpoint: str, body: bytes, timeout_s: float, caller: Caller = ANYBODY) -> Answer:
+            house.clock.advance(timeout_s - 1.0)
+            steady.advance(timeout_s)
+            return TIMED_OUT
+
+    policy = RetryPolicy(max_tries=3)
+    service = ExecutionService(SlowUpstream(), house.clock, policy, call_timeout_s=60, steady=steady.now)
+    outcome = attempt(service, house.clock.now() + 5, NO_TRIES)
+
+    assert isinstance(outcome, OutOfTime)
+
+
 def test_an_answer_that_comes_at_the_deadline_counts() -> None:
     house = House()
 
