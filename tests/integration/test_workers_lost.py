@@ -4,6 +4,7 @@ import os
 import signal
 import socket
 import sqlite3
+from pathlib import Path
 
 import pytest
 
@@ -37,14 +38,24 @@ def _unacked_tags(pipeline: Pipeline) -> set[str]:
     return {message.tag for message in pipeline.queue.unacked(10_000)}
 
 
+def _thread_states(pid: int) -> set[str]:
+    """Return the states of the threads of a process, such as `R` for a running and `T` for a stopped thread."""
+    stats = [path.read_text() for path in Path(f"/proc/{pid}/task").glob("*/stat")]
+    return {stat.rpartition(")")[2].split()[0] for stat in stats}
+
+
 def stop_between_commits(pipeline: Pipeline, name: str) -> None:
     """Stop a process while the process holds no lock: SQLite can't take a lock from a stopped process."""
 
+    pid = pipeline.processes[name].pid
+
     def is_stopped_without_a_lock() -> bool:
-        os.kill(pipeline.processes[name].pid, signal.SIGSTOP)
+        os.kill(pid, signal.SIGSTOP)
+        # Until all threads stand still, a thread may take the lock that the next statement has just found free.
+        until(lambda: _thread_states(pid) == {"T"}, 10, f"all threads of {name} stand still")
         if is_writable(pipeline):
             return True
-        os.kill(pipeline.processes[name].pid, signal.SIGCONT)
+        os.kill(pid, signal.SIGCONT)
         return False
 
     until(is_stopped_without_a_lock, 30, f"{name} is stopped between two commits")
