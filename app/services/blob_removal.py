@@ -20,8 +20,8 @@ class BlobRemoval:
         self._blobs = blobs
         self._left: list[tuple[str, str]] = []
 
-    def delete(self, key: str) -> None:
-        """Delete a blob if possible; raises Unavailable where the whole storage can't be used."""
+    def delete(self, key: str) -> bool:
+        """Delete a blob and return whether that was possible; raises Unavailable if the whole storage is away."""
         try:
             self._blobs.delete(key)
         except Unavailable as fault:
@@ -30,6 +30,8 @@ class BlobRemoval:
                 with suppress(StorageFull):
                     self._blobs.check()
             self._left.append((key, str(fault)))
+            return False
+        return True
 
     def tell(self) -> None:
         """Log the blobs that could not be deleted, in a single entry."""

@@ -249,6 +249,5 @@ class UpkeepService:
     def _delete_orphans(self, keys: list[str], removal: BlobRemoval) -> None:
         owned = self._files.blobs(keys) if keys else set()
         for key in keys:
-            if key not in owned:
+            if key not in owned and removal.delete(key):
                 log.info("blob.swept", blob=key)
-                removal.delete(key)

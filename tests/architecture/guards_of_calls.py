@@ -30,9 +30,16 @@ GUARDS_OF_CALLS = (
     Guard(
         "a check call comes before the call that may be a line's last",
         "app/adapters/upstream/balanced.py",
-        "if checked.trouble is not Trouble.NONE or not caller.may_send():",
+        "if checked.trouble is not Trouble.NONE:",
         "if False:",
         "tests/unit/services/test_lone_lines.py::test_an_outage_of_hours_loses_no_line_though_no_other_line_is_there",
+    ),
+    Guard(
+        "lease, stop and drain are looked at after a check call",
+        "app/adapters/upstream/balanced.py",
+        "if not caller.may_send():",
+        "if False:",
+        "tests/unit/adapters/test_balanced_checks.py::test_a_line_that_was_lost_during_its_check_call_is_not_called",
     ),
     Guard(
         "lease, stop and drain are looked at once the connection is there",

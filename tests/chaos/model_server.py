@@ -1,4 +1,4 @@
-"""The model server of the chaos suite: it answers every line by its marker and writes each call down."""
+"""The model server of the chaos suite: answers every line by the line's marker and writes each call down."""
 
 import asyncio
 import json
@@ -19,20 +19,20 @@ REFUSED = "refused"
 GARBLED = "garbled"
 POISON = "poison"
 
-# The content of check calls, which are no line's.
+# The content of check calls.
 _CHECK = "Hi"
 _MAX_BODY_BYTES = 1 << 20
 
 
 class ModelServer:
-    """Serves `/v1`; what it knows of its callers is the process at the other end of each connection."""
+    """Serves `/v1`, and knows the process at the other end of each connection."""
 
     def __init__(self, backstage: Backstage, worker_pids: Callable[[], Iterable[int]]) -> None:
         self._backstage = backstage
         self._worker_pids = worker_pids
         self._callers: dict[asyncio.BaseTransport, int | None] = {}
         self.ledger = Ledger()
-        # The processes that a poisoned line has killed.
+        # The processes killed by poisoned lines.
         self.poisoned: list[Hit] = []
         self._port, self._runner = backstage.run(self._start())
 
@@ -115,5 +115,5 @@ def _response(marker: str, kind: str) -> web.Response:
 
 
 def open_calls(ledger: Ledger, pid: int, at: float) -> list[Call]:
-    """Return the calls of a process that were open at this instant."""
+    """Return the calls of a process open at this instant."""
     return [call for call in ledger.all() if call.pid == pid and call.was_open(at)]

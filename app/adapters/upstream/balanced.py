@@ -11,7 +11,7 @@ from typing import NamedTuple, Protocol, Unpack
 import structlog
 
 from app.adapters.upstream.calling import Calling
-from app.adapters.upstream.client import HttpUpstream
+from app.adapters.upstream.client import WITHHELD, HttpUpstream
 from app.adapters.upstream.counted_server import CountedServer, Server
 from app.adapters.upstream.signs import error_of, signs_of
 from app.domain.circuit import Circuit
@@ -105,8 +105,10 @@ class BalancedUpstream:
         if is_checked:
             check = server.make_check_call(endpoint, model, timeout_s, caller.may_send)
             checked, _ = await self._count(server, part, check, caller, is_check=True)
-            if checked.trouble is not Trouble.NONE or not caller.may_send():
+            if checked.trouble is not Trouble.NONE:
                 return _unwell(server, part, checked)
+            if not caller.may_send():
+                return WITHHELD
             timeout_s -= self._now() - now
         is_probe = part.is_open
         called, sign = await self._count(server, part, server.upstream.call(endpoint, body, timeout_s, caller), caller)

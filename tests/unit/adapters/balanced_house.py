@@ -1,4 +1,4 @@
-"""Servers whose calls end when a test says so, and a balanced upstream over them with a clock that stands still."""
+"""Servers that end calls at the test's command, and a balanced upstream over the servers with a fake clock."""
 
 import asyncio
 import json
@@ -9,7 +9,7 @@ from app.domain.retry import NO_TRIES, Tries, Trouble
 from app.services.ports import ANYBODY, Answer, Caller
 from tests.fakes.outside import FakeClock, good_answer
 
-# There is no check call for this endpoint, so that servers get the calls of the tests alone.
+# This endpoint has no check call: servers get the calls of the tests alone.
 PLAIN = "/v1/rerank"
 REFUSED = Answer(Trouble.AWAY, error=("connection_failed", "No connection to the upstream: refused"))
 TIMED_OUT = Answer(Trouble.AWAY, error=("connect_timed_out", "No connection to the upstream within 1 s."))
@@ -25,7 +25,7 @@ def http(status: int, retry_after_s: float | None = None) -> Answer:
 
 
 class FakeServer:
-    """A server whose calls stay open until they are ended; with `says` set it answers at once."""
+    """A server that answers each call with `says`, or keeps calls open until `end`."""
 
     def __init__(self, says: Answer | None = None) -> None:
         self.says = says
@@ -37,7 +37,7 @@ class FakeServer:
 
     @property
     def waiting(self) -> list[asyncio.Future[Answer]]:
-        """The calls in flight, the one that began first before the others."""
+        """The calls in flight, in the order of their beginning."""
         return [answering for answering in self._open if not answering.done()]
 
     async def call(self, endpoint: str, body: bytes, timeout_s: float, caller: Caller = ANYBODY) -> Answer:
@@ -57,12 +57,12 @@ class FakeServer:
         self.is_closed = True
 
     def end(self, answer: Answer = GOOD) -> None:
-        """End the call that began first of those in flight."""
+        """End the oldest call in flight."""
         self.waiting[0].set_result(answer)
 
 
 class House:
-    """A balanced upstream over `count` servers; `draw` is what its jitter is made of."""
+    """A balanced upstream over `count` servers; `draw` returns the random numbers of the jitter."""
 
     def __init__(self, count: int, draw: Callable[[], float] = lambda: 0.0) -> None:
         self.clock = FakeClock()
@@ -76,7 +76,7 @@ class House:
     async def begin(
         self, count: int = 1, model: str = "", before: Tries = NO_TRIES, *, endpoint: str = PLAIN
     ) -> list[asyncio.Task[Answer]]:
-        """Begin calls one after the other; returns them once they are out."""
+        """Begin calls one after the other; return the calls once the servers have the calls."""
         calls = []
         body = json.dumps({"model": model}).encode()
         for _ in range(count):
@@ -85,13 +85,13 @@ class House:
         return calls
 
     async def call(self, model: str = "", before: Tries = NO_TRIES) -> Answer:
-        """Make a call that is answered at once."""
+        """Make a call to servers that answer at once."""
         (call,) = await self.begin(1, model, before)
         assert call.done()
         return await call
 
     async def let(self, number: int, *answers: Answer) -> None:
-        """Let one server end a call with each of these; what others get meanwhile goes well."""
+        """Let one server end a call with each answer; other servers answer well."""
         for answer in answers:
             calls: list[asyncio.Task[Answer]] = []
             while not self.servers[number].waiting:
@@ -104,7 +104,7 @@ class House:
 
     @property
     def counts(self) -> list[int]:
-        """How many calls each server got."""
+        """The number of calls to each server."""
         return [server.count for server in self.servers]
 
     @property
@@ -120,6 +120,6 @@ class House:
 
 
 async def settle() -> None:
-    """Let all that can go on go on."""
+    """Let every task run until the task waits."""
     for _ in range(5):
         await asyncio.sleep(0)

@@ -1,4 +1,4 @@
-"""Circuits of the models of a server: one that is away holds up no other, and brings no other server down."""
+"""Circuit breakers of the models of a server: a failing model holds up no other model and no other server."""
 
 import asyncio
 
@@ -15,7 +15,7 @@ BAD_REQUEST = Answer(Trouble.FINAL, 400, "r", b"{}")
 
 
 async def refuse(house: House, model: str, *answers: Answer) -> None:
-    """Have the one server of a house end calls for a model so."""
+    """Have the only server of a house end calls for a model with these answers."""
     for answer in answers:
         calls = await house.begin(1, model)
         assert house.servers[0].waiting, "The call was withheld."

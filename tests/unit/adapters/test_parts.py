@@ -1,4 +1,4 @@
-"""Whose a blob is that was being written: told without a clock."""
+"""The owner of an unfinished blob is told without a clock."""
 
 import subprocess
 import sys
@@ -31,11 +31,11 @@ def test_a_dead_process_of_this_host_has_abandoned_its_parts() -> None:
     assert is_abandoned(name_of_a_dead_process())
 
 
-def test_a_process_that_got_the_id_of_a_dead_one_is_not_taken_for_it() -> None:
+def test_a_new_process_with_the_id_of_a_dead_process_is_told_apart() -> None:
     assert is_abandoned(changed(new_part_name(), 4, "1"))
 
 
-def test_all_that_ran_before_this_host_was_booted_is_dead() -> None:
+def test_processes_from_before_the_boot_of_this_host_are_dead() -> None:
     assert is_abandoned(changed(new_part_name(), 1, "0" * 12))
 
 
@@ -52,7 +52,7 @@ def test_a_name_of_another_form_is_nobodys() -> None:
         assert not is_abandoned(name)
 
 
-def test_only_what_dead_processes_left_is_dropped(tmp_path: Path) -> None:
+def test_unfinished_blobs_of_dead_processes_alone_are_dropped(tmp_path: Path) -> None:
     blobs = open_blobs(mark(tmp_path))
     put(blobs, "files/a", b"kept")
     writer = blobs.create("files/b")

@@ -1,4 +1,4 @@
-"""The roster over Redis' own commands; a real one is in the integration tests."""
+"""The roster over a fake Redis; the integration tests have a real Redis."""
 
 from collections.abc import Iterator
 
@@ -10,7 +10,7 @@ from app.services.ports import LaneState, WorkerState
 
 
 class Time:
-    """Seconds that a test lets pass."""
+    """A clock moved by the test."""
 
     def __init__(self) -> None:
         self.now = 100.0
@@ -38,7 +38,7 @@ def roster(client: fakeredis.FakeRedis, passed: Time) -> RedisRoster:
 
 @pytest.fixture
 def other(client: fakeredis.FakeRedis, passed: Time) -> RedisRoster:
-    """That of another process."""
+    """The roster of another process."""
     return RedisRoster(client, passed)
 
 
@@ -54,7 +54,7 @@ def test_a_task_is_missing_since_the_look_from_which_on_it_was_at_each(roster: R
     assert other.missing_since({"batch_1": [3]})["batch_1"][3] != first[3]
 
 
-def test_a_task_that_is_not_missing_any_more_starts_anew(roster: RedisRoster) -> None:
+def test_a_task_found_again_starts_anew(roster: RedisRoster) -> None:
     first = roster.missing_since({"batch_1": [3, 5]})["batch_1"]
 
     roster.not_missing({"batch_1": [3]})
@@ -72,14 +72,14 @@ def test_a_batch_of_which_nothing_is_missing_starts_anew_beside_one_that_goes_on
     assert roster.missing_since({"batch_1": [3]})["batch_1"][3] != first["batch_1"][3]
 
 
-def test_batches_that_were_not_looked_at_keep_their_time(roster: RedisRoster) -> None:
+def test_batches_left_out_of_a_look_keep_their_time(roster: RedisRoster) -> None:
     first = roster.missing_since({"batch_1": [3]})
     roster.missing_since({"batch_2": [3]})
 
     assert roster.missing_since({"batch_1": [3]}) == first
 
 
-def test_a_fence_is_another_one_each_time_and_is_forgotten(roster: RedisRoster, other: RedisRoster) -> None:
+def test_each_fence_is_new_and_is_forgotten(roster: RedisRoster, other: RedisRoster) -> None:
     before = roster.fences(["batch_1", "batch_2"])
     roster.fence(["batch_1"])
     first = other.fences(["batch_1"])["batch_1"]
@@ -115,7 +115,7 @@ def test_an_ended_batch_leaves_no_note_of_missing_tasks(roster: RedisRoster, cli
     assert list(client.scan_iter()) == []
 
 
-def test_who_reports_is_there_and_who_leaves_is_not(roster: RedisRoster) -> None:
+def test_a_worker_is_live_from_its_report_until_it_leaves(roster: RedisRoster) -> None:
     roster.report(STATE)
 
     assert roster.workers() == [STATE]
@@ -123,7 +123,9 @@ def test_who_reports_is_there_and_who_leaves_is_not(roster: RedisRoster) -> None
     assert roster.workers() == []
 
 
-def test_who_was_not_heard_for_six_seconds_is_not_there(roster: RedisRoster, other: RedisRoster, passed: Time) -> None:
+def test_a_worker_without_a_new_report_for_six_seconds_is_dead(
+    roster: RedisRoster, other: RedisRoster, passed: Time
+) -> None:
     roster.report(STATE)
 
     for _ in range(3):
@@ -131,11 +133,11 @@ def test_who_was_not_heard_for_six_seconds_is_not_there(roster: RedisRoster, oth
         passed.now += 2.0
 
     assert other.workers() == []
-    # Nor for one who looks for the first time, or for whom less time has passed.
+    # The worker is dead for every reader, whether the reader has watched for as long or not.
     assert roster.workers() == []
 
 
-def test_who_says_the_same_again_is_there(roster: RedisRoster, other: RedisRoster, passed: Time) -> None:
+def test_a_worker_that_repeats_its_report_is_live(roster: RedisRoster, other: RedisRoster, passed: Time) -> None:
     for _ in range(6):
         roster.report(STATE)
         assert other.workers() == [STATE]
@@ -143,7 +145,7 @@ def test_who_says_the_same_again_is_there(roster: RedisRoster, other: RedisRoste
 
 
 def test_a_reader_that_stood_still_takes_nobody_for_dead(roster: RedisRoster, other: RedisRoster, passed: Time) -> None:
-    """As when the whole machine did: who it reads of had no time either."""
+    """Perhaps the whole machine stood still, with the workers."""
     roster.report(STATE)
     other.workers()
 
@@ -182,7 +184,7 @@ def test_a_lock_whose_holder_died_is_taken_over_by_who_has_seen_it_for_so_long(
         passed.now += 2.0
 
     assert looks == [False] * 5 + [True]
-    # Its holder goes on after all, and gives back what is not its own any more.
+    # The old holder goes on after all, and gives back a lock of another holder.
     with other.lock("repair", 10):
         died.__exit__(None, None, None)
         with roster.lock("repair", 10) as is_held:

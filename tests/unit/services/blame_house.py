@@ -56,6 +56,8 @@ RESET = Answer(Trouble.FLAKY, error=("connection_failed", "The connection to the
 HTML = Answer(Trouble.FLAKY, error=("invalid_response", "The upstream answered 200 with a body that is HTML"))
 NOT_FOUND_PAGE = http(404, names_fault=False)
 GOOD = good_answer()
+# The answers in an outage, one of each kind.
+OUTAGE_ANSWERS = [*(http(status) for status in (401, 403, 429, 500, 503, 530)), NOT_FOUND_PAGE, HTML, REFUSED, RESET]
 
 
 def check_of(model: str) -> str:

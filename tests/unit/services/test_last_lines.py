@@ -10,8 +10,8 @@ from tests.unit.services.blame_house import (
     HTML,
     MINUTE_S,
     NOT_FOUND_PAGE,
+    OUTAGE_ANSWERS,
     OUTAGE_S,
-    REFUSED,
     RESET,
     SPENT_S,
     Open,
@@ -20,8 +20,6 @@ from tests.unit.services.blame_house import (
     poison,
     said,
 )
-
-OUTAGE_ANSWERS = [*(http(status) for status in (401, 403, 429, 500, 503, 530)), NOT_FOUND_PAGE, HTML, REFUSED, RESET]
 
 
 @pytest.mark.parametrize("answer", [http(401), http(500), HTML, RESET, NOT_FOUND_PAGE], ids=said)

@@ -9,6 +9,7 @@ from tests.unit.services.blame_house import (
     HTML,
     MINUTE_S,
     NOT_FOUND_PAGE,
+    OUTAGE_ANSWERS,
     REFUSED,
     RESET,
     SPENT_S,
@@ -22,7 +23,6 @@ from tests.unit.services.blame_house import (
 
 # Too large to be kept during the pause before the next call.
 LARGE = Answer(Trouble.FLAKY, 500, "r", b'{"error":{"message":"%s"}}' % (b"x" * 20_000))
-OUTAGE_ANSWERS = [*(http(status) for status in (401, 403, 429, 500, 503, 530)), NOT_FOUND_PAGE, HTML, REFUSED, RESET]
 
 
 @pytest.mark.parametrize("answer", [http(401), http(500), LARGE, HTML, RESET, NOT_FOUND_PAGE], ids=said)

@@ -23,7 +23,7 @@ from tests.unit.services.blame_house import (
     said,
 )
 
-OUTAGE_ANSWERS = [
+ALL_OUTAGE_ANSWERS = [
     *(http(status) for status in (401, 402, 403, 429, 500, 501, 502, 503, 504, 520, 521, 522, 529, 530)),
     NOT_FOUND_PAGE,
     HTML,
@@ -32,7 +32,7 @@ OUTAGE_ANSWERS = [
 ]
 
 
-@pytest.mark.parametrize("answer", OUTAGE_ANSWERS, ids=said)
+@pytest.mark.parametrize("answer", ALL_OUTAGE_ANSWERS, ids=said)
 @pytest.mark.parametrize("begins_s", [0.0, 3.0], ids=["from the start", "amid the batch"])
 def test_an_outage_loses_no_line_whatever_it_is_answered_with(
     open_house: Open, answer: Answer, begins_s: float

@@ -1,4 +1,4 @@
-"""What lines met that end without a result."""
+"""Notes on the failed calls of lines without a result."""
 
 import threading
 from collections.abc import Callable
@@ -14,7 +14,9 @@ HIDDEN = Answer(Trouble.AWAY, 200, "upstream-2", b'{"error": {}}', retry_after_s
 REFUSED = Answer(Trouble.AWAY, error=("connection_failed", "No connection to the upstream: refused"), retry_after_s=500)
 
 
-def test_what_a_line_met_last_is_noted_before_its_task_is_settled(open_house: Callable[..., EngineHouse]) -> None:
+def test_the_last_failed_call_of_a_line_is_noted_before_its_task_is_settled(
+    open_house: Callable[..., EngineHouse],
+) -> None:
     house = open_house([LONG_AWAY, REFUSED, HIDDEN])
     batch = batch_in_hand()
     run = house.submit(3, batch)
@@ -30,7 +32,7 @@ def test_what_a_line_met_last_is_noted_before_its_task_is_settled(open_house: Ca
     }
 
 
-def test_nothing_is_noted_of_lines_that_met_nothing(house: EngineHouse) -> None:
+def test_no_note_is_made_of_lines_without_a_failed_call(house: EngineHouse) -> None:
     batch = batch_in_hand()
     run = house.hold(20, batch)
 
@@ -41,20 +43,20 @@ def test_nothing_is_noted_of_lines_that_met_nothing(house: EngineHouse) -> None:
     assert house.trials.met("batch_1") == {}
 
 
-def test_what_a_line_met_that_still_waits_is_noted_though_its_worker_may_die(
+def test_failed_calls_of_a_waiting_line_are_noted_before_its_worker_dies(
     open_house: Callable[..., EngineHouse],
 ) -> None:
     house = open_house([LONG_AWAY])
     house.submit(1)
     until(lambda: house.lane.paused == 1)
 
-    # As each half minute.
+    # The engine does this each half minute.
     house.engine._loop.call_soon_threadsafe(house.engine._note_paused)
 
     until(lambda: house.trials.met("batch_1") == {0: Met(1, "429 Too Many Requests")})
 
 
-def test_a_line_whose_failed_calls_were_noted_is_not_noted_again(open_house: Callable[..., EngineHouse]) -> None:
+def test_failed_calls_are_noted_once(open_house: Callable[..., EngineHouse]) -> None:
     house = open_house([LONG_AWAY])
     noted = list[object]()
     house.engine._writer.note = lambda *said: noted.append(said)
@@ -83,7 +85,7 @@ def test_a_paused_line_without_a_failed_call_holds_up_no_note(open_house: Callab
     assert house.trials.met("batch_late") == {}
 
 
-def test_a_database_that_is_away_holds_up_no_line_for_what_it_met(open_house: Callable[..., EngineHouse]) -> None:
+def test_a_database_that_takes_no_note_holds_up_no_line(open_house: Callable[..., EngineHouse]) -> None:
     house = open_house([LONG_AWAY])
 
     def fail(met: object) -> None:
