@@ -181,3 +181,15 @@ def test_a_connection_that_closes_gives_nothing_back(house: House) -> None:
 
     assert house.broker.llen(QUEUE) == 0
     assert len(house.noted()) == 3
+
+
+def test_acknowledgements_outlive_notes_of_another_type(house: House) -> None:
+    house.publish(2)
+    house.take(2, wanted=lambda _: 10)
+    for key in ("unacked", "unacked_index"):
+        house.broker.set(key, "garbage")
+
+    for message in house.messages:
+        message.ack()
+
+    assert not house.broker.exists("unacked", "unacked_index")

@@ -132,20 +132,24 @@ class KeySpacePipeline(_KeySpace, Pipeline):
         super().__init__(*args, **options)
 
     def execute(self, raise_on_error: bool = True) -> Any:
-        commands = [args for args, _ in self.command_stack]
-        try:
-            return super().execute(raise_on_error)
-        except ResponseError as fault:
-            if _is_of_wrong_type(fault):
-                self._drop_garbage(commands)
-            raise
+        commands = list(self.command_stack)
+        answers = super().execute(raise_on_error=False)
+        for at, (args, options) in enumerate(commands):
+            if isinstance(answers[at], ResponseError) and _is_of_wrong_type(answers[at]):
+                answers[at] = self._execute_again(args, options)
+        if raise_on_error:
+            pipeline: Any = self
+            pipeline.raise_first_error(commands, answers)
+        return answers
 
-    def _drop_garbage(self, commands: Sequence[Sequence[Any]]) -> None:
-        """Delete values of the wrong type, for the next try of the commands."""
+    def _execute_again(self, args: Sequence[Any], options: Any) -> Any:
+        """Execute a command that met a value of another type, once the value is deleted.
+
+        The other commands of the pipeline have been executed, also those of a transaction.
+        """
+        # The keys already have the prefix.
         client = KeySpaceRedis(connection_pool=self.connection_pool)
-        for args in commands:
-            # The keys already have the prefix.
-            wanted = _TYPES.get(args[0])
-            if wanted is not None and client.type(args[1]) not in (wanted, b"none"):
-                log.warning("broker.garbage_dropped", keys=[ascii(args[1])])
-                client.delete(args[1])
+        try:
+            return client.execute_command(*args, **options)
+        except ResponseError as fault:
+            return fault
