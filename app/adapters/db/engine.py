@@ -14,7 +14,7 @@ from sqlalchemy.exc import TimeoutError as PoolTimeout
 from app.adapters.db import postgres
 from app.adapters.db.faults import explain_database_fault
 from app.adapters.db.postgres import USUAL, BoundedConnection, Limits
-from app.adapters.db.sqlite import open_sqlite
+from app.adapters.db.sqlite import GROUPS, open_sqlite
 from app.adapters.db.tables import probes
 from app.domain.errors import StorageFull, Unavailable
 
@@ -49,29 +49,38 @@ def open_engine(url: str) -> Engine:
 @contextmanager
 def reading(engine: Engine, limits: Limits = USUAL) -> Iterator[Connection]:
     """Open a connection that reads one moment's state; nothing is committed."""
-    with _errors(engine), _begun(engine, limits, is_reading=True) as connection:
-        yield connection
-
-
-@contextmanager
-def writing(engine: Engine, limits: Limits = USUAL) -> Iterator[Connection]:
-    """Open a transaction, committed at the end, or rolled back after an exception."""
     with _errors(engine), _begun(engine, limits) as connection:
         yield connection
-        connection.commit()
 
 
 @contextmanager
-def _begun(engine: Engine, limits: Limits, *, is_reading: bool = False) -> Iterator[Connection]:
+def writing(engine: Engine, limits: Limits = USUAL, *, is_synced: bool = True) -> Iterator[Connection]:
+    """Open a transaction, committed at the end, or rolled back after an exception.
+
+    On SQLite, threads that write at once share a commit. With `is_synced=False` a power cut may undo the commit,
+    together with all later commits, but the death of a process may not. PostgreSQL syncs each commit: a server that
+    crashes must not go back in time before processes that live on.
+    """
+    with _errors(engine):
+        groups = engine.get_execution_options().get(GROUPS)
+        if groups is not None:
+            with groups.join(engine, limits, is_synced=is_synced) as connection:
+                yield connection
+            return
+        with _begun(engine, limits) as connection:
+            yield connection
+            connection.commit()
+
+
+@contextmanager
+def _begun(engine: Engine, limits: Limits) -> Iterator[Connection]:
     """Open a transaction on a writable server; a connection that broke or became read-only is replaced.
 
     The connection is tested before the first statement, so that no work has to be done twice.
     """
     if engine.dialect.name == "sqlite":
         with engine.connect() as connection:
-            connection.execution_options(is_reading=is_reading, limits=limits)
-            if not is_reading:
-                connection.begin()
+            connection.execution_options(is_reading=True)
             yield connection
         return
     with _find_writer(engine, limits) as connection:

@@ -6,7 +6,6 @@ import time
 from collections.abc import Iterator
 from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
-from typing import Any
 
 import pytest
 from sqlalchemy import Engine, event, text
@@ -16,7 +15,7 @@ from app.adapters.db.migrate import migrate
 from app.config import database_path, load_settings
 from app.domain.errors import Unavailable
 
-_SYNCS_EACH_COMMIT = 2
+_SYNCS_NOT, _SYNCS_EACH_COMMIT = 1, 2
 ODD_NAMES = ["100% #1 ?x=y", "a%2Fb", "é @:;'\" ü", "back\\slash", "[brackets]{}", "?", "#", "%"]
 
 
@@ -29,10 +28,19 @@ def engine(tmp_path: Path) -> Iterator[Engine]:
 
 
 def test_each_connection_syncs_each_commit(engine: Engine) -> None:
-    with reading(engine) as one, reading(engine) as other, reading(engine) as third:
+    with reading(engine) as one, reading(engine) as other, writing(engine) as third:
         found = [each.execute(text("PRAGMA synchronous")).scalar_one() for each in (one, other, third)]
 
     assert found == [_SYNCS_EACH_COMMIT] * 3
+
+
+def test_a_commit_is_synced_also_after_commits_that_need_no_sync(engine: Engine) -> None:
+    found = []
+    for is_synced in (False, True, False, True):
+        with writing(engine, is_synced=is_synced) as connection:
+            found.append(connection.execute(text("PRAGMA synchronous")).scalar_one())
+
+    assert found == [_SYNCS_NOT, _SYNCS_EACH_COMMIT] * 2
 
 
 def test_a_database_that_takes_a_write_is_ready(engine: Engine) -> None:
@@ -76,11 +84,12 @@ def test_a_writer_that_has_waited_long_looks_for_the_lock_as_often_as_a_newcomer
     """SQLite's own waiters look less and less often: newcomers overtake the waiter that came first."""
     looks: list[float] = []
 
-    @event.listens_for(engine, "before_cursor_execute")
-    def _note(*call: Any) -> None:
-        if call[2] == "BEGIN IMMEDIATE":
+    def note(statement: str) -> None:
+        if statement == "BEGIN IMMEDIATE":
             looks.append(time.monotonic())
 
+    engine.dispose()
+    event.listen(engine, "connect", lambda driver, _: driver.set_trace_callback(note))
     holder = sqlite3.connect(tmp_path / "wylon.db", isolation_level=None, check_same_thread=False)
     holder.execute("BEGIN IMMEDIATE")
     release = threading.Timer(1.0, holder.execute, ["COMMIT"])
