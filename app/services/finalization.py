@@ -67,14 +67,16 @@ class FinalizationService:
             batch_id: the batch.
             rest: called after each MiB or so, to let other work go on.
         """
-        with self._leases.hold(batch_id) as lease:
-            if lease is None:
-                return False
-            try:
-                batch = self._batches.seal(batch_id, lease.token, self._clock.now())
-            except StateConflict:
-                return False
-            return self._end(batch, lease, rest)
+        sealed: list[Batch] = []
+
+        def seal(token: str) -> bool:
+            # The same write takes the lease.
+            with suppress(StateConflict):
+                sealed.append(self._batches.seal(batch_id, token, self._clock.now()))
+            return bool(sealed)
+
+        with self._leases.hold(batch_id, seal) as lease:
+            return lease is not None and self._end(sealed[0], lease, rest)
 
     def _end(self, batch: Batch, lease: Lease, rest: Callable[[], None]) -> bool:
         files = _Files(self._blobs, batch, lease.token)
@@ -91,13 +93,11 @@ class FinalizationService:
                 self._excuse(batch.id, lease.token)
             raise
         try:
-            ended = self._batches.finish(
-                batch.id, written._replace(output=output, errors=errors), lease.token, self._clock.now()
-            )
+            written = written._replace(output=output, errors=errors)
+            ended = lease.end(lambda: self._batches.finish(batch.id, written, lease.token, self._clock.now()))
         except StateConflict:
             files.discard()
             return False
-        lease.has_ended()
         # Any other error leaves open whether the batch ended with the files: the files stay, and upkeep deletes files
         # without an owner.
         log.info("batch.ended", batch_id=batch.id, status=ended.status, total=ended.total, failed=ended.failed)

@@ -7,6 +7,7 @@ slow steps of the work. The slow sync of a disk, for example, is not taken for a
 import threading
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager, suppress
+from typing import TypeVar
 
 import structlog
 
@@ -17,6 +18,8 @@ from app.services import ports
 from app.services.ports import PAUSED, BatchStore, Clock
 
 log = structlog.get_logger()
+
+T = TypeVar("T")
 
 # A holder without a renewal for this long counts as dead. A holder that renews later keeps the lease, unless upkeep has
 # freed the batch meanwhile.
@@ -39,13 +42,17 @@ class Lease:
         self._lock = threading.Lock()
         self._is_over = False
 
-    def take(self) -> bool:
-        """Take or extend the lease; return False if another process has the lease."""
+    def take(self, write: Callable[[str], bool] | None = None) -> bool:
+        """Take or extend the lease; return False if another process has the lease.
+
+        Args:
+            write: writes the lease with the given name, together with other changes of the batch.
+        """
         with self._lock:
             if self._is_over:
                 return True
             renewed_at = self._clock.monotonic()
-            is_held = self._batches.lease(self._batch_id, self.token)
+            is_held = self._batches.lease(self._batch_id, self.token) if write is None else write(self.token)
             self._renewed_at = renewed_at
             return is_held
 
@@ -59,10 +66,12 @@ class Lease:
         if not self.take():
             raise StateConflict(f"Another process took over {self._batch_id}.")
 
-    def has_ended(self) -> None:
-        """Note the end of the batch: the row has no lease left."""
+    def end(self, write: Callable[[], T]) -> T:
+        """Write a move of the batch that gives the lease up, with no renewal in between; return the written value."""
         with self._lock:
+            written = write()
             self._is_over = True
+            return written
 
     def release(self) -> None:
         """Let any process take the batch at once."""
@@ -97,13 +106,18 @@ class Leases:
         self._held: set[Lease] = set()
 
     @contextmanager
-    def hold(self, batch_id: str) -> Iterator[Lease | None]:
+    def hold(self, batch_id: str, take: Callable[[str], bool] | None = None) -> Iterator[Lease | None]:
         """Hold a batch during work on the batch; yield None if another process has the lease.
 
         After work that raises, the lease is kept for a pause, and the batch is not tried again at once.
+
+        Args:
+            batch_id: the batch.
+            take: takes the lease with the given name, together with other changes of the batch; returns False if
+                another process has the lease.
         """
         lease = Lease(self._batches, self._clock, batch_id, self._new_owner())
-        if not lease.take():
+        if not lease.take(take):
             yield None
             return
         with self._lock:

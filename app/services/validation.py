@@ -120,7 +120,7 @@ class ValidationService:
             routed = None if structure is None else _Routed(structure, batch.endpoint, self._route)
             errors = [input_missing(batch)] if routed is None else routed.errors()
             if structure is None or routed is None or errors:
-                self._batches.reject(batch.id, errors, self._clock.now())
+                lease.end(lambda: self._batches.reject(batch.id, errors, self._clock.now()))
                 log.info("batch.rejected", batch_id=batch.id, code=errors[0].code, errors=len(errors))
             else:
                 ordered, counts = in_dispatch_order(routed.plan(), self._groups_at_once)
@@ -140,7 +140,7 @@ class ValidationService:
                 )
                 # On any error but a conflict, the batch may still have been accepted with this plan: the plan stays,
                 # and upkeep deletes a plan without an owner.
-                self._batches.accept(batch.id, planned, self._clock.now())
+                lease.end(lambda: self._batches.accept(batch.id, planned, self._clock.now()))
                 log.info("batch.accepted", batch_id=batch.id, total=structure.total, lines_per_task=per_task)
         except StateConflict:
             # The batch was cancelled, ran out of time or got a second validator meanwhile: no work is left.

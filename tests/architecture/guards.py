@@ -36,6 +36,22 @@ GUARDS = (
         "tests/unit/adapters/test_sqlite_engine.py::test_each_connection_syncs_each_commit",
     ),
     Guard(
+        "SQLite syncs a commit of a group",
+        "app/adapters/db/group_commit.py",
+        "if self._group is not None and is_synced and not self._group.is_synced:",
+        "if False:",
+        "tests/unit/adapters/test_group_commit.py::"
+        "test_a_commit_that_must_be_synced_is_not_left_to_a_group_that_does_not_sync",
+    ),
+    Guard(
+        "a thread waits for the commit of its group",
+        "app/adapters/db/group_commit.py",
+        "                self._await_commit(group, limits.statement_s)",
+        "                pass",
+        "tests/unit/adapters/test_group_commit.py::"
+        "test_no_thread_goes_on_and_no_other_connection_sees_its_rows_before_the_commit",
+    ),
+    Guard(
         "PostgreSQL ends a transaction that stands still",
         _POSTGRES,
         '"idle_in_transaction_session_timeout": self.idle_s,',
@@ -140,14 +156,14 @@ GUARDS = (
     Guard(
         "finalize lease: one holder",
         _BATCH_STORE,
-        ".where(batches.c.id == batch_id, is_free)",
+        ".where(batches.c.id == batch_id, _may_lease(token))",
         ".where(batches.c.id == batch_id)",
         "tests/races/test_two_finalizers.py::test_of_two_that_lease_a_batch_the_second_waits_and_gets_none[sqlite]",
     ),
     Guard(
         "finalize lease: the holder seals",
         _BATCH_STORE,
-        "held = batches.c.lease_owner == token",
+        "held = _may_lease(token)",
         "held = batches.c.id == batch_id",
         "tests/races/test_two_finalizers.py::test_only_the_holder_of_the_lease_seals[sqlite]",
     ),

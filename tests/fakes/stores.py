@@ -111,11 +111,15 @@ class MemoryBatchStore(MemoryStages):
 
     def accept(self, batch_id: str, planned: Planned, now: float) -> Batch:
         with self._db.lock:
-            return self._db.move(self._row(batch_id), Event.ACCEPTED, now, **planned._asdict())
+            row = self._row(batch_id)
+            self._db.move(row, Event.ACCEPTED, now, **planned._asdict())
+            return self._freed(row)
 
     def reject(self, batch_id: str, errors: Sequence[LineError], now: float) -> Batch:
         with self._db.lock:
-            return self._db.move(self._row(batch_id), Event.REJECTED, now, errors=tuple(errors))
+            row = self._row(batch_id)
+            self._db.move(row, Event.REJECTED, now, errors=tuple(errors))
+            return self._freed(row)
 
     def give_up(self, batch_id: str, reasons: Sequence[LineError], now: float) -> Batch:
         with self._db.lock:
@@ -140,7 +144,9 @@ class MemoryBatchStore(MemoryStages):
 
     def seal(self, batch_id: str, token: str, now: float) -> Batch:
         with self._db.lock:
-            row = self._held(batch_id, token)
+            row = self._row(batch_id)
+            if row.lease_owner not in (None, token):
+                raise StateConflict(f"Another process finalizes {batch_id}.")
             batch = row.batch
             if batch.status is Status.VALIDATING or batch.status in TERMINAL:
                 raise StateConflict(f"A batch that is {batch.status} can't be finalized.")
@@ -149,7 +155,10 @@ class MemoryBatchStore(MemoryStages):
                     raise StateConflict("The batch has lines without a result.")
                 batch = self._db.move(row, Event.ALL_RECORDED, now)
             sealed_at = now if batch.sealed_at is None else batch.sealed_at
-            row.batch = replace(batch, sealed_at=sealed_at, finalize_tries=batch.finalize_tries + 1)
+            row.lease_owner = token
+            row.lease_renewals += 1
+            tries = batch.finalize_tries + 1
+            row.batch = replace(batch, sealed_at=sealed_at, finalize_tries=tries, lease_owner=token)
             return row.batch
 
     def excuse_try(self, batch_id: str, token: str) -> None:
@@ -202,6 +211,11 @@ class MemoryBatchStore(MemoryStages):
             mixed = tuple(s._replace(next_task=to_task) if s in at else s for s in batch.mixed)
             row.batch = replace(batch, mixed=mixed, tasks_dispatched=batch.tasks_dispatched + to_task - from_task)
             return True
+
+    def _freed(self, row: BatchRow) -> Batch:
+        row.lease_owner = None
+        row.batch = replace(row.batch, lease_owner=None)
+        return row.batch
 
     def statuses(self, batch_ids: Sequence[str]) -> dict[str, Status]:
         with self._db.lock:

@@ -72,12 +72,12 @@ def test_only_the_holder_of_the_lease_finishes(one: Side, other: Side) -> None:
 
 def test_only_the_holder_of_the_lease_seals(one: Side, other: Side) -> None:
     one.add_recorded()
-    one.batches.lease("batch_1", "mine")
-    (seen,) = one.batches.leases()
 
-    broken, sealed, has_waited = meanwhile(other, lambda: other.batches.break_lease(seen), COMMIT, one, one.seal)
+    leased, sealed, has_waited = meanwhile(
+        other, lambda: other.batches.lease("batch_1", "theirs"), COMMIT, one, one.seal
+    )
 
-    assert (broken, has_waited) == (True, True)
+    assert (leased, has_waited) == (True, True)
     assert isinstance(sealed, StateConflict)
     assert one.batch().status is Status.IN_PROGRESS
 

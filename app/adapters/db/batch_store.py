@@ -62,14 +62,15 @@ class SqlBatchStore(SqlStages):
             return _move(connection, batch_id, event, now)
 
     def accept(self, batch_id: str, planned: Planned, now: float) -> Batch:
-        with writing(self._engine) as connection:
-            values = planned._asdict() | {"mixed": planned.mixed or None, "tasks": planned.tasks}
+        with writing(self._engine, is_synced=False) as connection:
+            values = planned._asdict() | {"mixed": planned.mixed or None, "tasks": planned.tasks, "lease_owner": None}
             values["waiting_for"] = waiting_for(planned.mixed) if planned.mixed else planned.upstream
             return _move(connection, batch_id, Event.ACCEPTED, now, values)
 
     def reject(self, batch_id: str, errors: Sequence[LineError], now: float) -> Batch:
         with writing(self._engine) as connection:
-            return _move(connection, batch_id, Event.REJECTED, now, {"errors": [asdict(error) for error in errors]})
+            values = {"errors": [asdict(error) for error in errors], "lease_owner": None}
+            return _move(connection, batch_id, Event.REJECTED, now, values)
 
     def give_up(self, batch_id: str, reasons: Sequence[LineError], now: float) -> Batch:
         with writing(self._engine) as connection:
@@ -91,11 +92,11 @@ class SqlBatchStore(SqlStages):
             return _move(connection, batch_id, Event.FILES_WRITTEN, now, values, batches.c.lease_owner == token)
 
     def seal(self, batch_id: str, token: str, now: float) -> Batch:
-        with writing(self._engine) as connection:
+        with writing(self._engine, is_synced=False) as connection:
             batch = _read(connection, batches.c.id == batch_id, for_update=True)
             if batch is None:
                 raise StateConflict(f"There is no batch {batch_id}.")
-            held = batches.c.lease_owner == token
+            held = _may_lease(token)
             if batch.status is Status.IN_PROGRESS:
                 if batch.recorded < batch.total:
                     raise StateConflict(f"{batch.total - batch.recorded} lines of {batch_id} have no result yet.")
@@ -105,7 +106,9 @@ class SqlBatchStore(SqlStages):
             row = connection.execute(
                 update(batches)
                 .where(batches.c.id == batch_id, held)
-                .values(sealed_at=batch.sealed_at or now, finalize_tries=batches.c.finalize_tries + 1)
+                .values(
+                    sealed_at=batch.sealed_at or now, finalize_tries=batches.c.finalize_tries + 1, **_leased_by(token)
+                )
                 .returning(*batches.c)
             ).one_or_none()
             if row is None:
@@ -113,7 +116,7 @@ class SqlBatchStore(SqlStages):
             return as_batch(row)
 
     def excuse_try(self, batch_id: str, token: str) -> None:
-        with writing(self._engine) as connection:
+        with writing(self._engine, is_synced=False) as connection:
             connection.execute(
                 update(batches)
                 .where(batches.c.id == batch_id, batches.c.lease_owner == token, batches.c.finalize_tries > 0)
@@ -121,23 +124,20 @@ class SqlBatchStore(SqlStages):
             )
 
     def lease(self, batch_id: str, token: str) -> bool:
-        is_free = or_(batches.c.lease_owner.is_(None), batches.c.lease_owner == token)
-        with writing(self._engine) as connection:
+        with writing(self._engine, is_synced=False) as connection:
             taken = connection.execute(
-                update(batches)
-                .where(batches.c.id == batch_id, is_free)
-                .values(lease_owner=token, lease_renewals=batches.c.lease_renewals + 1)
+                update(batches).where(batches.c.id == batch_id, _may_lease(token)).values(_leased_by(token))
             )
             return taken.rowcount == 1
 
     def release(self, batch_id: str, token: str) -> None:
-        with writing(self._engine) as connection:
+        with writing(self._engine, is_synced=False) as connection:
             connection.execute(
                 update(batches).where(batches.c.id == batch_id, batches.c.lease_owner == token).values(lease_owner=None)
             )
 
     def pause_lease(self, batch_id: str, token: str) -> None:
-        with writing(self._engine) as connection:
+        with writing(self._engine, is_synced=False) as connection:
             connection.execute(
                 update(batches)
                 .where(batches.c.id == batch_id, batches.c.lease_owner == token)
@@ -146,14 +146,14 @@ class SqlBatchStore(SqlStages):
 
     def break_lease(self, lease: Lease) -> bool:
         is_unchanged = and_(batches.c.lease_owner == lease.owner, batches.c.lease_renewals == lease.renewals)
-        with writing(self._engine) as connection:
+        with writing(self._engine, is_synced=False) as connection:
             broken = connection.execute(
                 update(batches).where(batches.c.id == lease.batch_id, is_unchanged).values(lease_owner=None)
             )
             return broken.rowcount == 1
 
     def move_cursor(self, batch_id: str, from_task: int, to_task: int) -> bool:
-        with writing(self._engine) as connection:
+        with writing(self._engine, is_synced=False) as connection:
             moved = connection.execute(
                 update(batches)
                 .where(
@@ -180,6 +180,15 @@ class SqlBatchStore(SqlStages):
 def is_recording() -> ColumnElement[bool]:
     """Return the condition under which a batch accepts results."""
     return and_(batches.c.status.in_(sorted(RECORDING)), batches.c.sealed_at.is_(None))
+
+
+def _may_lease(token: str) -> ColumnElement[bool]:
+    """Return the condition under which a holder may take a lease: the lease is free, or held by the holder."""
+    return or_(batches.c.lease_owner.is_(None), batches.c.lease_owner == token)
+
+
+def _leased_by(token: str) -> dict[str, Any]:
+    return {"lease_owner": token, "lease_renewals": batches.c.lease_renewals + 1}
 
 
 def _read(connection: Connection, condition: ColumnElement[bool], *, for_update: bool = False) -> Batch | None:

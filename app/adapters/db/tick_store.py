@@ -24,7 +24,7 @@ class SqlTickStore:
         # In a fixed order, to avoid a deadlock of two processes.
         rows = [{"kind": kind, "done": count, "clock": clock} for kind, count in sorted(done.items())]
         if rows:
-            with writing(self._engine) as connection:
+            with writing(self._engine, is_synced=False) as connection:
                 connection.execute(_NOTE, rows)
 
     def done(self) -> dict[str, int]:

@@ -129,10 +129,10 @@ class BatchStore(Protocol):
         """Apply an event; raise StateConflict if the status does not take the event or the batch does not exist."""
 
     def accept(self, batch_id: str, planned: Planned, now: float) -> Batch:
-        """Apply ACCEPTED together with the plan."""
+        """Apply ACCEPTED together with the plan, and free the batch of its lease."""
 
     def reject(self, batch_id: str, errors: Sequence[LineError], now: float) -> Batch:
-        """Apply REJECTED together with the reasons."""
+        """Apply REJECTED together with the reasons, and free the batch of its lease."""
 
     def give_up(self, batch_id: str, reasons: Sequence[LineError], now: float) -> Batch:
         """Apply GAVE_UP together with the reasons; results stay."""
@@ -141,9 +141,10 @@ class BatchStore(Protocol):
         """Apply FILES_WRITTEN together with the files' rows; raise StateConflict if `token` has lost the lease."""
 
     def seal(self, batch_id: str, token: str, now: float) -> Batch:
-        """Take no result from now on, and count a try; an in_progress batch with every result gets ALL_RECORDED.
+        """Take the lease, take no result from now on, and count a try.
 
-        Raises StateConflict if the batch is in_progress with lines missing, or `token` has lost the lease.
+        An in_progress batch with every result gets ALL_RECORDED. Raises StateConflict if the batch is in_progress with
+        lines missing, or another process has the lease.
         """
 
     def excuse_try(self, batch_id: str, token: str) -> None:
