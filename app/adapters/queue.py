@@ -148,7 +148,7 @@ class CeleryQueue:
         self, batch_id: str, upstream: str, tasks: Sequence[LineTask], delivery: Delivery, fence: str
     ) -> bool:
         writer = self._line_messages[upstream]
-        messages = writer.write(batch_id, tasks, delivery.value, self._part_of(batch_id))
+        messages = writer.write(batch_id, tasks, delivery.value, self._part_of)
         keys = [self._queues[upstream], fence_key(batch_id)]
         with _broker_errors():
             while some := list(islice(messages, _PUBLISH_AT_ONCE)):

@@ -2,6 +2,7 @@
 
 import base64
 import json
+from collections.abc import Callable
 from typing import Any
 
 import pytest
@@ -22,24 +23,28 @@ def app() -> Celery:
     return app
 
 
-def options(app: Celery) -> dict[str, Any]:
-    chord = app.signature("control.finalize", args=(BATCH,), immutable=True, queue="control")
-    return {"group_id": "group-1", "chord": chord, "ignore_result": True, "argsrepr": "", "kwargsrepr": ""}
+def options_of(app: Celery) -> Callable[[str], dict[str, Any]]:
+    def of_batch(batch_id: str) -> dict[str, Any]:
+        chord = app.signature("control.finalize", args=(batch_id,), immutable=True, queue="control")
+        shared = {"chord": chord, "ignore_result": True, "argsrepr": "", "kwargsrepr": ""}
+        return {"group_id": ids.group_id(batch_id), **shared}
+
+    return of_batch
 
 
-def written_by_celery(app: Celery, task: LineTask) -> dict[str, Any]:
+def written_by_celery(app: Celery, task: LineTask, batch_id: str = BATCH) -> dict[str, Any]:
     with Connection("memory://") as connection, connection.channel() as opened:
         channel: Any = opened
         channel.queue_purge(QUEUE)
         app.send_task(
             NAME,
-            args=(BATCH, *task, "first"),
+            args=(batch_id, *task, "first"),
             queue=QUEUE,
-            task_id=ids.task_id(BATCH, task.number),
+            task_id=ids.task_id(batch_id, task.number),
             group_index=task.number,
             producer=app.amqp.Producer(channel, auto_declare=False),
             declare=[],
-            **options(app),
+            **options_of(app)(batch_id),
         )
         message: dict[str, Any] = channel._get(QUEUE)
     return readable(message)
@@ -56,16 +61,28 @@ def test_each_message_is_what_celery_would_write(app: Celery) -> None:
 
     written = [
         readable(json.loads(message))
-        for message in LineMessages(app, NAME, QUEUE).write(BATCH, tasks, "first", options(app))
+        for message in LineMessages(app, NAME, QUEUE).write(BATCH, tasks, "first", options_of(app))
     ]
 
     assert written == [written_by_celery(app, task) for task in tasks]
 
 
+def test_messages_of_one_batch_have_nothing_of_another(app: Celery) -> None:
+    messages = LineMessages(app, NAME, QUEUE)
+    task = LineTask(3, 15, 20)
+
+    written = [
+        [readable(json.loads(message)) for message in messages.write(batch_id, [task], "first", options_of(app))]
+        for batch_id in ("batch_1", "batch_2")
+    ]
+
+    assert written == [[written_by_celery(app, task, batch_id)] for batch_id in ("batch_1", "batch_2")]
+
+
 def test_each_message_has_a_tag_of_its_own(app: Celery) -> None:
     tasks = [LineTask(number, number, number + 1) for number in range(20)]
 
-    messages = LineMessages(app, NAME, QUEUE).write(BATCH, tasks, "first", options(app))
+    messages = LineMessages(app, NAME, QUEUE).write(BATCH, tasks, "first", options_of(app))
 
     assert len({json.loads(message)["properties"]["delivery_tag"] for message in messages}) == 20
 
@@ -77,6 +94,6 @@ def test_what_a_writer_that_broke_off_has_left_is_not_taken_for_a_message(app: C
         channel.queue_declare(QUEUE)
         channel._put(QUEUE, {"body": "of another", "headers": {}, "properties": {}})
 
-    (message,) = written_by_another.write(BATCH, [LineTask(0, 0, 1)], "first", options(app))
+    (message,) = written_by_another.write(BATCH, [LineTask(0, 0, 1)], "first", options_of(app))
 
     assert readable(json.loads(message))["body"][0][0] == BATCH

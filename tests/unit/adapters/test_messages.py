@@ -10,6 +10,7 @@ from app.adapters import queue
 from app.adapters.broker.messages import Garbage, read_message
 from app.adapters.line_messages import LineMessages
 from app.adapters.queue import LINES_QUEUE, RUN_LINES, lines_queue, open_sender
+from app.domain import ids
 from app.domain.broker_address import read_broker_address
 from app.services.ports import Delivery, LineTask
 from workers import schedule
@@ -45,8 +46,11 @@ def test_what_ends_a_chord_is_read() -> None:
 def test_every_line_task_that_is_published_is_read(delivery: Delivery) -> None:
     name = lines_queue("default")
     sender = open_sender(read_broker_address("redis://127.0.0.1:1/0"), "some")
-    callback = sender.signature(queue.FINALIZE, args=("batch_1",), immutable=True, queue="files")
-    options = {"group_id": "group", "chord": callback, "ignore_result": True, "argsrepr": "", "kwargsrepr": ""}
+
+    def options(batch_id: str) -> dict[str, Any]:
+        callback = sender.signature(queue.FINALIZE, args=(batch_id,), immutable=True, queue="files")
+        shared = {"chord": callback, "ignore_result": True, "argsrepr": "", "kwargsrepr": ""}
+        return {"group_id": ids.group_id(batch_id), **shared}
 
     messages = list(
         LineMessages(sender, RUN_LINES, name).write("batch_1", [LineTask(3, 30, 40)], delivery.value, options)
