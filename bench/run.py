@@ -18,6 +18,7 @@ from bench import (
     memory,
     others,
     prefix,
+    small_batches,
     throughput,
     variants,
 )
@@ -135,6 +136,14 @@ def _refusing(key: str, workers: int) -> "Measure":
     return measure
 
 
+def _small_batches(folder: Path, given: argparse.Namespace) -> Row:
+    return small_batches.measure_batches("r", folder, batches=80 if given.quick else 1_000)
+
+
+def _small_calls(folder: Path, given: argparse.Namespace) -> Row:
+    return small_batches.measure_calls("s", folder, creates=50 if given.quick else 200)
+
+
 def _variants(folder: Path, given: argparse.Namespace) -> Row:
     return variants.measure("z", folder, lines=2_000 if given.quick else given.lines)
 
@@ -158,6 +167,8 @@ ROWS: dict[str, Measure] = {
     "o": _queueing("o", workers=2),
     "p": _refusing("p", workers=1),
     "q": _refusing("q", workers=2),
+    "r": _small_batches,
+    "s": _small_calls,
     "z": _variants,
 }
 
