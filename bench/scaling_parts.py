@@ -147,7 +147,7 @@ def _add_running(store: SqlBatchStore, batch_id: str, lines: int) -> None:
             input_blob=f"files/{batch_id}",
         )
     )
-    store.accept(batch_id, Planned(f"plans/{batch_id}", 50, lines, "stand-in"), now)
+    store.accept(batch_id, Planned(f"plans/{batch_id}", 50, [(DEFAULT_UPSTREAM, lines)], "stand-in"), now)
 
 
 def _result(batch_id: str, position: int) -> Result:
@@ -172,7 +172,7 @@ def _database_bytes(engine: Engine) -> int:
     query = (
         "SELECT page_count * page_size FROM pragma_page_count(), pragma_page_size()"
         if is_sqlite
-        else "SELECT pg_total_relation_size('results')"
+        else "SELECT pg_total_relation_size('segments') + pg_total_relation_size('sections')"
     )
     with engine.connect() as connection:
         return int(connection.execute(text(query)).scalar_one())

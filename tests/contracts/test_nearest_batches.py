@@ -5,9 +5,8 @@ from itertools import combinations, permutations
 from app.domain.batch import Batch
 from app.domain.lifecycle import Event
 from app.domain.upstream import DEFAULT_UPSTREAM
-from app.services.ports import Planned
 from app.services.sharing import MOST_BATCHES
-from tests.contracts.conftest import NOW, Stores, result
+from tests.contracts.conftest import NOW, Stores, planned, result
 
 
 def add(stores: Stores, tenant: str, count: int, expires_at: float, *upstreams: str, first: int = 0) -> list[Batch]:
@@ -20,15 +19,15 @@ def add(stores: Stores, tenant: str, count: int, expires_at: float, *upstreams: 
             added.append(stores.add_mixed(batch_id, dict.fromkeys(upstreams, 1), 1, **fields))
         else:
             stores.add_batch(batch_id, **fields)
-            planned = Planned("plans/p", 1, 1, None, *(upstreams or (DEFAULT_UPSTREAM,)))
-            added.append(stores.batches.accept(batch_id, planned, NOW + 1))
+            one_line = planned(1, *(upstreams or (DEFAULT_UPSTREAM,)), per_task=1)
+            added.append(stores.batches.accept(batch_id, one_line, NOW + 1))
     return added
 
 
 def send(stores: Stores, batches: list[Batch], *upstreams: str) -> None:
     """Hand out what these batches have for these upstreams, and record it."""
     for batch in batches:
-        for section in batch.mixed:
+        for section in batch.sections:
             if section.upstream in upstreams:
                 assert stores.batches.move_cursor(batch.id, section.first_task, section.end_task)
                 positions = range(section.first_line, section.end_line)

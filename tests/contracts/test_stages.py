@@ -15,9 +15,8 @@ from app.adapters.db.migrate import migrate
 from app.adapters.db.result_store import SqlResultStore
 from app.adapters.db.trial_store import SqlTrialStore
 from app.domain.lifecycle import Event, Status
-from app.services.ports import Planned
 from bench.old_batches import add_ended
-from tests.contracts.conftest import NOW, result, stores_over
+from tests.contracts.conftest import NOW, planned, result, stores_over
 
 # So many that no database takes a scan of the table for the shorter way.
 ENDED = 5_000
@@ -167,7 +166,7 @@ def test_a_batch_goes_through_the_stages_as_its_lines_are_handed_out_and_recorde
     stores.add_batch()
     seen = [stage()]
     for act in (
-        lambda: batches.accept("batch_1", Planned("plans/batch_1", 2, 3, "small"), NOW),
+        lambda: batches.accept("batch_1", planned(3), NOW),
         lambda: batches.move_cursor("batch_1", 0, 1),
         lambda: results.record([result(0)]),
         lambda: results.record([result(1)]),

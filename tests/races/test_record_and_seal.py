@@ -18,7 +18,7 @@ def add_cancelled(side: Side, batch_id: str = "batch_1") -> None:
 def test_a_seal_amid_a_record_waits_and_counts_its_result(one: Side, other: Side) -> None:
     add_cancelled(one)
 
-    _, sealed, has_waited = meanwhile(one, lambda: one.record(result(0)), "INSERT INTO results", other, other.seal)
+    _, sealed, has_waited = meanwhile(one, lambda: one.record(result(0)), "INSERT INTO segments", other, other.seal)
 
     assert has_waited
     assert sealed.recorded == 1

@@ -8,6 +8,7 @@ from openai.types import Batch
 
 from app.domain.batch import LineError, Usage
 from app.domain.lifecycle import Event, Status, shown
+from app.domain.upstream import DEFAULT_UPSTREAM
 from app.services.ports import Planned
 from tests.unit.api.conftest import World
 from tests.unit.api.wire import check_shape, error_of, statuses
@@ -256,7 +257,7 @@ def test_a_cancel_needs_no_body_and_is_seen_at_once(client: FlaskClient, world: 
 
 def test_a_cancel_that_comes_too_late_is_not_worth_a_retry(client: FlaskClient, world: World) -> None:
     batch_id = create(client).json["id"]
-    world.batch_store.accept(batch_id, Planned("plans/p", 1, 1, None), world.clock.now())
+    world.batch_store.accept(batch_id, Planned("plans/p", 1, [(DEFAULT_UPSTREAM, 1)], None), world.clock.now())
     row = world.database.batches[batch_id]
     row.batch = replace(row.batch, status=Status.COMPLETED)
 

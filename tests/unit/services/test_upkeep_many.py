@@ -5,8 +5,10 @@ from collections.abc import Sequence
 
 import pytest
 
+from app.domain.batch import Section
 from app.domain.ids import task_id
 from app.domain.lifecycle import Status
+from app.domain.upstream import DEFAULT_UPSTREAM
 from app.services.repair import RepairService
 from tests.fakes.stores import MemoryResultStore
 from tests.unit.services.pipeline_house import NOW, PipelineHouse, new_batch, result_of
@@ -68,7 +70,8 @@ def test_what_is_lost_of_any_of_ten_thousand_batches_is_sent_again_in_the_time_o
     for number in range(10_000):
         batch = new_batch(name_of(number), expires_at=NOW + 3_600 + number)
         house.batches.add(batch)
-        house.alter(batch.id, status=Status.IN_PROGRESS, total=1, tasks_dispatched=1)
+        sent = Section(DEFAULT_UPSTREAM, 0, 1, 0, 1, next_task=1)
+        house.alter(batch.id, status=Status.IN_PROGRESS, total=1, sections=(sent,))
 
     look(house, repair_over(house, house.results), ticks=3)
 
