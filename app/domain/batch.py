@@ -160,18 +160,11 @@ class InFlight(NamedTuple):
     lines_per_task: int
     # The batch's tasks by upstream, in the order of the plan.
     sections: tuple[Section, ...]
-    # Lines with a result.
-    recorded: int
 
     @property
     def tasks(self) -> int:
         """The number of Celery tasks in the whole batch."""
         return self.sections[-1].end_task
-
-    def lines_of(self, task: int) -> range:
-        """Return the positions of a task's lines."""
-        section = next(section for section in self.sections if task < section.end_task)
-        return range(section.line_at(task, self.lines_per_task), section.line_at(task + 1, self.lines_per_task))
 
 
 def cut_into_sections(lines: Sequence[tuple[str, int]], per_task: int) -> tuple[Section, ...]:

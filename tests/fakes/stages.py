@@ -42,7 +42,7 @@ class MemoryStages:
 
     def in_flight(self) -> list[InFlight]:
         return [
-            InFlight(batch.id, batch.lines_per_task, batch.sections, batch.recorded)
+            InFlight(batch.id, batch.lines_per_task, batch.sections)
             for batch in self._in_progress()
             if batch.lines_outstanding
         ]

@@ -251,8 +251,20 @@ class MemoryResultStore:
                 return set()
             return {position for position in self._db.results.get(batch_id, {}) if first <= position < end}
 
-    def count(self, batch_id: str, first: int, end: int) -> int:
-        return len(self.recorded(batch_id, first, end))
+    def unrecorded(self, batch_ids: Sequence[str]) -> dict[str, list[int]]:
+        with self._db.lock:
+            found = {}
+            for batch in (self._db.batches[each].batch for each in batch_ids if each in self._db.batches):
+                has_result = self._db.results.get(batch.id, {})
+                lacking = [
+                    position
+                    for section in batch.sections
+                    for position in range(section.first_line, section.line_at(section.next_task, batch.lines_per_task))
+                    if position not in has_result
+                ]
+                if lacking and batch.status is Status.IN_PROGRESS:
+                    found[batch.id] = lacking
+            return found
 
     def read(self, batch_id: str) -> Iterator[tuple[int, bool, bytes, Usage]]:
         with self._db.lock:

@@ -37,6 +37,19 @@ def test_a_result_behind_the_seal_waits_and_is_dropped(one: Side, other: Side) -
     assert one.batch() == sealed
 
 
+def test_a_result_behind_a_cancel_of_a_sealed_batch_is_dropped(one: Side, other: Side) -> None:
+    one.add_running()
+    one.record(result(0), result(1), result(2))
+    one.batches.lease("batch_1", "mine")
+    one.seal()
+
+    cancelled, progress, has_waited = meanwhile(one, one.cancel, COMMIT, other, lambda: other.record(result(0)))
+
+    assert has_waited
+    assert progress == []
+    assert one.batch() == cancelled
+
+
 def test_a_result_behind_the_cancel_counts(one: Side, other: Side) -> None:
     one.add_running()
 

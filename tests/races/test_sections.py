@@ -120,6 +120,27 @@ def test_a_sections_cursor_does_not_move_behind_a_cancel(one: Side, other: Side)
     assert one.batch() == cancelled
 
 
+def test_a_cancel_and_records_of_several_sections_never_wait_for_each_other(open_side: OpenSide) -> None:
+    sides = [open_side() for _ in range(4)]
+    for number in range(3 * ROUNDS):
+        batch_id = f"batch_{number}"
+        sides[0].add_mixed(batch_id)
+        both = [result(position, batch_id) for position in (GPU, CPU)]
+
+        # A deadlock would be an error of one of them.
+        outcomes = at_once(
+            [
+                partial(sides[0].record, *both),
+                partial(sides[1].cancel, batch_id),
+                partial(sides[2].record, *both[::-1]),
+                partial(sides[3].record, result(GPU + 1, batch_id), result(CPU + 1, batch_id)),
+            ]
+        )
+
+        assert [len(outcome) for outcome in (outcomes[0], *outcomes[2:])] == [2, 2, 2]
+        assert recorded(sides[0].batch(batch_id)) == [2, 2]
+
+
 def test_whoever_writes_at_once_everything_is_kept(open_side: OpenSide) -> None:
     sides = [open_side() for _ in range(4)]
     for number in range(ROUNDS):

@@ -10,12 +10,18 @@ from app.adapters.db.batch_row import PLAIN, read_batches, select_batches
 from app.adapters.db.engine import reading, writing
 from app.adapters.db.file_store import add_file, hold_file
 from app.adapters.db.key_store import store_claim
-from app.adapters.db.section_rows import add_sections, close_sections, follow_batch, lock_sections
+from app.adapters.db.section_rows import (
+    add_sections,
+    close_sections,
+    follow_batch,
+    lock_sections,
+    read_totals,
+)
 from app.adapters.db.stages import SqlStages
 from app.adapters.db.tables import batches, files, sections
 from app.domain.batch import Batch, LineError
 from app.domain.errors import NotFound, StateConflict
-from app.domain.lifecycle import ACTIVE, Event, Status, next_status, stamps
+from app.domain.lifecycle import ACTIVE, TERMINAL, Event, Status, next_status, stamps
 from app.services.ports import PAUSED, Claim, Lease, Planned, Written
 
 # When two moves of a batch collide, the later move reads again; more than a few collisions in a row do not happen.
@@ -66,25 +72,25 @@ class SqlBatchStore(SqlStages):
 
     def advance(self, batch_id: str, event: Event, now: float) -> Batch:
         with writing(self._engine) as connection:
-            return _move(connection, batch_id, event, now)
+            return _moved(connection, batch_id, event, now)
 
     def accept(self, batch_id: str, planned: Planned, now: float) -> Batch:
         parts = planned.sections
         values = {name: getattr(planned, name) for name in ("plan_blob", "lines_per_task", "total", "model")}
         values |= {"plan_digest": planned.plan_digest, "sections_left": len(parts)}
         with writing(self._engine) as connection:
-            _apply(connection, batch_id, Event.ACCEPTED, now, values)
+            _move(connection, batch_id, Event.ACCEPTED, now, values)
             add_sections(connection, batch_id, parts, planned.lines_per_task)
             return _known(connection, batch_id)
 
     def reject(self, batch_id: str, errors: Sequence[LineError], now: float) -> Batch:
         with writing(self._engine) as connection:
-            return _move(connection, batch_id, Event.REJECTED, now, {"errors": [asdict(error) for error in errors]})
+            return _moved(connection, batch_id, Event.REJECTED, now, {"errors": [asdict(error) for error in errors]})
 
     def give_up(self, batch_id: str, reasons: Sequence[LineError], now: float) -> Batch:
         with writing(self._engine) as connection:
             values = {"errors": [asdict(reason) for reason in reasons], "lease_owner": None}
-            return _move(connection, batch_id, Event.GAVE_UP, now, values)
+            return _moved(connection, batch_id, Event.GAVE_UP, now, values)
 
     def finish(self, batch_id: str, written: Written, token: str, now: float) -> Batch:
         values: dict[str, Any] = {} if written.total is None else {"total": written.total}
@@ -96,7 +102,7 @@ class SqlBatchStore(SqlStages):
                 add_file(connection, written.errors)
                 values["error_file_id"] = written.errors.id
             values |= {"lease_owner": None}
-            return _move(connection, batch_id, Event.FILES_WRITTEN, now, values, batches.c.lease_owner == token)
+            return _moved(connection, batch_id, Event.FILES_WRITTEN, now, values, batches.c.lease_owner == token)
 
     def seal(self, batch_id: str, token: str, now: float) -> Batch:
         with writing(self._engine) as connection:
@@ -108,7 +114,7 @@ class SqlBatchStore(SqlStages):
             if batch.status is Status.IN_PROGRESS:
                 if batch.recorded < batch.total:
                     raise StateConflict(f"{batch.total - batch.recorded} lines of {batch_id} have no result yet.")
-                _apply(connection, batch_id, Event.ALL_RECORDED, now, {}, held)
+                _move(connection, batch_id, Event.ALL_RECORDED, now, {}, held)
             elif batch.status not in ACTIVE - {Status.VALIDATING}:
                 raise StateConflict(f"{batch_id} is {batch.status}: there is nothing to finalize.")
             close_sections(connection, batch_id)
@@ -192,7 +198,7 @@ def _known(connection: Connection, batch_id: str) -> Batch:
     return batch
 
 
-def _move(
+def _moved(
     connection: Connection,
     batch_id: str,
     event: Event,
@@ -200,12 +206,12 @@ def _move(
     values: dict[str, Any] | None = None,
     guard: ColumnElement[bool] | None = None,
 ) -> Batch:
-    """Apply an event as `_apply` does, and return the batch."""
-    _apply(connection, batch_id, event, now, values, guard)
+    """Apply an event as `_move` does, and return the batch."""
+    _move(connection, batch_id, event, now, values, guard)
     return _known(connection, batch_id)
 
 
-def _apply(
+def _move(
     connection: Connection,
     batch_id: str,
     event: Event,
@@ -214,18 +220,18 @@ def _apply(
     guard: ColumnElement[bool] | None = None,
 ) -> None:
     """Apply an event to the current status, together with `values`; no other function writes the column."""
-    changed = dict(values or {})
     for _ in range(_MOVE_TRIES):
+        counts = lock_sections(connection, batch_id)
         read = connection.scalar(select(batches.c.status).where(batches.c.id == batch_id))
         if read is None:
             raise StateConflict(f"There is no batch {batch_id}.")
         status = next_status(Status(read), event)
-        if read != Status.VALIDATING:
-            changed |= follow_batch(connection, batch_id, status)
         moved = update(batches).where(batches.c.id == batch_id, batches.c.status == read)
         if guard is not None:
             moved = moved.where(guard)
-        moved = moved.values({**changed, "status": status.value, **dict.fromkeys(stamps(status), now)})
+        totals = read_totals(connection, batch_id, *counts) if status in TERMINAL else {}
+        moved = moved.values({**(values or {}), **totals, "status": status.value, **dict.fromkeys(stamps(status), now)})
         if connection.execute(moved).rowcount == 1:
+            follow_batch(connection, batch_id, status)
             return
     raise StateConflict(f"The event {event} came too late for {batch_id}: another process was first.")

@@ -14,7 +14,7 @@ from sqlalchemy import Connection, Engine, Row, bindparam, delete, func, insert,
 from app.adapters.db.batch_row import SECTION, USAGE, section_of
 from app.adapters.db.engine import reading, writing
 from app.adapters.db.segments import LINE_BYTES, SegmentReader, pack_segments
-from app.adapters.db.stages import UNCLEARED
+from app.adapters.db.stages import SENDING, SENT, UNCLEARED
 from app.adapters.db.tables import batches, sections, segments
 from app.domain.batch import Section, Usage
 from app.domain.result import Result
@@ -64,6 +64,11 @@ _BITS = (
     .where(sections.c.batch_id == bindparam("batch_id"))
     .where(sections.c.first_line < bindparam("end"), sections.c.end_line > bindparam("first"))
 )
+_SENT_BITS = (
+    select(sections.c.batch_id, sections.c.lines_per_task, sections.c.recorded, *SECTION)
+    .where(sections.c.batch_id.in_(bindparam("ids", expanding=True)), sections.c.stage.in_((SENDING, SENT)))
+    .order_by(sections.c.batch_id, sections.c.number)
+)
 _UNCLEARED = (
     select(batches.c.id, batches.c.completed + batches.c.failed)
     .where(batches.c.stage == UNCLEARED)
@@ -95,18 +100,24 @@ class SqlResultStore:
             return _record(connection, [part for row in locked if (part := _part(row, by_batch[row.batch_id])).given])
 
     def recorded(self, batch_id: str, first: int, end: int) -> set[int]:
-        return {start + at for start, bits in self._bits(batch_id, first, end) for at in _ones(bits)}
-
-    def count(self, batch_id: str, first: int, end: int) -> int:
-        return sum(bits.bit_count() for _, bits in self._bits(batch_id, first, end))
-
-    def _bits(self, batch_id: str, first: int, end: int) -> Iterator[tuple[int, int]]:
-        """Yield the bits of the lines in [first, end), section by section, each with the position of its lowest bit."""
         with reading(self._engine) as connection:
             rows = connection.execute(_BITS, {"batch_id": batch_id, "first": first, "end": end}).all()
-        for first_line, recorded in rows:
+        found: set[int] = set()
+        for first_line, bits in rows:
             start = max(first, first_line)
-            yield start, int.from_bytes(recorded, "little") >> (start - first_line) & ((1 << max(end - start, 0)) - 1)
+            of_span = int.from_bytes(bits, "little") >> (start - first_line) & (1 << (end - start)) - 1
+            found.update(_positions(start, of_span))
+        return found
+
+    def unrecorded(self, batch_ids: Sequence[str]) -> dict[str, list[int]]:
+        with reading(self._engine) as connection:
+            rows = connection.execute(_SENT_BITS, {"ids": list(batch_ids)}).all()
+        found: dict[str, list[int]] = defaultdict(list)
+        for batch_id, lines_per_task, bits, *values in rows:
+            section = section_of(values)
+            sent = (1 << section.dispatched(lines_per_task)) - 1
+            found[batch_id] += _positions(section.first_line, sent & ~int.from_bytes(bits, "little"))
+        return found
 
     def read(self, batch_id: str) -> Iterator[tuple[int, bool, bytes, Usage]]:
         return SegmentReader(self._engine, batch_id).read()
@@ -215,9 +226,9 @@ def _by_model(part: _Part, new: Iterable[Result]) -> list[dict[str, Any]]:
     return [{**key, "model": model, **dict(zip(_SUMS, of_model, strict=True))} for model, of_model in sums.items()]
 
 
-def _ones(bits: int) -> Iterator[int]:
-    """Yield the places of the bits that are set, the lowest first."""
-    return (place for place, bit in enumerate(reversed(f"{bits:b}")) if bit == "1")
+def _positions(first_line: int, bits: int) -> Iterator[int]:
+    """Return the positions of the lines whose bits are set, in order."""
+    return (first_line + place for place, bit in enumerate(reversed(f"{bits:b}")) if bit == "1")
 
 
 def _small_ones(uncleared: Iterable[Any], limit: int) -> list[str]:

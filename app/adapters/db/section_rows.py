@@ -59,13 +59,16 @@ def close_sections(connection: Connection, batch_id: str) -> None:
     connection.execute(_FOLLOW, {"of_batch": batch_id, "sends": False, "takes_results": False})
 
 
-def follow_batch(connection: Connection, batch_id: str, status: Status) -> dict[str, Any]:
-    """Have the sections follow their batch to `status`; return the totals of a batch that ends, for its own row."""
-    completed, failed = lock_sections(connection, batch_id)
-    if status not in TERMINAL:
-        values = {"sends": status is Status.IN_PROGRESS, "takes_results": status in RECORDING}
-        connection.execute(_FOLLOW, {"of_batch": batch_id, **values})
-        return {}
-    totals = connection.execute(_SUMS, {"of_batch": batch_id}).one()._asdict()
-    connection.execute(_DELETE, {"of_batch": batch_id})
-    return {**totals, "completed": completed, "failed": failed, "has_results": completed + failed > 0}
+def read_totals(connection: Connection, batch_id: str, completed: int, failed: int) -> dict[str, Any]:
+    """Return what the row of a batch is to say from its end on, given the lines that its locked sections count."""
+    used = connection.execute(_SUMS, {"of_batch": batch_id}).one()._asdict()
+    return {**used, "completed": completed, "failed": failed, "has_results": completed + failed > 0}
+
+
+def follow_batch(connection: Connection, batch_id: str, status: Status) -> None:
+    """Have the locked sections follow their batch to `status`; an ended batch has none."""
+    if status in TERMINAL:
+        connection.execute(_DELETE, {"of_batch": batch_id})
+        return
+    values = {"sends": status is Status.IN_PROGRESS, "takes_results": status in RECORDING}
+    connection.execute(_FOLLOW, {"of_batch": batch_id, **values})

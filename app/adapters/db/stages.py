@@ -125,8 +125,7 @@ class SqlStages:
             rows = connection.execute(_IN_FLIGHT).all()
         found = []
         for (batch_id, per_task), of_batch in groupby(rows, lambda row: (row.batch_id, row.lines_per_task)):
-            parts = tuple(section_of(values) for _, _, *values in of_batch)
-            found.append(InFlight(batch_id, per_task, parts, sum(part.recorded for part in parts)))
+            found.append(InFlight(batch_id, per_task, tuple(section_of(values) for _, _, *values in of_batch)))
         return found
 
     def outstanding_totals(self) -> dict[tuple[str, str], RunningTotal]:

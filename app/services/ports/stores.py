@@ -220,8 +220,8 @@ class ResultStore(Protocol):
     def recorded(self, batch_id: str, first: int, end: int) -> set[int]:
         """Return the positions in [first, end) that have a result, of a batch that has not ended."""
 
-    def count(self, batch_id: str, first: int, end: int) -> int:
-        """Return how many positions in [first, end) have a result, of a batch that has not ended."""
+    def unrecorded(self, batch_ids: Sequence[str]) -> dict[str, list[int]]:
+        """Return the positions of lines handed out without a result, in order, of batches in progress."""
 
     def read(self, batch_id: str) -> Iterator[tuple[int, bool, bytes, Usage]]:
         """Yield position, ok, payload and usage in order of position, a bounded number in memory at once."""
