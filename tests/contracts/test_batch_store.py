@@ -15,7 +15,7 @@ from tests.fakes.stores import break_leases
 
 
 def test_a_batch_reads_back_as_it_was_added(stores: Stores) -> None:
-    batch = stores.add_batch(metadata={"team": "ümlaut"}, output_lifetime_s=3_600)
+    batch = stores.add_batch(metadata={"team": "ümlaut"}, output_lifetime_s=3_600, api_key_id="key_1")
 
     assert stores.batches.find(batch.id) == batch
     assert stores.batches.get("tenant", batch.id) == batch

@@ -211,6 +211,20 @@ def test_large_results_are_in_memory_a_few_at_a_time(stores: Stores, is_ordered:
     assert peak < 18 * MIB
 
 
+def test_results_of_every_size_come_back_in_every_order(stores: Stores) -> None:
+    # Of some segments a good part is read at once, and of others a small part.
+    sizes = [0, 1, 300, 5_000, 70_000, MIB, MIB + 1] * 40
+    payloads = [bytes([position % 251]) * size for position, size in enumerate(sizes)]
+    stores.add_running(total=len(sizes))
+    order = [position * 83 % len(sizes) for position in range(len(sizes))]
+    for some in (order[:100], order[100:]):
+        stores.results.record([result(position, payload=payloads[position]) for position in some])
+
+    for wanted in (list(range(len(sizes))), order, order[::-7], [7], []):
+        read = [(position, payload) for position, _, payload, _ in stores.results.read_in("batch_1", wanted)]
+        assert read == [(position, payloads[position]) for position in wanted]
+
+
 def test_results_are_cleared_once_their_files_are_written(stores: Stores) -> None:
     stores.add_in(Status.COMPLETED, "batch_1")
     stores.add_in(Status.CANCELLED, "batch_2")

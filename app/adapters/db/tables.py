@@ -63,8 +63,8 @@ CASE
     WHEN status IN ('completed', 'cancelled', 'expired') AND has_results THEN 'uncleared'
 END
 """
-# The work that a section of a batch in progress needs, likewise, for the searches of dispatch and repair; none once each
-# line has a result. The stage changes a few times in the life of a section, and not with each result: PostgreSQL
+# The work that a section of a batch in progress needs, likewise, for the searches of dispatch and repair; none once
+# each line has a result. The stage changes a few times in the life of a section, and not with each result: PostgreSQL
 # rewrites a row without touching the indexes while the indexed columns keep their values.
 SECTION_STAGE = """
 CASE

@@ -39,6 +39,12 @@ def test_a_new_batch_is_a_batch_of_the_official_client(client: FlaskClient, worl
     assert world.queue.validated == [response.json["id"]]
 
 
+def test_a_batch_keeps_by_which_key_it_was_created(other_client: FlaskClient, world: World) -> None:
+    batch_id = create(other_client).json["id"]
+
+    assert world.database.batches[batch_id].batch.api_key_id == "key_other"
+
+
 def test_a_batch_with_everything_set_is_a_batch_of_the_official_client(client: FlaskClient, world: World) -> None:
     batch_id = create(client).json["id"]
     row = world.database.batches[batch_id]
