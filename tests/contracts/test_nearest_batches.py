@@ -103,10 +103,10 @@ def test_batches_that_wait_for_one_upstream_leave_room_for_the_tenants_others(st
     add(stores, "tenant", 2, NOW + 10_000, "fast")
     add(stores, "tenant", 12, NOW + 20, "fast", "slow")
 
+    # Those for both wait with those for each of the two.
     assert undispatched(stores, 7) == [
-        *(f"tenant_slow_{number}" for number in range(3)),
-        *(f"tenant_fast_slow_{number}" for number in range(2)),
-        *(f"tenant_fast_{number}" for number in range(2)),
+        *(f"tenant_slow_{number}" for number in range(4)),
+        *(f"tenant_fast_slow_{number}" for number in range(3)),
     ]
 
 
@@ -159,14 +159,24 @@ def test_a_section_that_is_sent_in_part_is_still_waited_for(stores: Stores) -> N
     for batch in old:
         assert stores.batches.move_cursor(batch.id, 0, 1)
         stores.results.record([result(0, batch_id=batch.id)])
-    add(stores, "tenant", 2, NOW + 10_000, "slow")
+    add(stores, "tenant", 2, NOW + 5, "slow")
 
-    # One place of two is for those that wait for both, the other for the one that waits for `slow` alone.
-    assert undispatched(stores, 2) == ["old_0", "tenant_slow_0"]
+    # One place of two is for those that wait for `gpu`, the other for those that wait for `slow`.
+    assert undispatched(stores, 2) == ["tenant_slow_0", "old_0"]
     for batch in old:
         assert stores.batches.move_cursor(batch.id, 1, 2)
         stores.results.record([result(1, batch_id=batch.id)])
-    assert undispatched(stores, 2) == ["old_0", "old_1"]
+    assert undispatched(stores, 2) == ["tenant_slow_0", "tenant_slow_1"]
+
+
+def test_a_batch_with_several_sections_takes_one_place(stores: Stores) -> None:
+    for number in range(8):
+        stores.add_mixed(f"batch_{number}", {"gpu": 2, "cpu": 1}, 1, expires_at=NOW + 10 + number)
+    for number in range(3):
+        assert stores.batches.move_cursor(f"batch_{number}", 0, 1)
+
+    # The first three have a section with lines in flight, and a section without.
+    assert undispatched(stores, 6) == [str(number) for number in range(6)]
 
 
 def test_each_upstream_has_work_among_the_found_however_batches_combine_them(stores: Stores) -> None:
@@ -176,10 +186,9 @@ def test_each_upstream_has_work_among_the_found_however_batches_combine_them(sto
             add(stores, "tenant", 3, NOW + 1_000 * size + number, *these)
     send(stores, add(stores, "tenant", 20, NOW, *names, first=3), "a", "b", "c")
 
-    # As many as there are combinations.
-    found = stores.batches.undispatched(15)
+    found = stores.batches.undispatched(len(names))
 
-    assert len({waiting(batch) for batch in found}) == 15
+    assert {name for batch in found for name in waiting(batch)} == set(names)
 
 
 def test_upstreams_in_another_order_are_the_same_ones(stores: Stores) -> None:
