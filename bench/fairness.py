@@ -34,6 +34,13 @@ WEIGHTS = {"heavy": 3, "light": 1}
 SPAN_S = 10.0
 
 _ENDPOINT = "/v1/chat/completions"
+# A batch's row counts its results from its end on, and its sections count them until then.
+_COUNTS = (
+    "SELECT tenant_id, completed, failed, 0 AS total FROM sections "
+    "UNION ALL SELECT tenant_id, completed, failed, total FROM batches"
+)
+_RECORDED = f"SELECT tenant_id, SUM(completed + failed) FROM ({_COUNTS}) GROUP BY tenant_id"
+_LEFT = f"SELECT tenant_id, SUM(total - completed - failed) FROM ({_COUNTS}) GROUP BY tenant_id"
 _POLL_S = 0.02
 _SAMPLE_S = 0.1
 _WITHIN_S = 60.0
@@ -188,14 +195,14 @@ def _samples(deployed: Deployment, seconds: float) -> Iterator[Sample]:
     began_at = time.monotonic()
     with closing(sqlite3.connect(f"file:{deployed.data / 'wylon.db'}?mode=ro", uri=True)) as database:
         while (at_s := time.monotonic() - began_at) < seconds:
-            rows = database.execute("SELECT tenant_id, SUM(completed + failed) FROM batches GROUP BY tenant_id")
+            rows = database.execute(_RECORDED)
             yield Sample(at_s, dict.fromkeys(WEIGHTS, 0) | dict(rows.fetchall()))
             time.sleep(_SAMPLE_S)
 
 
 def _left_by_tenant(deployed: Deployment) -> dict[str, int]:
     with closing(sqlite3.connect(f"file:{deployed.data / 'wylon.db'}?mode=ro", uri=True)) as database:
-        rows = database.execute("SELECT tenant_id, SUM(total - completed - failed) FROM batches GROUP BY tenant_id")
+        rows = database.execute(_LEFT)
         return dict(rows.fetchall())
 
 

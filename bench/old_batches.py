@@ -7,10 +7,10 @@ from sqlalchemy import Engine, text
 _AT_ONCE = 20_000
 _BATCH = """
 INSERT INTO batches (id, tenant_id, endpoint, input_file_id, completion_window, status, created_at, expires_at,
-    metadata, input_blob, plan_blob, lines_per_task, tasks, tasks_dispatched, lines_dispatched, total, completed,
-    output_file_id, in_progress_at, finalizing_at, completed_at, sealed_at, finalize_tries, has_results, waiting_for)
+    metadata, input_blob, plan_blob, lines_per_task, total, completed, output_file_id, in_progress_at, finalizing_at,
+    completed_at, sealed_at, finalize_tries, has_results)
 VALUES (:id, 'tenant', '/v1/chat/completions', :file, '24h', :status, :at, :until, :metadata,
-    :blob, :plan, 1, 5, 5, 5, 5, 5, :output, :at, :at, :at, :at, 1, :has_results, 'default')
+    :blob, :plan, 1, 5, 5, :output, :at, :at, :at, :at, 1, :has_results)
 """
 _FILE = """
 INSERT INTO files (id, tenant_id, purpose, filename, bytes, blob, created_at)

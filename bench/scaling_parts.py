@@ -80,7 +80,7 @@ def read_stores(url: str, *, batches: int, rows: int) -> StoreReads:
         results.record([_result("batch_0", position) for position in range(first, min(first + _RECORD_ROWS, rows))])
     row_bytes = (_database_bytes(engine) - empty) / rows
     running_s = _seconds(lambda: (store.undispatched(batches), store.outstanding_totals()))
-    counts_s = _seconds(lambda: results.count("batch_0", 0, rows))
+    counts_s = _seconds(lambda: results.unrecorded(["batch_0"]))
     engine.dispose()
     return StoreReads(running_s, counts_s, rows, row_bytes)
 
@@ -147,7 +147,7 @@ def _add_running(store: SqlBatchStore, batch_id: str, lines: int) -> None:
             input_blob=f"files/{batch_id}",
         )
     )
-    store.accept(batch_id, Planned(f"plans/{batch_id}", 50, lines, "stand-in"), now)
+    store.accept(batch_id, Planned(f"plans/{batch_id}", 50, [(DEFAULT_UPSTREAM, lines)], "stand-in"), now)
 
 
 def _result(batch_id: str, position: int) -> Result:
@@ -172,7 +172,7 @@ def _database_bytes(engine: Engine) -> int:
     query = (
         "SELECT page_count * page_size FROM pragma_page_count(), pragma_page_size()"
         if is_sqlite
-        else "SELECT pg_total_relation_size('results')"
+        else "SELECT pg_total_relation_size('segments') + pg_total_relation_size('sections')"
     )
     with engine.connect() as connection:
         return int(connection.execute(text(query)).scalar_one())

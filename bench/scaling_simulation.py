@@ -15,6 +15,7 @@ from app.domain import fairness
 from app.domain.batch import Usage
 from app.domain.lifecycle import Status
 from app.domain.result import Result
+from app.domain.upstream import DEFAULT_UPSTREAM
 from app.services.dispatch import DispatchService
 from app.services.ports import LineTask, Planned, Progress, Written
 from app.services.sharing import window_lines
@@ -130,7 +131,7 @@ class Simulation:
             running = [row.batch for row in self._db.active_batches() if row.batch.status is Status.IN_PROGRESS]
             outstanding = sum(batch.lines_outstanding for batch in running)
             self.outcome.most_outstanding = max(self.outcome.most_outstanding, outstanding)
-            waiting = [batch.id for batch in running if batch.lines_dispatched < batch.total]
+            waiting = [batch.id for batch in running if batch.tasks_dispatched < batch.tasks]
             waits = [self._clock.now() - self._ledger.last_started_at[batch_id] for batch_id in waiting]
             self.outcome.longest_wait_of_a_batch_s = max(self.outcome.longest_wait_of_a_batch_s, *waits, 0.0)
         return samples
@@ -148,7 +149,7 @@ class Simulation:
     def _add_batch(self) -> None:
         batch_id, now = f"batch_{next(self._batch_numbers)}", self._clock.now()
         self._batches.add(new_batch(batch_id, now))
-        planned = Planned("plan", self.fleet.lines_per_task, self.fleet.lines_per_batch, "model")
+        planned = Planned("plan", self.fleet.lines_per_task, [(DEFAULT_UPSTREAM, self.fleet.lines_per_batch)], "model")
         self._batches.accept(batch_id, planned, now)
         self._ledger.open(batch_id, now)
 
@@ -291,7 +292,7 @@ class Simulation:
         now = self._clock.now()
         self._batches.lease(batch_id, "finalizer")
         self._batches.seal(batch_id, "finalizer", now)
-        self._batches.finish(batch_id, Written(None, None, _NO_USAGE), "finalizer", now)
+        self._batches.finish(batch_id, Written(None, None), "finalizer", now)
         self.outcome.batches_ended += 1
         self._ledger.close(batch_id, self._batches.find(batch_id), self._db.results.get(batch_id, {}))
         del self._db.results[batch_id], self._db.batches[batch_id]

@@ -43,7 +43,7 @@ def measure_running(key: str, folder: Path) -> list[Row]:
 def measure_ending(key: str, folder: Path) -> list[Row]:
     """Measure a running batch, and a new batch of 10 lines, while 100 batches with results of 20 kB end at once."""
     count = int(100 * _PART)
-    are_recorded = f"total = {_ENDING_LINES} AND completed < total"
+    are_recorded = f"total = {_ENDING_LINES} AND stage = 'in_progress'"
     with upstream(folder, "--latency-ms", "200") as url, deployment(folder / "data", url) as deployed:
         engine = open_engine(f"sqlite:///{deployed.data / 'wylon.db'}")
         files = deployed.pid_of("files") or 0
@@ -143,7 +143,8 @@ class _Pace:
             before = now
 
     def _completed(self) -> int:
-        return _number(self._engine, f"SELECT completed FROM batches WHERE id = '{self._batch_id}'")
+        of_batch = f"batch_id = '{self._batch_id}'"
+        return _number(self._engine, f"SELECT coalesce(sum(completed), 0) FROM sections WHERE {of_batch}")
 
 
 def _small(deployed: Deployment, folder: Path, lines: int) -> float:

@@ -22,6 +22,8 @@ class BatchInHand:
     aborts_at: float = 0.0
     tenant_id: str = ""
     created_at: float = 0.0
+    # The model that all lines share.
+    model: str | None = None
 
 
 class BatchesInHand:
@@ -52,6 +54,7 @@ class BatchesInHand:
             row.plan_blob,
             tenant_id=row.tenant_id,
             created_at=row.created_at,
+            model=row.model,
         )
         with self._lock:
             # Another thread may have read the batch as well, and the follower may have stopped the batch since.

@@ -141,7 +141,9 @@ class LineEngine:
                 data = await self._loop.run_in_executor(None, self._read_line, line)
             # Asked after each wait: reading, noting a trial and connecting take time.
             caller = Caller(line.tries, partial(self._may_send, line))
-            again = LineAttempt(batch.id, batch.endpoint, batch.deadline, line.position, data, caller, line.met)
+            again = LineAttempt(
+                batch.id, batch.endpoint, batch.deadline, line.position, data, caller, line.met, batch.model
+            )
             if line.run.is_alone:
                 outcome = await self._quarantine.watch(line, data, partial(execution.attempt, again))
             else:
@@ -179,7 +181,7 @@ class LineEngine:
         code, message = "internal_error", "This request could not be executed: see the log of the worker."
         batch_id = line.run.batch.id
         payload = result.unanswered(batch_id, line.position, custom_id, code, message)
-        return Result(batch_id, line.position, False, payload, result.NO_USAGE)
+        return Result(batch_id, line.position, False, payload, result.NO_USAGE, line.run.batch.model)
 
     def _put(self, lines: Iterable[Line]) -> None:
         for line in lines:

@@ -6,7 +6,7 @@ from collections.abc import Awaitable, Callable
 import structlog
 
 from app.domain import result
-from app.domain.line import read_request
+from app.domain.line import read_model, read_request
 from app.domain.result import Result
 from app.services.execution import OutOfTime, Retry
 from app.services.ports import TrialStore
@@ -38,8 +38,9 @@ class Quarantine:
             return Retry(_NOTE_AGAIN_S, line.tries, line.met)
         if begun >= _MAX_TRIALS:
             log.error("line.given_up", batch_id=at[0], position=at[1], begun=begun)
-            payload = result.unanswered(*at, read_request(data).custom_id, *result.WORKER_LOST)
-            return Result(*at, False, payload, result.NO_USAGE)
+            request = read_request(data)
+            payload = result.unanswered(*at, request.custom_id, *result.WORKER_LOST)
+            return Result(*at, False, payload, result.NO_USAGE, read_model(request.body))
         try:
             return await attempt()
         finally:

@@ -6,7 +6,7 @@ from typing import TypeVar
 from flask import Flask, current_app, request
 from werkzeug.datastructures import Headers
 
-from app.api.context import services, set_tenant
+from app.api.context import services, set_key
 
 View = TypeVar("View", bound=Callable[..., object])
 
@@ -29,10 +29,10 @@ def is_public(app: Flask, endpoint: str) -> bool:
 
 
 def require_key() -> None:
-    """Find the tenant of the request's key; NotAuthorized if no tenant has the key. An unknown URL stays a 404."""
+    """Find the request's key; NotAuthorized if no tenant has the key. An unknown URL stays a 404."""
     if request.endpoint is None or is_public(current_app, request.endpoint):
         return
-    set_tenant(services().keys.tenant_of(given_key(request.headers)))
+    set_key(services().keys.identify(given_key(request.headers)))
 
 
 def given_key(headers: Headers) -> str | None:

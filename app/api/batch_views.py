@@ -4,7 +4,7 @@ from typing import Any
 
 from flask import request
 
-from app.api.context import services, tenant_id
+from app.api.context import api_key_id, services, tenant_id
 from app.api.routes import IDEMPOTENCY_KEY, Routes, Takes
 from app.api.schemas import BatchesQuerySchema, BatchListSchema, BatchRequestSchema, BatchSchema
 from app.domain.batch import Batch
@@ -26,7 +26,7 @@ def create_batch(body: dict[str, Any]) -> Batch:
     expires_after = body.pop("output_expires_after") or {}
     return services().batches.create(
         tenant_id(),
-        BatchRequest(**body, output_lifetime_s=expires_after.get("seconds")),
+        BatchRequest(**body, output_lifetime_s=expires_after.get("seconds"), api_key_id=api_key_id()),
         idempotency_key=request.headers.get("Idempotency-Key"),
     )
 

@@ -1,4 +1,4 @@
-"""The context of a view: the services, the tenant and the request's id."""
+"""The context of a view: the services, the caller's key and the request's id."""
 
 import time
 from collections.abc import Callable, Mapping, Sequence
@@ -6,6 +6,7 @@ from typing import Protocol, cast
 
 from flask import Flask, current_app, g
 
+from app.domain.api_key import ApiKey
 from app.services.batches import BatchService
 from app.services.content_lines import ContentLines
 from app.services.files import FileService
@@ -74,12 +75,17 @@ def readiness() -> Readiness:
 
 def tenant_id() -> str:
     """Return the tenant of the request's key."""
-    return cast(str, g.tenant_id)
+    return cast(str, g.api_key.tenant_id)
 
 
-def set_tenant(tenant: str) -> None:
-    """Remember the tenant of the request's key."""
-    g.tenant_id = tenant
+def api_key_id() -> str:
+    """Return the id of the request's key."""
+    return cast(str, g.api_key.id)
+
+
+def set_key(key: ApiKey) -> None:
+    """Remember the request's key."""
+    g.api_key = key
 
 
 def begin_request(request_id: str) -> None:

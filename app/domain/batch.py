@@ -1,11 +1,10 @@
 """A batch, and its state while it runs."""
 
-from collections.abc import Iterable, Sequence
+from collections.abc import Sequence
 from dataclasses import dataclass, field
 from typing import NamedTuple
 
 from app.domain.lifecycle import Status
-from app.domain.upstream import DEFAULT_UPSTREAM
 
 
 @dataclass(frozen=True, slots=True)
@@ -95,6 +94,8 @@ class Batch:
     status: Status
     created_at: float
     expires_at: float
+    # The key of the request that created the batch; None for a batch of an older version.
+    api_key_id: str | None = None
     metadata: dict[str, str] | None = None
     output_lifetime_s: int | None = None
     model: str | None = None
@@ -106,16 +107,13 @@ class Batch:
     # Tells the order of the plan's lines, should the plan be lost; None for a batch of an older version.
     plan_digest: str | None = None
     lines_per_task: int = 1
-    # Tasks handed to the queue at least once.
-    tasks_dispatched: int = 0
-    # The upstream of the lines, or the first of several upstreams.
-    upstream: str = DEFAULT_UPSTREAM
-    # Set if the lines go to several upstreams.
-    mixed: tuple[Section, ...] = ()
+    # The batch's tasks by upstream, in the order of the plan, from the plan's acceptance to the end of the batch.
+    sections: tuple[Section, ...] = ()
 
     total: int = 0
     completed: int = 0
     failed: int = 0
+    # Set when the batch ends.
     usage: Usage = field(default_factory=Usage)
 
     output_file_id: str | None = None
@@ -142,24 +140,17 @@ class Batch:
     @property
     def tasks(self) -> int:
         """The number of Celery tasks in the whole batch."""
-        return self.mixed[-1].end_task if self.mixed else -(-self.total // self.lines_per_task)
+        return self.sections[-1].end_task if self.sections else 0
 
     @property
-    def sections(self) -> tuple[Section, ...]:
-        """The batch's tasks by upstream, in the order of the plan."""
-        if self.mixed:
-            return self.mixed
-        return (Section(self.upstream, 0, self.tasks, 0, self.total, self.tasks_dispatched, self.recorded),)
-
-    @property
-    def lines_dispatched(self) -> int:
-        """Lines whose task has been handed to the queue at least once."""
-        return sum(section.dispatched(self.lines_per_task) for section in self.sections)
+    def tasks_dispatched(self) -> int:
+        """Tasks handed to the queue at least once."""
+        return sum(section.next_task - section.first_task for section in self.sections)
 
     @property
     def lines_outstanding(self) -> int:
         """Lines handed out that have no result yet."""
-        return max(self.lines_dispatched - self.recorded, 0)
+        return sum(section.outstanding(self.lines_per_task) for section in self.sections)
 
 
 class InFlight(NamedTuple):
@@ -169,18 +160,11 @@ class InFlight(NamedTuple):
     lines_per_task: int
     # The batch's tasks by upstream, in the order of the plan.
     sections: tuple[Section, ...]
-    # Lines with a result.
-    recorded: int
 
     @property
     def tasks(self) -> int:
         """The number of Celery tasks in the whole batch."""
         return self.sections[-1].end_task
-
-    def lines_of(self, task: int) -> range:
-        """Return the positions of a task's lines."""
-        section = next(section for section in self.sections if task < section.end_task)
-        return range(section.line_at(task, self.lines_per_task), section.line_at(task + 1, self.lines_per_task))
 
 
 def cut_into_sections(lines: Sequence[tuple[str, int]], per_task: int) -> tuple[Section, ...]:
@@ -192,11 +176,6 @@ def cut_into_sections(lines: Sequence[tuple[str, int]], per_task: int) -> tuple[
         sections.append(Section(upstream, task, end_task, line, end_line, next_task=task))
         task, line = end_task, end_line
     return tuple(sections)
-
-
-def waiting_for(sections: Iterable[Section]) -> str:
-    """Name the upstreams with tasks that were never handed out, in an order independent of the sections'."""
-    return ",".join(sorted(section.upstream for section in sections if section.next_task < section.end_task))
 
 
 class RunningTotal(NamedTuple):

@@ -13,7 +13,7 @@ from typing import NamedTuple
 from app.domain.limits import AUTO_TASKS_PER_BATCH
 from app.domain.prefix import group_by_model
 
-# number (u32), upstream (u16), model hash (u16), offset (u64), length (u32), unused (u32), prefix hash (u64)
+# number (u32), upstream (u16), model hash (u16), offset (u64), length (u32), estimated tokens (u32), prefix hash (u64)
 _ENTRY = struct.Struct("<IHHQIIQ")
 ENTRY_BYTES = _ENTRY.size
 # The parts of an entry that are read from whole plans.
@@ -34,17 +34,20 @@ class PlanEntry(NamedTuple):
     upstream: int = 0
     prefix_hash: int = 0
     model_hash: int = 0
+    # An estimate of the tokens that the line will use; 0 in a plan of an older version.
+    tokens: int = 0
 
 
 def pack_entry(entry: PlanEntry) -> bytes:
     """Return the entry's `ENTRY_BYTES` bytes."""
-    return _ENTRY.pack(entry.number, entry.upstream, entry.model_hash, entry.offset, entry.length, 0, entry.prefix_hash)
+    number, offset, length, upstream, prefix_hash, model_hash, tokens = entry
+    return _ENTRY.pack(number, upstream, model_hash, offset, length, tokens, prefix_hash)
 
 
 def unpack_entries(data: bytes) -> Iterator[PlanEntry]:
     """Yield the entries in `data`, whose length is a multiple of `ENTRY_BYTES`."""
-    for number, upstream, model_hash, offset, length, _, prefix_hash in _ENTRY.iter_unpack(data):
-        yield PlanEntry(number, offset, length, upstream, prefix_hash, model_hash)
+    for number, upstream, model_hash, offset, length, tokens, prefix_hash in _ENTRY.iter_unpack(data):
+        yield PlanEntry(number, offset, length, upstream, prefix_hash, model_hash, tokens)
 
 
 def put_upstreams_apart(plan: bytearray) -> tuple[bytes | bytearray, list[int]]:

@@ -42,6 +42,8 @@ class Result(NamedTuple):
     ok: bool
     payload: bytes
     usage: Usage
+    # The model that the line names.
+    model: str | None = None
 
 
 class _Details(Struct):

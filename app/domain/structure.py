@@ -11,8 +11,8 @@ from app.domain.limits import MAX_LINE_ERRORS, MAX_LINES, MIB
 from app.domain.line import MAX_EMBEDDING_INPUTS, check_line, duplicate, model_not_found, too_long
 from app.domain.source_lines import SourceLine
 
-# number (u32), place of the model (u32), offset (u64), length (u32), unused (u32), prefix key (u64): the width of an
-# entry of the plan, with equal parts at equal places except for the model.
+# number (u32), place of the model (u32), offset (u64), length (u32), estimated tokens (u32), prefix key (u64): the
+# width of an entry of the plan, with equal parts at equal places except for the model.
 _ENTRY = Struct("<IIQIIQ")
 # Up to this length a custom_id is kept as it is to find duplicates; a digest of a longer custom_id takes less room.
 _PLAIN_ID_CHARS = 40
@@ -37,10 +37,9 @@ class Structure(NamedTuple):
     entries: bytes
 
 
-def unpack_structure(entries: bytes) -> Iterator[tuple[int, int, int, int, int]]:
-    """Yield number, place of the model, offset, length and prefix key of each good line."""
-    for number, model, offset, length, _, prefix_key in _ENTRY.iter_unpack(entries):
-        yield number, model, offset, length, prefix_key
+def unpack_structure(entries: bytes) -> Iterator[tuple[int, int, int, int, int, int]]:
+    """Yield number, place of the model, offset, length, estimated tokens and prefix key of each good line."""
+    yield from _ENTRY.iter_unpack(entries)
 
 
 def read_structure(lines: Iterable[SourceLine], endpoint: str) -> Structure:
@@ -89,13 +88,13 @@ class _Check:
     def _take(self, number: int, offset: int, data: bytes | None) -> None:
         if data is None:
             raise too_long()
-        custom_id, model, inputs, prefix_key = check_line(data, self._endpoint)
+        custom_id, model, inputs, prefix_key, tokens = check_line(data, self._endpoint)
         seen = custom_id if len(custom_id) <= _PLAIN_ID_CHARS else blake2b(custom_id.encode()).digest()
         if seen in self._seen:
             raise duplicate()
         self._seen.add(seen)
         self._inputs += inputs
-        self.entries += _ENTRY.pack(number, self._place_of(model), offset, len(data), 0, prefix_key)
+        self.entries += _ENTRY.pack(number, self._place_of(model), offset, len(data), tokens, prefix_key)
 
     def _place_of(self, model: str | None) -> int:
         place = self.models.get(model)

@@ -37,6 +37,8 @@ class BatchRequest:
     completion_window: str
     metadata: Mapping[str, object] | None = None
     output_lifetime_s: int | None = None
+    # The key by which the caller is known.
+    api_key_id: str | None = None
 
 
 @dataclass(frozen=True, slots=True)
@@ -146,6 +148,7 @@ class BatchService:
             status=Status.VALIDATING,
             created_at=now,
             expires_at=now + window_s(request.completion_window),
+            api_key_id=request.api_key_id,
             metadata=metadata,
             output_lifetime_s=request.output_lifetime_s,
             input_blob=file.blob,

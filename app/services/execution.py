@@ -9,8 +9,7 @@ from typing import NamedTuple
 import structlog
 
 from app.domain import result
-from app.domain.batch import Usage
-from app.domain.line import read_request
+from app.domain.line import RequestLine, read_model, read_request
 from app.domain.result import Met, Result
 from app.domain.retry import TOO_MANY_REQUESTS, RetryPolicy, Tries, Trouble
 from app.domain.verdict import Verdict, mark_failure
@@ -55,6 +54,7 @@ class LineAttempt(NamedTuple):
         data: the line's bytes.
         caller: the facts about the line that the upstream needs, with the line's tries.
         met: the answer to the line's last call, if any.
+        model: the model that all lines of the batch share; None to read the model in the line.
     """
 
     batch_id: str
@@ -64,6 +64,7 @@ class LineAttempt(NamedTuple):
     data: bytes
     caller: Caller = ANYBODY
     met: Answer | None = None
+    model: str | None = None
 
 
 class ExecutionService:
@@ -98,7 +99,7 @@ class ExecutionService:
         request = read_request(line.data)
         met = line.met if line.met is not None and line.met.trouble is not Trouble.WITHHELD else None
         if met is not None and self._is_over(line, before):
-            return _record(line, request.custom_id, met)
+            return _record(line, request, met)
         wants_check = self._wants_check(line, before)
         is_same = before is line.caller.before and not wants_check
         caller = line.caller if is_same else line.caller._replace(before=before, wants_check=wants_check)
@@ -114,12 +115,12 @@ class ExecutionService:
                 # The deadline broke the call off: the line did not fail, its batch expired.
                 return OutOfTime()
         if answer.trouble is Trouble.NONE or answer.trouble is Trouble.FINAL or _met_a_limit(answer):
-            return _record(line, request.custom_id, answer)
+            return _record(line, request, answer)
         if answer.trouble is Trouble.WITHHELD:
             return self._withheld(line, before, answer, is_check=wants_check)
         tries = self._after(before, answer)
         if self._is_over(line, tries):
-            return _record(line, request.custom_id, answer)
+            return _record(line, request, answer)
         return self._again(line, request.custom_id, tries, answer)
 
     def _is_used_up(self, line: LineAttempt, tries: Tries) -> bool:
@@ -252,9 +253,9 @@ def _met_a_limit(answer: Answer) -> bool:
     return answer.error is not None and answer.error[0] == result.REQUEST_TIMEOUT[0]
 
 
-def _record(line: LineAttempt, custom_id: str, answer: Answer) -> Result:
-    at = line.batch_id, line.position
+def _record(line: LineAttempt, request: RequestLine, answer: Answer) -> Result:
+    at, model = (line.batch_id, line.position), line.model or read_model(request.body)
     if answer.error is not None:
-        return Result(*at, False, result.unanswered(*at, custom_id, *answer.error), Usage())
-    payload = result.answered(*at, custom_id, answer.status, answer.request_id, answer.body)
-    return Result(*at, answer.trouble is Trouble.NONE, payload, answer.usage)
+        return Result(*at, False, result.unanswered(*at, request.custom_id, *answer.error), result.NO_USAGE, model)
+    payload = result.answered(*at, request.custom_id, answer.status, answer.request_id, answer.body)
+    return Result(*at, answer.trouble is Trouble.NONE, payload, answer.usage, model)

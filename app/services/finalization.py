@@ -6,7 +6,7 @@ from contextlib import suppress
 import structlog
 
 from app.domain import ids, result
-from app.domain.batch import Batch, Usage
+from app.domain.batch import Batch
 from app.domain.errors import BlobMissing, StateConflict, StorageFull, Unavailable
 from app.domain.file import PURPOSE_BATCH_OUTPUT, File
 from app.domain.file_work import Work
@@ -122,28 +122,26 @@ class FinalizationService:
             log.warning("batch.try_not_excused", batch_id=batch_id, exc_info=True)
 
     def _write(self, batch: Batch, files: "_Files", lease: Lease, rest: Callable[[], None]) -> Written:
-        usage, total, unrested = Usage(), 0, 0
-        for ok, payload, line_usage in self._lines(batch, lease, rest):
+        total = unrested = 0
+        for ok, payload in self._lines(batch, lease, rest):
             files.add(ok, payload)
             total += 1
             unrested += len(payload)
             if unrested >= MIB:
                 rest()
                 unrested = 0
-            if line_usage != result.NO_USAGE:
-                usage += line_usage
             # A look at the clock for each line: a few hundred of the largest lines may take longer than the lease.
             lease.check()
-        return Written(None, None, usage, total if batch.plan_blob is None else None)
+        return Written(None, None, total if batch.plan_blob is None else None)
 
-    def _lines(self, batch: Batch, lease: Lease, rest: Callable[[], None]) -> Iterator[tuple[bool, bytes, Usage]]:
-        """Yield ok, payload and usage of each line of the batch, in the order of the caller's file."""
+    def _lines(self, batch: Batch, lease: Lease, rest: Callable[[], None]) -> Iterator[tuple[bool, bytes]]:
+        """Yield ok and payload of each line of the batch, in the order of the caller's file."""
         if batch.input_blob is None:
             return
         if batch.plan_blob is None:
             with suppress(BlobMissing):
                 for payload in lines_without_plan(batch, _held(self._blobs.stream(batch.input_blob), lease, rest)):
-                    yield False, payload, result.NO_USAGE
+                    yield False, payload
             return
         # The plan has 1.6 MB at most, and is the only part of a batch that is held whole.
         plan = read_whole(self._blobs, batch.plan_blob, 0, batch.total * ENTRY_BYTES)
@@ -153,14 +151,14 @@ class FinalizationService:
         results = self._results.read(batch.id) if order is None else self._results.read_in(batch.id, order)
         positions = iter(range(batch.total) if order is None else order)
         never_ran = NeverRan(self._blobs, batch, batch.input_blob, plan, self._find_met)
-        for position, ok, payload, usage in results:
+        for position, ok, payload, _ in results:
             for due in positions:
                 if due == position:
                     break
-                yield False, never_ran.payload(due), result.NO_USAGE
-            yield ok, payload, usage
+                yield False, never_ran.payload(due)
+            yield ok, payload
         for due in positions:
-            yield False, never_ran.payload(due), result.NO_USAGE
+            yield False, never_ran.payload(due)
 
 
 def _held(pieces: Iterable[bytes], lease: Lease, rest: Callable[[], None]) -> Iterator[bytes]:

@@ -28,8 +28,8 @@ class KeyService:
         self._secret = secret
         self._on_use = on_use
 
-    def tenant_of(self, key: str | None) -> str:
-        """Return the tenant of the key; raise NotAuthorized if the key is unknown or revoked."""
+    def identify(self, key: str | None) -> ApiKey:
+        """Return the key with this value; raise NotAuthorized if the key is unknown or revoked."""
         if not key:
             raise NotAuthorized(
                 "You didn't provide an API key. Send it in the Authorization header: Authorization: Bearer YOUR_KEY.",
@@ -40,7 +40,7 @@ class KeyService:
             # The answer repeats nothing of the key: an answer may end in a log with other readers.
             raise NotAuthorized("Incorrect API key provided.", code="invalid_api_key")
         self._on_use(found.id)
-        return found.tenant_id
+        return found
 
     def ensure(self, key: str, name: str = "first") -> bool:
         """Make sure that the key is known; return whether the key lets callers in, which a revoked key does not."""

@@ -19,9 +19,9 @@ log = structlog.get_logger()
 
 # Longer than a look takes; nobody waits longer for a holder that died.
 _LOCK_S = 10.0
-# The seconds for a look to count results, and the seconds for a look to begin sending. When the time is over, the next
-# look begins with the batches that the last look did not reach.
-_COUNT_FOR_S = 1.5
+# The seconds for a look to read which lines lack results, and the seconds for a look to begin sending. When the time is
+# over, the next look begins with the batches that the last look did not reach.
+_READ_FOR_S = 1.5
 _SEND_FOR_S = 6.0
 _BATCHES_AT_ONCE = 200
 # A task lost with more workers than this may be the cause of the deaths.
@@ -66,7 +66,7 @@ class RepairService:
         found = self._open.missing(
             self._in_turn(self._batches.in_flight()),
             accounted,
-            may_count=lambda: self._monotonic() - began_at < _COUNT_FOR_S,
+            may_read=lambda: self._monotonic() - began_at < _READ_FOR_S,
         )
         self._begin_with = None
         tags: dict[str, str] | None = None
@@ -74,7 +74,7 @@ class RepairService:
             if self._monotonic() - began_at > _SEND_FOR_S:
                 self._begin_with = self._begin_with or some[0][0].id
                 continue
-            passed_over = (batch.id for batch, _, is_counted in some if not is_counted)
+            passed_over = (batch.id for batch, _, is_read in some if not is_read)
             self._begin_with = self._begin_with or next(passed_over, None)
             lost = self._lost.find({batch.id: numbers for batch, numbers, _ in some})
             if lost and tags is None:

@@ -9,7 +9,7 @@ from contextlib import suppress
 
 import structlog
 
-from app.domain.batch import Batch, LineError, cut_into_sections, input_missing
+from app.domain.batch import Batch, LineError, input_missing
 from app.domain.errors import BlobMissing, StateConflict, Unavailable
 from app.domain.file_work import Work
 from app.domain.lifecycle import ACTIVE, Status
@@ -127,17 +127,8 @@ class ValidationService:
                 plan.write(ordered)
                 plan.commit()
                 per_task = lines_per_task(structure.total, self._pinned_lines_per_task)
-                mixed = cut_into_sections(list(zip(routed.upstreams, counts, strict=True)), per_task)
-                sections = mixed if len(mixed) > 1 else ()
-                planned = Planned(
-                    plan_blob,
-                    per_task,
-                    structure.total,
-                    routed.model,
-                    routed.upstreams[0],
-                    sections,
-                    order_digest(ordered),
-                )
+                lines = list(zip(routed.upstreams, counts, strict=True))
+                planned = Planned(plan_blob, per_task, lines, routed.model, order_digest(ordered))
                 # On any error but a conflict, the batch may still have been accepted with this plan: the plan stays,
                 # and upkeep deletes a plan without an owner.
                 lease.end(lambda: self._batches.accept(batch.id, planned, self._clock.now()))
@@ -155,10 +146,11 @@ class ValidationService:
 
     def _plan_of(self, batch: Batch, structure: Structure, groups_at_once: int) -> bytes:
         """Return the plan of a batch that was accepted earlier, perhaps with different models configured."""
+        first, *others = (section.upstream for section in batch.sections)
 
         def route(model: str | None, endpoint: str) -> str:
-            found = self._route(model, endpoint) if batch.mixed else None
-            return found or batch.upstream
+            found = self._route(model, endpoint) if others else None
+            return found or first
 
         return in_dispatch_order(_Routed(structure, batch.endpoint, route).plan(), groups_at_once)[0]
 
@@ -253,9 +245,9 @@ class _Routed:
         """Return the entries of the plan in the order of the file; the file must have no errors."""
         plan = bytearray()
         routes = [route or (0, 0) for route in self._routes]
-        for number, model, offset, length, prefix_key in unpack_structure(self._structure.entries):
+        for number, model, offset, length, tokens, prefix_key in unpack_structure(self._structure.entries):
             upstream, hashed = routes[model]
-            plan += pack_entry(PlanEntry(number, offset, length, upstream, prefix_key, hashed))
+            plan += pack_entry(PlanEntry(number, offset, length, upstream, prefix_key, hashed, tokens))
         return plan
 
     def _not_found(self, number: int, model: str | None) -> LineError:

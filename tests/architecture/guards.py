@@ -21,6 +21,7 @@ _RUN_S = 180.0
 _PASSED, _FAILED = 0, 1
 _BATCH_STORE = "app/adapters/db/batch_store.py"
 _RESULT_STORE = "app/adapters/db/result_store.py"
+_SECTION_ROWS = "app/adapters/db/section_rows.py"
 
 
 _SQLITE = "app/adapters/db/sqlite.py"
@@ -75,10 +76,10 @@ GUARDS = (
         "test_connections_that_can_only_read_any_more_are_replaced_before_anything_is_done",
     ),
     Guard(
-        "insert-once key",
-        "app/adapters/db/insert_results.py",
-        "ON CONFLICT DO NOTHING",
-        "ON CONFLICT (batch_id, position) DO UPDATE SET payload = excluded.payload",
+        "one bit for each line: a second result is dropped",
+        _RESULT_STORE,
+        "if not bits[place] & 1 << bit:",
+        "if bits:",
         "tests/races/test_duplicate_records.py::test_of_two_results_of_a_line_the_first_stays_and_counts_once[sqlite]",
     ),
     Guard(
@@ -91,23 +92,46 @@ GUARDS = (
     Guard(
         "status guard: no result after the seal",
         _BATCH_STORE,
-        "and_(batches.c.status.in_(sorted(RECORDING)), batches.c.sealed_at.is_(None))",
-        "batches.c.status.in_(sorted(RECORDING))",
+        "close_sections(connection, batch_id)\n",
+        "pass\n",
         "tests/races/test_record_and_seal.py::test_a_result_behind_the_seal_waits_and_is_dropped[sqlite]",
     ),
     Guard(
-        "status guard: no result but of a batch that runs",
-        _BATCH_STORE,
-        "and_(batches.c.status.in_(sorted(RECORDING)), batches.c.sealed_at.is_(None))",
-        "batches.c.sealed_at.is_(None)",
-        "tests/races/test_record_and_seal.py::test_a_result_of_a_batch_that_was_not_accepted_is_dropped[sqlite]",
+        "no result of a section that is closed",
+        _RESULT_STORE,
+        '.where(sections.c.batch_id.in_(bindparam("ids", expanding=True)), sections.c.is_open)',
+        '.where(sections.c.batch_id.in_(bindparam("ids", expanding=True)))',
+        "tests/races/test_record_and_seal.py::test_a_result_behind_the_seal_waits_and_is_dropped[sqlite]",
     ),
     Guard(
-        "the lock of the row while results are inserted",
+        "a section once closed stays closed",
+        _SECTION_ROWS,
+        'is_open=and_(sections.c.is_open, bindparam("takes_results"))',
+        'is_open=bindparam("takes_results")',
+        "tests/races/test_record_and_seal.py::test_a_result_behind_a_cancel_of_a_sealed_batch_is_dropped[sqlite]",
+    ),
+    Guard(
+        "the lock of the sections while results are inserted",
         _RESULT_STORE,
         ".with_for_update()",
         "",
+        "tests/races/test_duplicate_records.py::"
+        "test_of_two_results_of_a_line_the_first_stays_and_counts_once[postgresql]",
+    ),
+    Guard(
+        "the lock of the sections while their batch moves",
+        _SECTION_ROWS,
+        ".with_for_update()",
+        "",
         "tests/races/test_record_and_seal.py::test_a_seal_amid_a_record_waits_and_counts_its_result[postgresql]",
+    ),
+    Guard(
+        "sections are locked in one order",
+        _SECTION_ROWS,
+        ".order_by(sections.c.number)",
+        ".order_by(sections.c.number.desc())",
+        "tests/races/test_sections.py::test_a_cancel_and_records_of_several_sections_never_wait_for_each_other"
+        "[postgresql]",
     ),
     Guard(
         "lease check: a worker that stood still starts nothing it holds",
@@ -207,38 +231,16 @@ GUARDS = (
     Guard(
         "cursor: moved from where it was read",
         _BATCH_STORE,
-        "batches.c.tasks_dispatched == from_task,",
+        "sections.c.next_task == from_task,",
         "",
         "tests/races/test_two_dispatchers.py::test_of_two_that_move_the_cursor_the_second_waits_and_does_not[sqlite]",
     ),
     Guard(
         "cursor: of a batch that runs",
         _BATCH_STORE,
-        "batches.c.status == Status.IN_PROGRESS,\n                    batches.c.tasks_dispatched",
-        "batches.c.tasks_dispatched",
+        "sections.c.is_sending,\n",
+        "\n",
         "tests/races/test_two_dispatchers.py::test_the_cursor_does_not_move_behind_a_cancel[sqlite]",
-    ),
-    Guard(
-        "cursor of a section: moved from where it was read",
-        _BATCH_STORE,
-        "section.next_task == from_task < to_task",
-        "from_task < to_task",
-        "tests/races/test_sections.py::test_of_two_that_move_a_sections_cursor_the_second_waits_and_does_not[sqlite]",
-    ),
-    Guard(
-        "cursor of a section: of a batch that runs",
-        _BATCH_STORE,
-        "if batch is None or batch.status is not Status.IN_PROGRESS:",
-        "if batch is None:",
-        "tests/races/test_sections.py::test_a_sections_cursor_does_not_move_behind_a_cancel[sqlite]",
-    ),
-    Guard(
-        "the lock of the row while a section's cursor moves",
-        _BATCH_STORE,
-        "batches.c.id == batch_id, for_update=True)\n    if",
-        "batches.c.id == batch_id)\n    if",
-        "tests/races/test_sections.py::"
-        "test_cursors_of_two_sections_move_one_after_the_other_and_both_are_kept[postgresql]",
     ),
 )
 

@@ -43,7 +43,7 @@ def _await_none(look: Any, within_s: float) -> list[str]:
 
 def _batches_with_results(house: House, ended_before_s: float = 0.0) -> list[str]:
     rows = house.rows(
-        "SELECT DISTINCT batch_id FROM results WHERE batch_id IN (SELECT id FROM batches"
+        "SELECT DISTINCT batch_id FROM segments WHERE batch_id IN (SELECT id FROM batches"
         " WHERE status IN ('completed', 'cancelled', 'expired')"
         " AND COALESCE(completed_at, cancelled_at, expired_at) < ?)",
         time.time() - ended_before_s,

@@ -17,10 +17,11 @@ from app.adapters.db.migrate import migrate
 from app.adapters.db.result_store import SqlResultStore
 from app.adapters.db.tick_store import SqlTickStore
 from app.adapters.db.trial_store import SqlTrialStore
-from app.domain.batch import Batch, cut_into_sections
+from app.domain.batch import Batch
 from app.domain.file import File
 from app.domain.lifecycle import Event, Status
 from app.domain.result import NO_USAGE, Result
+from app.domain.upstream import DEFAULT_UPSTREAM
 from app.services.ports import (
     BatchStore,
     Blobs,
@@ -77,16 +78,14 @@ class Stores:
 
     def add_running(self, batch_id: str = "batch_1", total: int = 3, **fields: object) -> Batch:
         self.add_batch(batch_id, **fields)
-        return self.batches.accept(batch_id, Planned(f"plans/{batch_id}", 2, total, "small"), NOW + 1)
+        return self.batches.accept(batch_id, planned(total, plan_blob=f"plans/{batch_id}"), NOW + 1)
 
     def add_mixed(
         self, batch_id: str = "batch_1", lines: Mapping[str, int] = FIFTY_ONE_EACH, per_task: int = 50, **fields: object
     ) -> Batch:
         """Add a running batch with so many lines for each of these upstreams."""
-        mixed = cut_into_sections(list(lines.items()), per_task)
-        planned = Planned(f"plans/{batch_id}", per_task, mixed[-1].end_line, None, mixed[0].upstream, mixed)
         self.add_batch(batch_id, **fields)
-        return self.batches.accept(batch_id, planned, NOW + 1)
+        return self.batches.accept(batch_id, Planned(f"plans/{batch_id}", per_task, [*lines.items()], None), NOW + 1)
 
     def add_recorded(self, batch_id: str = "batch_1", total: int = 3) -> None:
         self.add_running(batch_id, total)
@@ -126,6 +125,18 @@ _WAYS: dict[Status, tuple[Event, ...]] = {
     Status.CANCELLED: (Event.CANCEL_REQUESTED, Event.FILES_WRITTEN),
     Status.EXPIRED: (Event.WINDOW_ELAPSED, Event.FILES_WRITTEN),
 }
+
+
+def planned(
+    total: int,
+    upstream: str = DEFAULT_UPSTREAM,
+    *,
+    per_task: int = 2,
+    model: str | None = "small",
+    plan_blob: str = "plans/p",
+) -> Planned:
+    """Return the findings of validation for a batch with all its lines for one upstream."""
+    return Planned(plan_blob, per_task, [(upstream, total)], model)
 
 
 def result(position: int, *, batch_id: str = "batch_1", ok: bool = True, payload: bytes = b"{}") -> Result:

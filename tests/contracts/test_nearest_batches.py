@@ -5,9 +5,8 @@ from itertools import combinations, permutations
 from app.domain.batch import Batch
 from app.domain.lifecycle import Event
 from app.domain.upstream import DEFAULT_UPSTREAM
-from app.services.ports import Planned
 from app.services.sharing import MOST_BATCHES
-from tests.contracts.conftest import NOW, Stores, result
+from tests.contracts.conftest import NOW, Stores, planned, result
 
 
 def add(stores: Stores, tenant: str, count: int, expires_at: float, *upstreams: str, first: int = 0) -> list[Batch]:
@@ -20,15 +19,15 @@ def add(stores: Stores, tenant: str, count: int, expires_at: float, *upstreams: 
             added.append(stores.add_mixed(batch_id, dict.fromkeys(upstreams, 1), 1, **fields))
         else:
             stores.add_batch(batch_id, **fields)
-            planned = Planned("plans/p", 1, 1, None, *(upstreams or (DEFAULT_UPSTREAM,)))
-            added.append(stores.batches.accept(batch_id, planned, NOW + 1))
+            one_line = planned(1, *(upstreams or (DEFAULT_UPSTREAM,)), per_task=1)
+            added.append(stores.batches.accept(batch_id, one_line, NOW + 1))
     return added
 
 
 def send(stores: Stores, batches: list[Batch], *upstreams: str) -> None:
     """Hand out what these batches have for these upstreams, and record it."""
     for batch in batches:
-        for section in batch.mixed:
+        for section in batch.sections:
             if section.upstream in upstreams:
                 assert stores.batches.move_cursor(batch.id, section.first_task, section.end_task)
                 positions = range(section.first_line, section.end_line)
@@ -104,10 +103,10 @@ def test_batches_that_wait_for_one_upstream_leave_room_for_the_tenants_others(st
     add(stores, "tenant", 2, NOW + 10_000, "fast")
     add(stores, "tenant", 12, NOW + 20, "fast", "slow")
 
+    # Those for both wait with those for each of the two.
     assert undispatched(stores, 7) == [
-        *(f"tenant_slow_{number}" for number in range(3)),
-        *(f"tenant_fast_slow_{number}" for number in range(2)),
-        *(f"tenant_fast_{number}" for number in range(2)),
+        *(f"tenant_slow_{number}" for number in range(4)),
+        *(f"tenant_fast_slow_{number}" for number in range(3)),
     ]
 
 
@@ -160,14 +159,24 @@ def test_a_section_that_is_sent_in_part_is_still_waited_for(stores: Stores) -> N
     for batch in old:
         assert stores.batches.move_cursor(batch.id, 0, 1)
         stores.results.record([result(0, batch_id=batch.id)])
-    add(stores, "tenant", 2, NOW + 10_000, "slow")
+    add(stores, "tenant", 2, NOW + 5, "slow")
 
-    # One place of two is for those that wait for both, the other for the one that waits for `slow` alone.
-    assert undispatched(stores, 2) == ["old_0", "tenant_slow_0"]
+    # One place of two is for those that wait for `gpu`, the other for those that wait for `slow`.
+    assert undispatched(stores, 2) == ["tenant_slow_0", "old_0"]
     for batch in old:
         assert stores.batches.move_cursor(batch.id, 1, 2)
         stores.results.record([result(1, batch_id=batch.id)])
-    assert undispatched(stores, 2) == ["old_0", "old_1"]
+    assert undispatched(stores, 2) == ["tenant_slow_0", "tenant_slow_1"]
+
+
+def test_a_batch_with_several_sections_takes_one_place(stores: Stores) -> None:
+    for number in range(8):
+        stores.add_mixed(f"batch_{number}", {"gpu": 2, "cpu": 1}, 1, expires_at=NOW + 10 + number)
+    for number in range(3):
+        assert stores.batches.move_cursor(f"batch_{number}", 0, 1)
+
+    # The first three have a section with lines in flight, and a section without.
+    assert undispatched(stores, 6) == [str(number) for number in range(6)]
 
 
 def test_each_upstream_has_work_among_the_found_however_batches_combine_them(stores: Stores) -> None:
@@ -177,10 +186,9 @@ def test_each_upstream_has_work_among_the_found_however_batches_combine_them(sto
             add(stores, "tenant", 3, NOW + 1_000 * size + number, *these)
     send(stores, add(stores, "tenant", 20, NOW, *names, first=3), "a", "b", "c")
 
-    # As many as there are combinations.
-    found = stores.batches.undispatched(15)
+    found = stores.batches.undispatched(len(names))
 
-    assert len({waiting(batch) for batch in found}) == 15
+    assert {name for batch in found for name in waiting(batch)} == set(names)
 
 
 def test_upstreams_in_another_order_are_the_same_ones(stores: Stores) -> None:

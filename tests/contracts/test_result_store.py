@@ -125,17 +125,24 @@ def test_recorded_names_the_positions_in_a_span(stores: Stores) -> None:
     assert stores.results.recorded("batch_1", 5, 9) == set()
 
 
-def test_results_are_counted_in_a_span(stores: Stores) -> None:
-    stores.add_running(total=10)
-    stores.results.record([result(position) for position in (0, 3, 4, 5, 9)])
+def test_the_lines_handed_out_without_a_result_are_named(stores: Stores) -> None:
+    stores.add_running("batch_1", total=10)
+    stores.add_running("batch_2", total=10)
+    stores.add_mixed("batch_mixed", {"gpu": 5, "cpu": 5}, per_task=2)
+    stores.add_running("batch_recorded", total=2)
+    stores.add_running("batch_cancelled", total=2)
+    for batch_id, tasks in (("batch_1", (0, 4)), ("batch_mixed", (0, 2)), ("batch_mixed", (3, 6))):
+        assert stores.batches.move_cursor(batch_id, *tasks)
+    for batch_id in ("batch_recorded", "batch_cancelled"):
+        assert stores.batches.move_cursor(batch_id, 0, 1)
+    stores.results.record([result(position) for position in (0, 3, 4, 5)])
+    stores.results.record([result(position, batch_id="batch_mixed") for position in (1, 3, 8)])
+    stores.results.record([result(position, batch_id="batch_recorded") for position in (0, 1)])
+    stores.batches.advance("batch_cancelled", Event.CANCEL_REQUESTED, NOW)
+    asked = ["batch_1", "batch_2", "batch_mixed", "batch_recorded", "batch_cancelled", "batch_unknown"]
 
-    assert [stores.results.count("batch_1", first, end) for first, end in ((0, 10), (3, 6), (5, 9), (6, 9))] == [
-        5,
-        3,
-        1,
-        0,
-    ]
-    assert stores.results.count("batch_unknown", 0, 10) == 0
+    assert stores.results.unrecorded(asked) == {"batch_1": [1, 2, 6, 7], "batch_mixed": [0, 2, 5, 6, 7, 9]}
+    assert stores.results.unrecorded(["batch_2"]) == stores.results.unrecorded([]) == {}
 
 
 def test_what_is_asked_of_a_batch_is_answered_without_the_results_of_others(stores: Stores) -> None:
@@ -144,7 +151,6 @@ def test_what_is_asked_of_a_batch_is_answered_without_the_results_of_others(stor
     stores.results.record([result(0, payload=b"ours"), result(0, batch_id="batch_2"), result(5, batch_id="batch_2")])
 
     assert stores.results.recorded("batch_1", 0, 10) == {0}
-    assert stores.results.count("batch_1", 0, 10) == 1
     assert [payload for _, _, payload, _ in stores.results.read("batch_1")] == [b"ours"]
     assert [payload for _, _, payload, _ in stores.results.read_in("batch_1", range(10))] == [b"ours"]
 
@@ -203,6 +209,20 @@ def test_large_results_are_in_memory_a_few_at_a_time(stores: Stores, is_ordered:
     assert read == [(position, sizes[position]) for position in order]
     # Some 8 MiB, and the largest, which the reader has in hand while the next ones are read.
     assert peak < 18 * MIB
+
+
+def test_results_of_every_size_come_back_in_every_order(stores: Stores) -> None:
+    # Of some segments a good part is read at once, and of others a small part.
+    sizes = [0, 1, 300, 5_000, 70_000, MIB, MIB + 1] * 40
+    payloads = [bytes([position % 251]) * size for position, size in enumerate(sizes)]
+    stores.add_running(total=len(sizes))
+    order = [position * 83 % len(sizes) for position in range(len(sizes))]
+    for some in (order[:100], order[100:]):
+        stores.results.record([result(position, payload=payloads[position]) for position in some])
+
+    for wanted in (list(range(len(sizes))), order, order[::-7], [7], []):
+        read = [(position, payload) for position, _, payload, _ in stores.results.read_in("batch_1", wanted)]
+        assert read == [(position, payloads[position]) for position in wanted]
 
 
 def test_results_are_cleared_once_their_files_are_written(stores: Stores) -> None:

@@ -15,9 +15,8 @@ from app.adapters.db.migrate import migrate
 from app.adapters.db.result_store import SqlResultStore
 from app.adapters.db.trial_store import SqlTrialStore
 from app.domain.lifecycle import Event, Status
-from app.services.ports import Planned
 from bench.old_batches import add_ended
-from tests.contracts.conftest import NOW, result, stores_over
+from tests.contracts.conftest import NOW, planned, result, stores_over
 
 # So many that no database takes a scan of the table for the shorter way.
 ENDED = 5_000
@@ -34,6 +33,7 @@ def engine(request: pytest.FixtureRequest, tmp_path_factory: pytest.TempPathFact
     engine = open_engine(url)
     migrate(engine)
     add_ended(engine, ENDED)
+    add_recorded_sections(engine, ENDED)
     arrange_each_status(engine)
     if request.param == "postgresql":
         with engine.connect() as connection:
@@ -49,6 +49,18 @@ def fresh(request: pytest.FixtureRequest, tmp_path: Path) -> Iterator[Engine]:
     migrate(engine)
     yield engine
     engine.dispose()
+
+
+def add_recorded_sections(engine: Engine, count: int) -> None:
+    """Add sections that are recorded whole, of batches with other sections that wait for long."""
+    statement = text(
+        "INSERT INTO sections (batch_id, number, seq, tenant_id, expires_at, lines_per_task, upstream, first_task,"
+        " end_task, first_line, end_line, next_task, is_sending, is_open, completed, failed, recorded)"
+        " VALUES (:id, 0, 1, 'tenant', 1, 1, 'gpu', 0, 1, 0, 1, 1, :yes, :yes, 1, 0, :bits)"
+    )
+    with engine.begin() as connection:
+        rows = [{"id": f"batch_half_{number}", "yes": True, "bits": b"\x01"} for number in range(count)]
+        connection.execute(statement, rows)
 
 
 def arrange_each_status(engine: Engine) -> None:
@@ -80,9 +92,23 @@ def test_a_batch_that_has_ended_and_has_nothing_to_clear_has_no_stage(fresh: Eng
         "batch_completed": "uncleared",
         "batch_cancelled": "uncleared",
         "batch_expired": "uncleared",
-        "batch_new": "new",
-        "batch_mixed": "sending",
+        "batch_new": "in_progress",
+        "batch_mixed": "in_progress",
     }
+
+
+def test_only_a_section_with_lines_that_lack_a_result_and_may_be_sent_has_a_stage(fresh: Engine) -> None:
+    arrange_each_status(fresh)
+
+    with fresh.connect() as connection:
+        query = text("SELECT batch_id, upstream, stage FROM sections WHERE stage IS NOT NULL ORDER BY 1, number")
+        stages = [tuple(row) for row in connection.execute(query)]
+
+    assert stages == [
+        ("batch_mixed", "gpu", "sending"),
+        ("batch_mixed", "cpu", "new"),
+        ("batch_new", "default", "new"),
+    ]
 
 
 PERIODIC: dict[str, Callable[[Engine], object]] = {
@@ -92,6 +118,9 @@ PERIODIC: dict[str, Callable[[Engine], object]] = {
     "outstanding_totals": lambda engine: SqlBatchStore(engine).outstanding_totals(),
     "in_flight": lambda engine: SqlBatchStore(engine).in_flight(),
     "active_ids": lambda engine: SqlBatchStore(engine).active_ids(),
+    "unrecorded": lambda engine: SqlResultStore(engine).unrecorded(["batch_mixed", "batch_new"]),
+    "a record": lambda engine: SqlResultStore(engine).record([result(0, batch_id="batch_mixed")]),
+    "a look-up": lambda engine: SqlBatchStore(engine).get("tenant", "batch_mixed"),
     "bound_elsewhere": lambda engine: SqlBatchStore(engine).bound_elsewhere({"gpu"}),
     "clear results": lambda engine: SqlResultStore(engine).clear(2),
     "clear trials": lambda engine: SqlTrialStore(engine).clear(),
@@ -151,23 +180,24 @@ def explained(engine: Engine, act: Callable[[], object]) -> list[tuple[str, list
 def is_scan(step: str) -> bool:
     """Return whether a step of a plan reads a table of ours from its beginning; PostgreSQL reads small ones so."""
     if "Seq Scan on" in step:
-        return any(f"Seq Scan on {name}" in step for name in ("batches", "files"))
+        return any(f"Seq Scan on {name}" in step for name in ("batches", "files", "sections"))
     return any(step.startswith(f"SCAN {name}") for name in ("batches", "files", "results")) and "INDEX" not in step
 
 
-def test_a_batch_goes_through_the_stages_as_its_lines_are_handed_out_and_recorded(fresh: Engine) -> None:
+def test_a_batch_and_its_section_go_through_the_stages_as_lines_are_handed_out_and_recorded(fresh: Engine) -> None:
     stores = stores_over(fresh)
     batches, results = stores.batches, stores.results
 
-    def stage() -> str | None:
+    def stage() -> list[str | None]:
         with fresh.connect() as connection:
-            found: str | None = connection.scalar(text("SELECT stage FROM batches WHERE id = 'batch_1'"))
-            return found
+            of_batch = connection.scalar(text("SELECT stage FROM batches WHERE id = 'batch_1'"))
+            of_section = connection.scalar(text("SELECT stage FROM sections WHERE batch_id = 'batch_1'"))
+            return [of_batch, of_section]
 
     stores.add_batch()
     seen = [stage()]
     for act in (
-        lambda: batches.accept("batch_1", Planned("plans/batch_1", 2, 3, "small"), NOW),
+        lambda: batches.accept("batch_1", planned(3), NOW),
         lambda: batches.move_cursor("batch_1", 0, 1),
         lambda: results.record([result(0)]),
         lambda: results.record([result(1)]),
@@ -179,12 +209,12 @@ def test_a_batch_goes_through_the_stages_as_its_lines_are_handed_out_and_recorde
         seen.append(stage())
 
     assert seen == [
-        "validating",
-        "new",
-        "sending",
-        "sending",
-        "idle",
-        "sent",
-        "recorded",
-        "finalizing",
+        ["validating", None],
+        ["in_progress", "new"],
+        ["in_progress", "sending"],
+        ["in_progress", "sending"],
+        ["in_progress", "idle"],
+        ["in_progress", "sent"],
+        ["recorded", None],
+        ["finalizing", None],
     ]

@@ -1,15 +1,15 @@
 """What the memory stores share, as tables of one database would be shared."""
 
 from collections import Counter
-from collections.abc import Hashable, Mapping, Sequence
+from collections.abc import Hashable, Sequence
 from dataclasses import dataclass, field, replace
 from threading import RLock
 from typing import Any, TypeVar
 
-from app.domain.batch import Batch, waiting_for
+from app.domain.batch import Batch, Section, Usage
 from app.domain.errors import KeyTaken, NotFound
 from app.domain.file import File
-from app.domain.lifecycle import ACTIVE, Event, next_status, stamps
+from app.domain.lifecycle import ACTIVE, TERMINAL, Event, next_status, stamps
 from app.domain.result import Met, Result
 from app.services.ports import Claim, Known
 
@@ -51,6 +51,9 @@ class MemoryDatabase:
         """Apply an event to a row; StateConflict where its status does not take it."""
         status = next_status(row.batch.status, event)
         instants: dict[str, Any] = dict.fromkeys(stamps(status), now)
+        if status in TERMINAL:
+            results = self.results.get(row.batch.id, {}).values()
+            fields |= {"sections": (), "usage": sum((result.usage for result in results), Usage())}
         row.batch = replace(row.batch, status=status, **instants, **fields)
         return row.batch
 
@@ -94,33 +97,45 @@ def page_after(items: Sequence[T], ids: Sequence[str], after: str | None, limit:
     return list(items[start : start + limit])
 
 
-def nearest(rows: Mapping[int, Batch], limit: int) -> set[int]:
-    """Return which of these batches, by their numbers in the order of their making, are looked at of more than `limit`.
+# A section, and the number of its batch in the order of their making.
+Waiting = tuple[int, Batch, Section]
 
-    Half of the places are for batches with nothing outstanding. Tenants take turns for the places, and within a tenant
-    those that wait for the same upstreams.
+
+def nearest(waiting: Sequence[Waiting], limit: int) -> set[int]:
+    """Return the numbers of the batches that are looked at where these sections wait, of more than `limit`.
+
+    Half of the places are for sections with nothing outstanding. Tenants take turns for the places, and within a tenant
+    its upstreams.
     """
-    resting = _turns({seq: batch for seq, batch in rows.items() if not batch.lines_outstanding})
-    going = _turns({seq: batch for seq, batch in rows.items() if batch.lines_outstanding})
-    chosen = resting[: max((limit + 1) // 2, limit - len(going))]
-    return set(chosen) | set(going[: limit - len(chosen)])
+    resting = _turns([each for each in waiting if not _outstanding(each)])
+    going = _turns([each for each in waiting if _outstanding(each)])
+    chosen: list[int] = []
+    for some, places in ((resting, (limit + 1) // 2), (going, limit), (resting, limit)):
+        chosen += [seq for seq in some if seq not in chosen][: max(places - len(chosen), 0)]
+    return set(chosen)
 
 
-def newest(rows: Mapping[int, Batch], limit: int) -> set[int]:
-    """Return which of these batches are the newest, in the same turns."""
-    return set(_turns({seq: replace(batch, expires_at=-seq) for seq, batch in rows.items()})[:limit])
+def newest(waiting: Sequence[Waiting], limit: int) -> set[int]:
+    """Return the numbers of the newest batches with a section that was never sent, in the same turns."""
+    unsent = [each for each in waiting if each[2].next_task == each[2].first_task]
+    return set(_turns([(seq, replace(batch, expires_at=-seq), section) for seq, batch, section in unsent])[:limit])
 
 
-def _turns(rows: Mapping[int, Batch]) -> list[int]:
-    by_deadline = sorted(rows, key=lambda seq: (rows[seq].expires_at, seq))
-    of_way = _places([(rows[seq].tenant_id, _waits_for(rows[seq])) for seq in by_deadline])
-    in_way = [seq for _, seq in sorted(zip(of_way, by_deadline, strict=True), key=lambda placed: placed[0])]
-    of_tenant = dict(zip(in_way, _places([rows[seq].tenant_id for seq in in_way]), strict=True))
-    return sorted(by_deadline, key=lambda seq: of_tenant[seq])
+def _outstanding(waiting: Waiting) -> int:
+    _, batch, section = waiting
+    return section.outstanding(batch.lines_per_task)
 
 
-def _waits_for(batch: Batch) -> str:
-    return waiting_for(batch.mixed) if batch.mixed else batch.upstream
+def _turns(waiting: Sequence[Waiting]) -> list[int]:
+    by_deadline = sorted(waiting, key=lambda each: (each[1].expires_at, each[0]))
+    of_way = _places([(batch.tenant_id, section.upstream) for _, batch, section in by_deadline])
+    in_way = sorted(range(len(by_deadline)), key=lambda at: of_way[at])
+    of_tenant = dict(zip(in_way, _places([by_deadline[at][1].tenant_id for at in in_way]), strict=True))
+    turns: list[int] = []
+    for at in sorted(range(len(by_deadline)), key=lambda at: of_tenant[at]):
+        if by_deadline[at][0] not in turns:
+            turns.append(by_deadline[at][0])
+    return turns
 
 
 def _places(groups: Sequence[Hashable]) -> list[int]:

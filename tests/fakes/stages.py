@@ -26,18 +26,23 @@ class MemoryStages:
         return dict(Counter(batch.status for batch in self._active()))
 
     def undispatched(self, limit: int) -> list[Batch]:
-        waiting = {
-            seq: batch
+        numbered = {
+            seq: row.batch
             for seq, row in enumerate(self._db.batches.values())
-            if (batch := row.batch).status is Status.IN_PROGRESS and batch.tasks_dispatched < batch.tasks
+            if row.batch.status is Status.IN_PROGRESS
         }
-        chosen = nearest(waiting, limit)
-        chosen |= newest({seq: batch for seq, batch in waiting.items() if not batch.tasks_dispatched}, limit // 8)
-        return sorted((waiting[seq] for seq in sorted(chosen)), key=lambda batch: batch.expires_at)
+        waiting = [
+            (seq, batch, section)
+            for seq, batch in numbered.items()
+            for section in batch.sections
+            if section.next_task < section.end_task and section.unrecorded
+        ]
+        chosen = nearest(waiting, limit) | newest(waiting, limit // 8)
+        return sorted((numbered[seq] for seq in sorted(chosen)), key=lambda batch: batch.expires_at)
 
     def in_flight(self) -> list[InFlight]:
         return [
-            InFlight(batch.id, batch.lines_per_task, batch.sections, batch.recorded)
+            InFlight(batch.id, batch.lines_per_task, batch.sections)
             for batch in self._in_progress()
             if batch.lines_outstanding
         ]
@@ -52,8 +57,11 @@ class MemoryStages:
         return totals
 
     def bound_elsewhere(self, upstreams: Collection[str]) -> list[Batch]:
-        running = [batch for batch in self._in_progress() if batch.recorded < batch.total]
-        return [batch for batch in running if batch.mixed or batch.upstream not in upstreams]
+        return [
+            batch
+            for batch in self._in_progress()
+            if any(section.unrecorded and section.upstream not in upstreams for section in batch.sections)
+        ]
 
     def leases(self) -> list[Lease]:
         with self._db.lock:

@@ -111,8 +111,10 @@ class MemoryBatchStore(MemoryStages):
 
     def accept(self, batch_id: str, planned: Planned, now: float) -> Batch:
         with self._db.lock:
+            values = {name: getattr(planned, name) for name in ("plan_blob", "lines_per_task", "total", "model")}
+            values |= {"plan_digest": planned.plan_digest, "sections": planned.sections}
             row = self._row(batch_id)
-            self._db.move(row, Event.ACCEPTED, now, **planned._asdict())
+            self._db.move(row, Event.ACCEPTED, now, **values)
             return self._freed(row)
 
     def reject(self, batch_id: str, errors: Sequence[LineError], now: float) -> Batch:
@@ -134,7 +136,6 @@ class MemoryBatchStore(MemoryStages):
                     self._db.files[file.id] = FileRow(file)
             row.batch = replace(
                 row.batch,
-                usage=written.usage,
                 total=row.batch.total if written.total is None else written.total,
                 output_file_id=written.output.id if written.output else None,
                 error_file_id=written.errors.id if written.errors else None,
@@ -208,8 +209,8 @@ class MemoryBatchStore(MemoryStages):
             at = [s for s in batch.sections if s.next_task == from_task < to_task <= s.end_task]
             if not at:
                 return False
-            mixed = tuple(s._replace(next_task=to_task) if s in at else s for s in batch.mixed)
-            row.batch = replace(batch, mixed=mixed, tasks_dispatched=batch.tasks_dispatched + to_task - from_task)
+            sections = tuple(s._replace(next_task=to_task) if s in at else s for s in batch.sections)
+            row.batch = replace(batch, sections=sections)
             return True
 
     def _freed(self, row: BatchRow) -> Batch:
@@ -248,20 +249,36 @@ class MemoryResultStore:
                 if row is None or row.batch.status not in RECORDING or row.batch.sealed_at is not None:
                     continue
                 new = [result for result in results if result.batch_id == batch_id]
+                before = row.batch.recorded
                 self._record_one(row, new)
                 batch, per_task = row.batch, row.batch.lines_per_task
                 for each in batch.sections:
                     if any(each.first_line <= one.position < each.end_line for one in new):
-                        is_sent, is_done = each.next_task >= each.end_task, batch.recorded == batch.total
+                        is_sent, is_done = each.next_task >= each.end_task, before < batch.recorded == batch.total
                         progress.append(Progress(batch_id, is_sent, is_done, each.outstanding(per_task), each.upstream))
             return progress
 
     def recorded(self, batch_id: str, first: int, end: int) -> set[int]:
         with self._db.lock:
+            row = self._db.batches.get(batch_id)
+            if row is None or not row.batch.sections:
+                return set()
             return {position for position in self._db.results.get(batch_id, {}) if first <= position < end}
 
-    def count(self, batch_id: str, first: int, end: int) -> int:
-        return len(self.recorded(batch_id, first, end))
+    def unrecorded(self, batch_ids: Sequence[str]) -> dict[str, list[int]]:
+        with self._db.lock:
+            found = {}
+            for batch in (self._db.batches[each].batch for each in batch_ids if each in self._db.batches):
+                has_result = self._db.results.get(batch.id, {})
+                lacking = [
+                    position
+                    for section in batch.sections
+                    for position in range(section.first_line, section.line_at(section.next_task, batch.lines_per_task))
+                    if position not in has_result
+                ]
+                if lacking and batch.status is Status.IN_PROGRESS:
+                    found[batch.id] = lacking
+            return found
 
     def read(self, batch_id: str) -> Iterator[tuple[int, bool, bytes, Usage]]:
         with self._db.lock:
@@ -292,10 +309,10 @@ class MemoryResultStore:
     def _record_one(self, row: BatchRow, results: Sequence[Result]) -> None:
         rows = self._db.results.setdefault(row.batch.id, {})
         for result in results:
-            if result.position in rows:
+            if result.position in rows or not 0 <= result.position < row.batch.total:
                 continue
             rows[result.position] = result
             batch, at = row.batch, result.position
-            mixed = tuple(s._replace(recorded=s.recorded + (s.first_line <= at < s.end_line)) for s in batch.mixed)
+            parts = tuple(s._replace(recorded=s.recorded + (s.first_line <= at < s.end_line)) for s in batch.sections)
             completed, failed = batch.completed + result.ok, batch.failed + (not result.ok)
-            row.batch = replace(batch, completed=completed, failed=failed, mixed=mixed)
+            row.batch = replace(batch, completed=completed, failed=failed, sections=parts)

@@ -130,6 +130,9 @@ def _check_move(before: Batch, after: Batch) -> None:
     assert before.completed <= after.completed
     assert before.failed <= after.failed
     assert after.recorded <= after.total
+    if after.status in TERMINAL:
+        assert after.sections == ()
+        return
     assert before.tasks_dispatched <= after.tasks_dispatched <= after.tasks
     if before.tasks_dispatched != after.tasks_dispatched:
         assert after.status is Status.IN_PROGRESS

@@ -11,7 +11,7 @@ from app.adapters.db.batch_store import SqlBatchStore
 from app.adapters.db.file_store import SqlFileStore
 from app.adapters.db.key_store import SqlIdempotencyStore
 from app.adapters.db.result_store import SqlResultStore
-from app.domain.batch import Batch, cut_into_sections
+from app.domain.batch import Batch
 from app.domain.file import PURPOSE_BATCH, PURPOSE_BATCH_OUTPUT, File
 from app.domain.lifecycle import Event, Status
 from app.domain.plan import PlanEntry, pack_entry
@@ -99,14 +99,15 @@ class Side:
         self.blobs.put(f"plans/{batch_id}", b"".join(plan))
         values: dict[str, Any] = {"created_at": NOW, "expires_at": NOW + 86_400, "input_blob": f"files/{batch_id}"}
         self.batches.add(Batch(batch_id, TENANT, CHAT, "file-in", "24h", Status.VALIDATING, **values))
-        return self.batches.accept(batch_id, Planned(f"plans/{batch_id}", 1, total, "small"), NOW)
+        planned = Planned(f"plans/{batch_id}", 1, [(DEFAULT_UPSTREAM, total)], "small")
+        return self.batches.accept(batch_id, planned, NOW)
 
     def add_mixed(self, batch_id: str = "batch_1", each: int = LINES) -> Batch:
         """Add a batch with so many lines for each of two upstreams, a line a task."""
         values: dict[str, Any] = {"created_at": NOW, "expires_at": NOW + 86_400, "input_blob": f"files/{batch_id}"}
         self.batches.add(Batch(batch_id, TENANT, CHAT, "file-in", "24h", Status.VALIDATING, **values))
-        mixed = cut_into_sections([("gpu", each), ("cpu", each)], 1)
-        return self.batches.accept(batch_id, Planned(f"plans/{batch_id}", 1, 2 * each, None, "gpu", mixed), NOW)
+        planned = Planned(f"plans/{batch_id}", 1, [("gpu", each), ("cpu", each)], None)
+        return self.batches.accept(batch_id, planned, NOW)
 
     def add_recorded(self, batch_id: str = "batch_1", total: int = LINES) -> None:
         self.add_running(batch_id, total)
@@ -160,7 +161,7 @@ def result(position: int, batch_id: str = "batch_1", *, body: bytes = b"{}") -> 
 def written(batch_id: str, token: str) -> Written:
     blob = f"results/{batch_id}-output-{token}"
     output = File(f"file-{batch_id}-{token}", TENANT, PURPOSE_BATCH_OUTPUT, "out.jsonl", 2, blob, NOW)
-    return Written(output, None, NO_USAGE)
+    return Written(output, None)
 
 
 def ids_of(files: Iterable[File]) -> list[str]:

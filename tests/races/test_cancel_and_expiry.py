@@ -14,15 +14,26 @@ ROUNDS = 20
 
 @pytest.mark.parametrize("is_cancel_first", [True, False])
 def test_of_two_that_read_the_same_status_one_moves_it(one: Side, other: Side, is_cancel_first: bool) -> None:
-    one.add_running()
+    batch_id = one.create(one.upload()).id
     first, second = (one.cancel, other.expire) if is_cancel_first else (one.expire, other.cancel)
 
-    outcomes = meanwhile(one, first, "UPDATE batches", other, second)
+    outcomes = meanwhile(one, partial(first, batch_id), "UPDATE batches", other, partial(second, batch_id))
 
     # SQLite lets the first end. In PostgreSQL the second overtakes it, and the first sees that.
     winner, loser = outcomes[:2] if is_sqlite(one) else outcomes[1::-1]
     assert isinstance(loser, StateConflict)
-    assert one.batch() == winner
+    assert one.batch(batch_id) == winner
+
+
+@pytest.mark.parametrize("at", ["UPDATE sections", "UPDATE batches"])
+def test_of_two_that_move_a_batch_with_sections_the_second_waits(one: Side, other: Side, at: str) -> None:
+    one.add_running()
+
+    cancelled, expired, has_waited = meanwhile(one, one.cancel, at, other, other.expire)
+
+    assert has_waited
+    assert isinstance(expired, StateConflict)
+    assert one.batch() == cancelled
 
 
 @pytest.mark.parametrize("is_cancel_first", [True, False])

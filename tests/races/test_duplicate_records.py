@@ -35,7 +35,7 @@ def test_what_is_new_beside_a_duplicate_is_recorded(one: Side, other: Side) -> N
     meanwhile(
         one,
         lambda: one.record(result(0), result(1)),
-        "UPDATE batches",
+        "UPDATE sections",
         other,
         lambda: other.record(result(1), result(2), result(2)),
     )

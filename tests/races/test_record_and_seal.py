@@ -18,7 +18,7 @@ def add_cancelled(side: Side, batch_id: str = "batch_1") -> None:
 def test_a_seal_amid_a_record_waits_and_counts_its_result(one: Side, other: Side) -> None:
     add_cancelled(one)
 
-    _, sealed, has_waited = meanwhile(one, lambda: one.record(result(0)), "INSERT INTO results", other, other.seal)
+    _, sealed, has_waited = meanwhile(one, lambda: one.record(result(0)), "INSERT INTO segments", other, other.seal)
 
     assert has_waited
     assert sealed.recorded == 1
@@ -35,6 +35,19 @@ def test_a_result_behind_the_seal_waits_and_is_dropped(one: Side, other: Side) -
     assert progress == []
     assert one.rows() == {}
     assert one.batch() == sealed
+
+
+def test_a_result_behind_a_cancel_of_a_sealed_batch_is_dropped(one: Side, other: Side) -> None:
+    one.add_running()
+    one.record(result(0), result(1), result(2))
+    one.batches.lease("batch_1", "mine")
+    one.seal()
+
+    cancelled, progress, has_waited = meanwhile(one, one.cancel, COMMIT, other, lambda: other.record(result(0)))
+
+    assert has_waited
+    assert progress == []
+    assert one.batch() == cancelled
 
 
 def test_a_result_behind_the_cancel_counts(one: Side, other: Side) -> None:

@@ -4,21 +4,33 @@ from collections.abc import Sequence
 from dataclasses import asdict
 from typing import Any
 
-from sqlalchemy import ColumnElement, Connection, and_, case, insert, or_, select, update
+from sqlalchemy import ColumnElement, Connection, Select, and_, bindparam, insert, or_, select, update
 
-from app.adapters.db.batch_row import PLAIN, as_batch, as_batches
+from app.adapters.db.batch_row import PLAIN, read_batches, select_batches
 from app.adapters.db.engine import reading, writing
 from app.adapters.db.file_store import add_file, hold_file
 from app.adapters.db.key_store import store_claim
+from app.adapters.db.section_rows import (
+    add_sections,
+    close_sections,
+    follow_batch,
+    lock_sections,
+    read_totals,
+)
 from app.adapters.db.stages import SqlStages
-from app.adapters.db.tables import batches, files
-from app.domain.batch import Batch, LineError, waiting_for
+from app.adapters.db.tables import batches, files, sections
+from app.domain.batch import Batch, LineError
 from app.domain.errors import NotFound, StateConflict
-from app.domain.lifecycle import ACTIVE, RECORDING, Event, Status, next_status, stamps
+from app.domain.lifecycle import ACTIVE, TERMINAL, Event, Status, next_status, stamps
 from app.services.ports import PAUSED, Claim, Lease, Planned, Written
 
 # When two moves of a batch collide, the later move reads again; more than a few collisions in a row do not happen.
 _MOVE_TRIES = 5
+
+# Built once: building a statement costs more than running it.
+_FIND = select_batches(batches.c.id == bindparam("batch_id"))
+_FIND_LOCKED = _FIND.with_for_update(of=batches)
+_GET = select_batches(and_(batches.c.id == bindparam("batch_id"), batches.c.tenant_id == bindparam("tenant_id")))
 
 
 class SqlBatchStore(SqlStages):
@@ -35,10 +47,10 @@ class SqlBatchStore(SqlStages):
             connection.execute(insert(batches).values(row))
 
     def get(self, tenant_id: str, batch_id: str) -> Batch | None:
-        return self._one(and_(batches.c.id == batch_id, batches.c.tenant_id == tenant_id))
+        return self._one(_GET, {"batch_id": batch_id, "tenant_id": tenant_id})
 
     def find(self, batch_id: str) -> Batch | None:
-        return self._one(batches.c.id == batch_id)
+        return self._one(_FIND, {"batch_id": batch_id})
 
     def input_bytes(self, input_blob: str) -> int | None:
         with reading(self._engine) as connection:
@@ -46,7 +58,7 @@ class SqlBatchStore(SqlStages):
         return found
 
     def page(self, tenant_id: str, *, after: str | None, limit: int) -> list[Batch]:
-        query = select(batches).where(batches.c.tenant_id == tenant_id).order_by(batches.c.seq.desc()).limit(limit)
+        page = select(batches.c.seq).where(batches.c.tenant_id == tenant_id).order_by(batches.c.seq.desc()).limit(limit)
         with reading(self._engine) as connection:
             if after is not None:
                 seq = connection.scalar(
@@ -54,33 +66,35 @@ class SqlBatchStore(SqlStages):
                 )
                 if seq is None:
                     raise NotFound(f"No batch found with id '{after}'.", param="after")
-                query = query.where(batches.c.seq < seq)
-            return as_batches(connection.execute(query))
+                page = page.where(batches.c.seq < seq)
+            is_on_page = batches.c.seq.in_(page.subquery().select())
+            return read_batches(connection, select_batches(is_on_page, batches.c.seq.desc()))
 
     def advance(self, batch_id: str, event: Event, now: float) -> Batch:
         with writing(self._engine) as connection:
-            return _move(connection, batch_id, event, now)
+            return _moved(connection, batch_id, event, now)
 
     def accept(self, batch_id: str, planned: Planned, now: float) -> Batch:
+        parts = planned.sections
+        values = {name: getattr(planned, name) for name in ("plan_blob", "lines_per_task", "total", "model")}
+        values |= {"plan_digest": planned.plan_digest, "sections_left": len(parts), "lease_owner": None}
         with writing(self._engine, is_synced=False) as connection:
-            values = planned._asdict() | {"mixed": planned.mixed or None, "tasks": planned.tasks, "lease_owner": None}
-            values["waiting_for"] = waiting_for(planned.mixed) if planned.mixed else planned.upstream
-            return _move(connection, batch_id, Event.ACCEPTED, now, values)
+            _move(connection, batch_id, Event.ACCEPTED, now, values)
+            add_sections(connection, batch_id, parts, planned.lines_per_task)
+            return _known(connection, batch_id)
 
     def reject(self, batch_id: str, errors: Sequence[LineError], now: float) -> Batch:
         with writing(self._engine) as connection:
             values = {"errors": [asdict(error) for error in errors], "lease_owner": None}
-            return _move(connection, batch_id, Event.REJECTED, now, values)
+            return _moved(connection, batch_id, Event.REJECTED, now, values)
 
     def give_up(self, batch_id: str, reasons: Sequence[LineError], now: float) -> Batch:
         with writing(self._engine) as connection:
             values = {"errors": [asdict(reason) for reason in reasons], "lease_owner": None}
-            return _move(connection, batch_id, Event.GAVE_UP, now, values)
+            return _moved(connection, batch_id, Event.GAVE_UP, now, values)
 
     def finish(self, batch_id: str, written: Written, token: str, now: float) -> Batch:
-        values = asdict(written.usage)
-        if written.total is not None:
-            values["total"] = written.total
+        values: dict[str, Any] = {} if written.total is None else {"total": written.total}
         with writing(self._engine) as connection:
             if written.output is not None:
                 add_file(connection, written.output)
@@ -89,31 +103,32 @@ class SqlBatchStore(SqlStages):
                 add_file(connection, written.errors)
                 values["error_file_id"] = written.errors.id
             values |= {"lease_owner": None}
-            return _move(connection, batch_id, Event.FILES_WRITTEN, now, values, batches.c.lease_owner == token)
+            return _moved(connection, batch_id, Event.FILES_WRITTEN, now, values, batches.c.lease_owner == token)
 
     def seal(self, batch_id: str, token: str, now: float) -> Batch:
         with writing(self._engine, is_synced=False) as connection:
-            batch = _read(connection, batches.c.id == batch_id, for_update=True)
+            lock_sections(connection, batch_id)
+            batch = next(iter(read_batches(connection, _FIND_LOCKED, {"batch_id": batch_id})), None)
             if batch is None:
                 raise StateConflict(f"There is no batch {batch_id}.")
             held = _may_lease(token)
             if batch.status is Status.IN_PROGRESS:
                 if batch.recorded < batch.total:
                     raise StateConflict(f"{batch.total - batch.recorded} lines of {batch_id} have no result yet.")
-                batch = _move(connection, batch_id, Event.ALL_RECORDED, now, {}, held)
+                _move(connection, batch_id, Event.ALL_RECORDED, now, {}, held)
             elif batch.status not in ACTIVE - {Status.VALIDATING}:
                 raise StateConflict(f"{batch_id} is {batch.status}: there is nothing to finalize.")
-            row = connection.execute(
+            close_sections(connection, batch_id)
+            sealed = connection.execute(
                 update(batches)
                 .where(batches.c.id == batch_id, held)
                 .values(
                     sealed_at=batch.sealed_at or now, finalize_tries=batches.c.finalize_tries + 1, **_leased_by(token)
                 )
-                .returning(*batches.c)
-            ).one_or_none()
-            if row is None:
+            )
+            if sealed.rowcount == 0:
                 raise StateConflict(f"Another process finalizes {batch_id}.")
-            return as_batch(row)
+            return _known(connection, batch_id)
 
     def excuse_try(self, batch_id: str, token: str) -> None:
         with writing(self._engine, is_synced=False) as connection:
@@ -153,33 +168,34 @@ class SqlBatchStore(SqlStages):
             return broken.rowcount == 1
 
     def move_cursor(self, batch_id: str, from_task: int, to_task: int) -> bool:
+        # Where a section ends, the next section begins: a section that was sent whole has its cursor there, too.
+        is_within = and_(sections.c.next_task < to_task, sections.c.end_task >= to_task)
         with writing(self._engine, is_synced=False) as connection:
             moved = connection.execute(
-                update(batches)
+                update(sections)
                 .where(
-                    batches.c.id == batch_id,
-                    batches.c.status == Status.IN_PROGRESS,
-                    batches.c.tasks_dispatched == from_task,
-                    batches.c.tasks >= to_task,
-                    batches.c.mixed.is_(None),
+                    sections.c.batch_id == batch_id,
+                    sections.c.is_sending,
+                    sections.c.next_task == from_task,
+                    is_within,
                 )
-                .values(tasks_dispatched=to_task, lines_dispatched=_lines_of(to_task))
+                .values(next_task=to_task)
             )
-            return moved.rowcount == 1 or _move_in_section(connection, batch_id, from_task, to_task)
+            return moved.rowcount == 1
 
     def statuses(self, batch_ids: Sequence[str]) -> dict[str, Status]:
         query = select(batches.c.id, batches.c.status).where(batches.c.id.in_(batch_ids))
         with reading(self._engine) as connection:
             return {row.id: Status(row.status) for row in connection.execute(query)}
 
-    def _one(self, condition: ColumnElement[bool]) -> Batch | None:
+    def _one(self, query: Select[Any], values: dict[str, Any]) -> Batch | None:
         with reading(self._engine) as connection:
-            return _read(connection, condition)
+            return next(iter(read_batches(connection, query, values)), None)
 
 
-def is_recording() -> ColumnElement[bool]:
-    """Return the condition under which a batch accepts results."""
-    return and_(batches.c.status.in_(sorted(RECORDING)), batches.c.sealed_at.is_(None))
+def _known(connection: Connection, batch_id: str) -> Batch:
+    (batch,) = read_batches(connection, _FIND, {"batch_id": batch_id})
+    return batch
 
 
 def _may_lease(token: str) -> ColumnElement[bool]:
@@ -191,10 +207,17 @@ def _leased_by(token: str) -> dict[str, Any]:
     return {"lease_owner": token, "lease_renewals": batches.c.lease_renewals + 1}
 
 
-def _read(connection: Connection, condition: ColumnElement[bool], *, for_update: bool = False) -> Batch | None:
-    query = select(batches).where(condition)
-    row = connection.execute(query.with_for_update() if for_update else query).one_or_none()
-    return None if row is None else as_batch(row)
+def _moved(
+    connection: Connection,
+    batch_id: str,
+    event: Event,
+    now: float,
+    values: dict[str, Any] | None = None,
+    guard: ColumnElement[bool] | None = None,
+) -> Batch:
+    """Apply an event as `_move` does, and return the batch."""
+    _move(connection, batch_id, event, now, values, guard)
+    return _known(connection, batch_id)
 
 
 def _move(
@@ -204,9 +227,10 @@ def _move(
     now: float,
     values: dict[str, Any] | None = None,
     guard: ColumnElement[bool] | None = None,
-) -> Batch:
+) -> None:
     """Apply an event to the current status, together with `values`; no other function writes the column."""
     for _ in range(_MOVE_TRIES):
+        counts = lock_sections(connection, batch_id)
         read = connection.scalar(select(batches.c.status).where(batches.c.id == batch_id))
         if read is None:
             raise StateConflict(f"There is no batch {batch_id}.")
@@ -214,35 +238,9 @@ def _move(
         moved = update(batches).where(batches.c.id == batch_id, batches.c.status == read)
         if guard is not None:
             moved = moved.where(guard)
-        moved = moved.values({**(values or {}), "status": status.value, **dict.fromkeys(stamps(status), now)})
-        row = connection.execute(moved.returning(*batches.c)).one_or_none()
-        if row is not None:
-            return as_batch(row)
+        totals = read_totals(connection, batch_id, *counts) if status in TERMINAL else {}
+        moved = moved.values({**(values or {}), **totals, "status": status.value, **dict.fromkeys(stamps(status), now)})
+        if connection.execute(moved).rowcount == 1:
+            follow_batch(connection, batch_id, status)
+            return
     raise StateConflict(f"The event {event} came too late for {batch_id}: another process was first.")
-
-
-def _lines_of(tasks: int) -> ColumnElement[int]:
-    """Return the number of lines in the first `tasks` tasks of a batch for a single upstream."""
-    lines = batches.c.lines_per_task * tasks
-    return case((lines < batches.c.total, lines), else_=batches.c.total)
-
-
-def _move_in_section(connection: Connection, batch_id: str, from_task: int, to_task: int) -> bool:
-    """Move the cursor of a section, in a batch with several sections."""
-    batch = _read(connection, batches.c.id == batch_id, for_update=True)
-    if batch is None or batch.status is not Status.IN_PROGRESS:
-        return False
-    sections = [
-        section._replace(next_task=to_task) if section.next_task == from_task < to_task <= section.end_task else section
-        for section in batch.mixed
-    ]
-    if sections == list(batch.mixed):
-        return False
-    values = {
-        "mixed": sections,
-        "waiting_for": waiting_for(sections),
-        "tasks_dispatched": batch.tasks_dispatched + to_task - from_task,
-        "lines_dispatched": sum(section.dispatched(batch.lines_per_task) for section in sections),
-    }
-    connection.execute(update(batches).where(batches.c.id == batch_id).values(values))
-    return True

@@ -1,46 +1,73 @@
-"""Results in the database: a result per line, counted in the transaction that inserts the result."""
+"""Results in the database: recorded once for each line, in segments, and counted in the same transaction.
 
-from bisect import bisect_right
+A section has a bit for each line with a result. The row of the section is locked while the bits are looked at and set,
+so that a second result of a line is dropped, and so is a result that comes once the section was closed.
+"""
+
 from collections import defaultdict
 from collections.abc import Iterable, Iterator, Sequence
-from typing import Any
+from itertools import accumulate
+from typing import Any, NamedTuple
 
-from sqlalchemy import ColumnElement, Connection, Engine, Select, and_, bindparam, delete, func, select, update
+from sqlalchemy import Connection, Engine, Row, bindparam, delete, func, insert, select, text, update
 
-from app.adapters.db.batch_store import is_recording
+from app.adapters.db.batch_row import SECTION, USAGE, section_of
 from app.adapters.db.engine import reading, writing
-from app.adapters.db.insert_results import insert_on_postgres, insert_on_sqlite
-from app.adapters.db.stages import UNCLEARED
-from app.adapters.db.tables import batches, results
+from app.adapters.db.segments import LINE_BYTES, SegmentReader, pack_segments
+from app.adapters.db.stages import SENDING, SENT, UNCLEARED
+from app.adapters.db.tables import batches, sections, segments
 from app.domain.batch import Section, Usage
-from app.domain.limits import MIB
 from app.domain.result import Result
 from app.services.ports import Progress
 
-# The rows of a read: payloads are usually a few kB, and a page about a megabyte.
-_PAGE_ROWS = 250
-# The most bytes of a read, except for a single larger payload; several batches may be read in parallel.
-_PAGE_BYTES = 8 * MIB
+# Lines of further models of a batch are counted together, under this name.
+_MOST_MODELS = 1_000
+_OTHER_MODELS = "other"
+# A transaction clears many small batches, because each transaction costs a sync of the disk.
+_BATCHES_PER_CLEAR = 200
 
 # Built once: building a statement costs more than running it.
 _LOCK = (
-    select(batches.c.upstream, batches.c.mixed, batches.c.lines_per_task)
-    .where(batches.c.id == bindparam("id"), is_recording())
+    select(sections.c.id, sections.c.batch_id, sections.c.number, sections.c.lines_per_task, sections.c.recorded)
+    .add_columns(*SECTION)
+    .where(sections.c.batch_id.in_(bindparam("ids", expanding=True)), sections.c.is_open)
+    .order_by(sections.c.batch_id, sections.c.number)
     .with_for_update()
 )
+_ADD = insert(segments)
 _COUNT = (
+    update(sections)
+    .where(sections.c.id == bindparam("of_id"))
+    .values({name: bindparam(f"new_{name}") for name in ("completed", "failed", "recorded")})
+)
+_SUMS = ("completed", "failed", *USAGE)
+# The statement fits SQLite and PostgreSQL; SQLAlchemy has no common form for it.
+_COUNT_MODEL = text(f"""
+INSERT INTO section_models (batch_id, upstream, model, {", ".join(_SUMS)})
+SELECT :batch_id, :upstream, CASE
+    WHEN EXISTS (
+        SELECT 1 FROM section_models WHERE batch_id = :batch_id AND upstream = :upstream AND model = :model
+    ) OR (SELECT count(*) FROM section_models WHERE batch_id = :batch_id) < {_MOST_MODELS} THEN :model
+    ELSE '{_OTHER_MODELS}' END, {", ".join(f":{name}" for name in _SUMS)}
+WHERE true
+ON CONFLICT (batch_id, upstream, model) DO UPDATE SET
+    {", ".join(f"{name} = section_models.{name} + excluded.{name}" for name in _SUMS)}
+""")  # noqa: S608 - fixed names
+_LEAVE = (
     update(batches)
-    .where(batches.c.id == bindparam("id_"))
-    .values(
-        completed=batches.c.completed + bindparam("new_completed"),
-        failed=batches.c.failed + bindparam("new_failed"),
-        has_results=True,
-    )
-    .returning(
-        batches.c.total,
-        batches.c.completed + batches.c.failed,
-        batches.c.lines_dispatched,
-    )
+    .where(batches.c.id == bindparam("of_id"))
+    .values(sections_left=batches.c.sections_left - bindparam("whole"))
+    .returning(batches.c.sections_left)
+)
+_BITS = (
+    select(sections.c.first_line, sections.c.recorded)
+    .where(sections.c.batch_id == bindparam("batch_id"))
+    .where(sections.c.first_line < bindparam("end"), sections.c.end_line > bindparam("first"))
+)
+_SENT_BITS = (
+    select(sections.c.batch_id, sections.c.lines_per_task, sections.c.recorded, *SECTION)
+    .where(sections.c.batch_id.in_(bindparam("ids", expanding=True)), sections.c.stage.in_((SENDING, SENT)))
+    .order_by(sections.c.batch_id, sections.c.number)
 )
 _UNCLEARED = (
     select(batches.c.id, batches.c.completed + batches.c.failed)
@@ -48,39 +75,12 @@ _UNCLEARED = (
     .order_by(batches.c.expires_at, batches.c.seq)
     .limit(bindparam("limit"))
 )
-# A transaction clears many small batches, because each transaction costs a sync of the disk.
-_BATCHES_PER_CLEAR = 200
-
-_OF_BATCH = results.c.batch_id == bindparam("id")
-_IN_SPAN = results.c.position.between(bindparam("first"), bindparam("last"))
-_LISTED = results.c.position.in_(bindparam("positions", expanding=True))
-# Both databases know the length of a large payload without reading the payload.
-_LENGTH = func.length(results.c.payload)
-
-
-def _select_results(*where: ColumnElement[bool]) -> Select[Any]:
-    return select(
-        results.c.position,
-        results.c.ok,
-        results.c.payload,
-        results.c.input_tokens,
-        results.c.cached_tokens,
-        results.c.output_tokens,
-        results.c.reasoning_tokens,
-    ).where(_OF_BATCH, *where)
-
-
-def _select_if_small(where: ColumnElement[bool]) -> Select[Any]:
-    """Select results, or no rows where the results are too large for memory together."""
-    # The sum is part of the statement: asking for the lengths first takes nearly as long as reading small results.
-    in_all = select(func.sum(_LENGTH)).where(_OF_BATCH, where).correlate(None).scalar_subquery()
-    return _select_results(where, in_all <= _PAGE_BYTES)
-
-
-_SPAN_IF_SMALL = _select_if_small(_IN_SPAN)
-_LISTED_IF_SMALL = _select_if_small(_LISTED)
-_LISTED_RESULTS = _select_results(_LISTED)
-_LISTED_LENGTHS = select(results.c.position, _LENGTH).where(_OF_BATCH, _LISTED)
+_SEGMENTS = (
+    select(segments.c.seq, func.length(segments.c.lines) // LINE_BYTES)
+    .where(segments.c.batch_id == bindparam("batch_id"))
+    .order_by(segments.c.seq)
+    .limit(bindparam("limit"))
+)
 
 
 class SqlResultStore:
@@ -88,98 +88,42 @@ class SqlResultStore:
 
     def __init__(self, engine: Engine) -> None:
         self._engine = engine
-        self._insert_new = insert_on_sqlite if engine.dialect.name == "sqlite" else insert_on_postgres
 
     def record(self, results: Sequence[Result]) -> list[Progress]:
         by_batch: dict[str, list[Result]] = defaultdict(list)
         for result in results:
             by_batch[result.batch_id].append(result)
-        with writing(self._engine) as connection:
-            # In a fixed order everywhere, to avoid a deadlock of two writers.
-            recorded = [self._record(connection, batch_id, by_batch[batch_id]) for batch_id in sorted(by_batch)]
-        return [progress for each in recorded for progress in each]
-
-    def _record(self, connection: Connection, batch_id: str, new: list[Result]) -> list[Progress]:
-        locked = connection.execute(_LOCK, {"id": batch_id}).one_or_none()
-        if locked is None:
+        if not by_batch:
             return []
-        upstream, mixed, per_task = locked
-        if mixed is not None:
-            sections = [Section(*section) for section in mixed]
-            return self._record_mixed(connection, batch_id, sections, per_task, new)
-        completed = self._insert_new(connection, batch_id, [result for result in new if result.ok])
-        failed = self._insert_new(connection, batch_id, [result for result in new if not result.ok])
-        row = connection.execute(_COUNT, {"id_": batch_id, "new_completed": completed, "new_failed": failed}).one()
-        total, recorded, dispatched = row
-        outstanding = max(dispatched - recorded, 0)
-        return [Progress(batch_id, dispatched >= total, recorded >= total, outstanding, upstream)]
-
-    def _record_mixed(
-        self, connection: Connection, batch_id: str, sections: list[Section], per_task: int, new: list[Result]
-    ) -> list[Progress]:
-        """Record results of a batch with several upstreams, and count the results of each section."""
-        by_section: dict[int, list[Result]] = defaultdict(list)
-        ends = [section.end_line for section in sections]
-        for result in new:
-            by_section[bisect_right(ends, result.position)].append(result)
-        completed = failed = 0
-        for number, in_section in by_section.items():
-            ok = self._insert_new(connection, batch_id, [result for result in in_section if result.ok])
-            not_ok = self._insert_new(connection, batch_id, [result for result in in_section if not result.ok])
-            completed, failed = completed + ok, failed + not_ok
-            sections[number] = sections[number]._replace(recorded=sections[number].recorded + ok + not_ok)
-        connection.execute(update(batches).where(batches.c.id == batch_id).values(mixed=sections))
-        counts = {"id_": batch_id, "new_completed": completed, "new_failed": failed}
-        total, recorded, _ = connection.execute(_COUNT, counts).one()
-        progress = []
-        for number in by_section:
-            section = sections[number]
-            is_whole, outstanding = section.next_task >= section.end_task, section.outstanding(per_task)
-            progress.append(Progress(batch_id, is_whole, recorded >= total, outstanding, section.upstream))
-        return progress
+        with writing(self._engine) as connection:
+            locked = connection.execute(_LOCK, {"ids": sorted(by_batch)}).all()
+            return _record(connection, [part for row in locked if (part := _part(row, by_batch[row.batch_id])).given])
 
     def recorded(self, batch_id: str, first: int, end: int) -> set[int]:
-        query = select(results.c.position).where(
-            results.c.batch_id == batch_id, results.c.position >= first, results.c.position < end
-        )
         with reading(self._engine) as connection:
-            return set(connection.scalars(query))
+            rows = connection.execute(_BITS, {"batch_id": batch_id, "first": first, "end": end}).all()
+        found: set[int] = set()
+        for first_line, bits in rows:
+            start = max(first, first_line)
+            of_span = int.from_bytes(bits, "little") >> (start - first_line) & (1 << (end - start)) - 1
+            found.update(_positions(start, of_span))
+        return found
 
-    def count(self, batch_id: str, first: int, end: int) -> int:
-        query = select(func.count()).where(
-            results.c.batch_id == batch_id, results.c.position >= first, results.c.position < end
-        )
+    def unrecorded(self, batch_ids: Sequence[str]) -> dict[str, list[int]]:
         with reading(self._engine) as connection:
-            return connection.execute(query).scalar_one()
+            rows = connection.execute(_SENT_BITS, {"ids": list(batch_ids)}).all()
+        found: dict[str, list[int]] = defaultdict(list)
+        for batch_id, lines_per_task, bits, *values in rows:
+            section = section_of(values)
+            sent = (1 << section.dispatched(lines_per_task)) - 1
+            found[batch_id] += _positions(section.first_line, sent & ~int.from_bytes(bits, "little"))
+        return found
 
     def read(self, batch_id: str) -> Iterator[tuple[int, bool, bytes, Usage]]:
-        with reading(self._engine) as connection:
-            last = connection.scalar(select(func.max(results.c.position)).where(results.c.batch_id == batch_id))
-        for first in range(0, 0 if last is None else last + 1, _PAGE_ROWS):
-            span = range(first, first + _PAGE_ROWS)
-            yield from self._read(batch_id, span, _SPAN_IF_SMALL, {"first": span[0], "last": span[-1]})
+        return SegmentReader(self._engine, batch_id).read()
 
     def read_in(self, batch_id: str, order: Sequence[int]) -> Iterator[tuple[int, bool, bytes, Usage]]:
-        for start in range(0, len(order), _PAGE_ROWS):
-            listed = order[start : start + _PAGE_ROWS]
-            yield from self._read(batch_id, listed, _LISTED_IF_SMALL, {"positions": listed})
-
-    def _read(
-        self, batch_id: str, positions: Sequence[int], if_small: Select[Any], values: dict[str, Any]
-    ) -> Iterator[tuple[int, bool, bytes, Usage]]:
-        """Yield the results at the positions, read at once or, if large, in smaller pages."""
-        rows = self._rows(if_small, batch_id, values)
-        if rows:
-            yield from _in_order(rows, positions)
-            return
-        lengths = {row[0]: row[1] for row in self._rows(_LISTED_LENGTHS, batch_id, {"positions": positions})}
-        for page in _pages((position, lengths[position]) for position in positions if position in lengths):
-            # No variable holds the rows after the yield, so the rows are freed before the next page is read.
-            yield from _in_order(self._rows(_LISTED_RESULTS, batch_id, {"positions": page}), page)
-
-    def _rows(self, query: Select[Any], batch_id: str, values: dict[str, Any]) -> Sequence[Any]:
-        with reading(self._engine) as connection:
-            return connection.execute(query, {"id": batch_id, **values}).all()
+        return SegmentReader(self._engine, batch_id).read(order)
 
     def clear(self, limit: int) -> int:
         # Found outside the writing transaction, which then only clears the found batches.
@@ -188,18 +132,103 @@ class SqlResultStore:
             if not found:
                 return 0
             whole = _small_ones(found, limit)
-            low = 0
+            some: list[Row[Any]] = []
             if not whole:
-                of_first = select(func.min(results.c.position)).where(results.c.batch_id == found[0].id)
-                low = connection.scalar(of_first)
-                whole = [found[0].id] if low is None else []
+                values = {"batch_id": found[0].id, "limit": limit}
+                some = list(connection.execute(_SEGMENTS, values))
+                whole = [] if some else [found[0].id]
         with writing(self._engine) as connection:
             if not whole:
-                is_next = and_(results.c.batch_id == found[0].id, results.c.position < low + limit)
-                return max(connection.execute(delete(results).where(is_next)).rowcount, 1)
-            deleted = connection.execute(delete(results).where(results.c.batch_id.in_(whole))).rowcount
+                seqs = _first_segments(some, limit)
+                connection.execute(delete(segments).where(segments.c.seq.in_(seqs)))
+                return limit
+            connection.execute(delete(segments).where(segments.c.batch_id.in_(whole)))
             connection.execute(update(batches).where(batches.c.id.in_(whole)).values(has_results=False))
-            return max(deleted, 1)
+            return max(sum(recorded for batch_id, recorded in found if batch_id in whole), 1)
+
+
+class _Part(NamedTuple):
+    """A locked section, and the results given for its lines."""
+
+    row_id: int
+    batch_id: str
+    number: int
+    lines_per_task: int
+    section: Section
+    completed: int
+    failed: int
+    bits: bytearray
+    given: list[Result]
+
+
+def _part(row: Row[Any], results: Sequence[Result]) -> _Part:
+    row_id, batch_id, number, lines_per_task, recorded, *values = row
+    section = section_of(values)
+    given = [result for result in results if section.first_line <= result.position < section.end_line]
+    return _Part(row_id, batch_id, number, lines_per_task, section, *values[-2:], bytearray(recorded), given)
+
+
+def _record(connection: Connection, parts: Sequence[_Part]) -> list[Progress]:
+    rows, counts, models, recorded = list[Any](), list[Any](), list[Any](), dict[int, int]()
+    whole: dict[str, int] = defaultdict(int)
+    for part in parts:
+        new = _take_new(part)
+        recorded[part.row_id] = part.section.recorded + len(new)
+        if not new:
+            continue
+        of_part = {"batch_id": part.batch_id, "section": part.number}
+        rows += [{**of_part, "lines": lines, "payload": payload} for lines, payload in pack_segments(new)]
+        ok = sum(result.ok for result in new)
+        totals = {"new_completed": part.completed + ok, "new_failed": part.failed + len(new) - ok}
+        counts.append({"of_id": part.row_id, "new_recorded": bytes(part.bits), **totals})
+        models += _by_model(part, new)
+        whole[part.batch_id] += len(new) == part.section.unrecorded
+    if rows:
+        connection.execute(_ADD, rows)
+        connection.execute(_COUNT, counts)
+        connection.execute(_COUNT_MODEL, models)
+    # The batches' rows come last, in the order of their ids.
+    left = {
+        batch_id: connection.execute(_LEAVE, {"of_id": batch_id, "whole": count}).scalar_one()
+        for batch_id, count in whole.items()
+        if count
+    }
+    progress = []
+    for part in parts:
+        section = part.section._replace(recorded=recorded[part.row_id])
+        is_sent, outstanding = section.next_task >= section.end_task, section.outstanding(part.lines_per_task)
+        progress.append(Progress(part.batch_id, is_sent, left.get(part.batch_id) == 0, outstanding, section.upstream))
+    return progress
+
+
+def _take_new(part: _Part) -> list[Result]:
+    """Return the results of lines without a result, the first of each line, and set the bits of these lines."""
+    bits, first, new = part.bits, part.section.first_line, list[Result]()
+    for result in part.given:
+        place, bit = divmod(result.position - first, 8)
+        if not bits[place] & 1 << bit:
+            bits[place] |= 1 << bit
+            new.append(result)
+    return new
+
+
+def _by_model(part: _Part, new: Iterable[Result]) -> list[dict[str, Any]]:
+    """Return what each model of the results adds to its counts."""
+    sums: dict[str, list[int]] = defaultdict(lambda: [0] * len(_SUMS))
+    for result in new:
+        used, of_model = result.usage, sums[result.model or ""]
+        of_model[0 if result.ok else 1] += 1
+        of_model[2] += used.input_tokens
+        of_model[3] += used.cached_tokens
+        of_model[4] += used.output_tokens
+        of_model[5] += used.reasoning_tokens
+    key = {"batch_id": part.batch_id, "upstream": part.section.upstream}
+    return [{**key, "model": model, **dict(zip(_SUMS, of_model, strict=True))} for model, of_model in sums.items()]
+
+
+def _positions(first_line: int, bits: int) -> Iterator[int]:
+    """Return the positions of the lines whose bits are set, in order."""
+    return (first_line + place for place, bit in enumerate(reversed(f"{bits:b}")) if bit == "1")
 
 
 def _small_ones(uncleared: Iterable[Any], limit: int) -> list[str]:
@@ -213,23 +242,7 @@ def _small_ones(uncleared: Iterable[Any], limit: int) -> list[str]:
     return ids
 
 
-def _pages(lengths: Iterable[tuple[int, int]]) -> Iterator[list[int]]:
-    """Yield the positions in order, in pages that fit into memory."""
-    page: list[int] = []
-    page_bytes = 0
-    for position, length in lengths:
-        if page and page_bytes + length > _PAGE_BYTES:
-            yield page
-            page, page_bytes = [], 0
-        page.append(position)
-        page_bytes += length
-    if page:
-        yield page
-
-
-def _in_order(rows: Sequence[Any], positions: Sequence[int]) -> Iterator[tuple[int, bool, bytes, Usage]]:
-    found = {row[0]: row for row in rows}
-    for at in positions:
-        if at in found:
-            position, ok, payload, *tokens = found[at]
-            yield position, ok, payload, Usage(*tokens)
+def _first_segments(rows: Sequence[Any], limit: int) -> list[int]:
+    """Return the first segments, at least one, up to `limit` results in total."""
+    sizes = accumulate(lines for _, lines in rows)
+    return [seq for (seq, _), size in zip(rows, sizes, strict=True) if size <= limit] or [rows[0][0]]

@@ -55,19 +55,24 @@ ticks = Table(
 )
 
 # The work that a batch needs, computed by the database from the columns with the batch's progress. Each search of
-# upkeep and dispatch is for one value of `stage`, by a small index: ended batches, perhaps millions, have no stage. The
-# stage changes a few times in the life of a batch, and not with each result: PostgreSQL rewrites a row without touching
-# the indexes while the indexed columns keep their values.
+# upkeep is for one value of `stage`, by a small index: ended batches, perhaps millions, have no stage.
 STAGE = """
 CASE
-    WHEN status IN ('validating', 'finalizing', 'cancelling', 'expiring') THEN status
-    WHEN status = 'in_progress' THEN CASE
-        WHEN completed + failed >= total THEN 'recorded'
-        WHEN completed + failed < lines_dispatched AND lines_dispatched < total THEN 'sending'
-        WHEN completed + failed < lines_dispatched THEN 'sent'
-        WHEN lines_dispatched > 0 THEN 'idle'
-        ELSE 'new' END
+    WHEN status = 'in_progress' AND sections_left = 0 THEN 'recorded'
+    WHEN status IN ('validating', 'in_progress', 'finalizing', 'cancelling', 'expiring') THEN status
     WHEN status IN ('completed', 'cancelled', 'expired') AND has_results THEN 'uncleared'
+END
+"""
+# The work that a section of a batch in progress needs, likewise, for the searches of dispatch and repair; none once
+# each line has a result. The stage changes a few times in the life of a section, and not with each result: PostgreSQL
+# rewrites a row without touching the indexes while the indexed columns keep their values.
+SECTION_STAGE = """
+CASE
+    WHEN NOT is_sending OR completed + failed >= end_line - first_line THEN NULL
+    WHEN next_task >= end_task THEN 'sent'
+    WHEN completed + failed < (next_task - first_task) * lines_per_task THEN 'sending'
+    WHEN next_task > first_task THEN 'idle'
+    ELSE 'new'
 END
 """
 _HAS_STAGE = text("stage IS NOT NULL")
@@ -86,6 +91,7 @@ batches = Table(
     Column("status", String(16), nullable=False),
     Column("created_at", Double, nullable=False),
     Column("expires_at", Double, nullable=False),
+    Column("api_key_id", String(64)),
     Column("metadata", JSON),
     Column("output_lifetime_s", Integer),
     Column("model", Text),
@@ -94,16 +100,10 @@ batches = Table(
     Column("plan_blob", String(255)),
     Column("plan_digest", String(32)),
     Column("lines_per_task", Integer, nullable=False, server_default="1"),
-    Column("tasks", Integer, nullable=False, server_default="0"),
-    Column("tasks_dispatched", Integer, nullable=False, server_default="0"),
-    # The lines of the tasks handed out.
-    Column("lines_dispatched", Integer, nullable=False, server_default="0"),
-    Column("upstream", String(64), nullable=False, server_default="default"),
-    # For a batch with several upstreams: the `Section` of each upstream, as a list.
-    Column("mixed", JSON(none_as_null=True)),
-    # The upstreams of the lines never handed out, set once the batch is in progress.
-    Column("waiting_for", Text),
+    # The sections with lines that lack a result.
+    Column("sections_left", Integer, nullable=False, server_default="0"),
     Column("total", Integer, nullable=False, server_default="0"),
+    # Written as the batch ends: until then its sections count its results, and `section_models` the tokens.
     Column("completed", Integer, nullable=False, server_default="0"),
     Column("failed", Integer, nullable=False, server_default="0"),
     Column("input_tokens", BigInteger, nullable=False, server_default="0"),
@@ -125,13 +125,11 @@ batches = Table(
     # lease.
     Column("lease_owner", String(128)),
     Column("lease_renewals", Integer, server_default="0", nullable=False),
-    # Set until the results of a finished batch are deleted.
+    # Set as a batch ends with results, until they are deleted.
     Column("has_results", Boolean, nullable=False, server_default=false()),
     Column("stage", String(16), Computed(STAGE, persisted=True)),
     Index("ix_batches_tenant_seq", "tenant_id", "seq"),
     Index("ix_batches_stage_expires", "stage", "expires_at", "seq", **_WITH_A_STAGE),
-    Index("ix_batches_stage_way", "stage", "tenant_id", "waiting_for", "expires_at", "seq", **_WITH_A_STAGE),
-    Index("ix_batches_stage_newest", "stage", "tenant_id", "waiting_for", "seq", **_WITH_A_STAGE),
     Index("ix_batches_input_blob", "input_blob"),
 )
 
@@ -154,18 +152,69 @@ files = Table(
     Index("ix_files_deleted", "deleted_at"),
 )
 
-results = Table(
-    "results",
+# The parts of accepted batches by upstream; the transaction that ends a batch deletes them.
+sections = Table(
+    "sections",
     metadata,
-    # The key makes sure that a result is recorded once.
-    Column("batch_id", String(64), primary_key=True),
-    Column("position", Integer, primary_key=True, autoincrement=False),
-    Column("ok", Boolean, nullable=False),
-    Column("input_tokens", Integer, nullable=False),
-    Column("cached_tokens", Integer, nullable=False),
-    Column("output_tokens", Integer, nullable=False),
-    Column("reasoning_tokens", Integer, nullable=False),
+    Column("id", _Sequence, primary_key=True, autoincrement=True),
+    Column("batch_id", String(64), nullable=False),
+    # The place in the batch, 0-based.
+    Column("number", Integer, nullable=False),
+    # Copies of columns of the batch that never change.
+    Column("seq", BigInteger, nullable=False),
+    Column("tenant_id", String(64), nullable=False),
+    Column("expires_at", Double, nullable=False),
+    Column("lines_per_task", Integer, nullable=False),
+    Column("upstream", String(64), nullable=False),
+    Column("first_task", Integer, nullable=False),
+    Column("end_task", Integer, nullable=False),
+    Column("first_line", Integer, nullable=False),
+    Column("end_line", Integer, nullable=False),
+    Column("next_task", Integer, nullable=False),
+    # Tasks may be sent: the batch is in progress.
+    Column("is_sending", Boolean, nullable=False),
+    # Results are taken: the batch is not sealed.
+    Column("is_open", Boolean, nullable=False),
+    Column("completed", Integer, nullable=False),
+    Column("failed", Integer, nullable=False),
+    # A bit for each line, from the lowest of the first byte on: set once the line has a result.
+    Column("recorded", LargeBinary, nullable=False),
+    Column("stage", String(16), Computed(SECTION_STAGE, persisted=True)),
+    Index("ix_sections_batch_number", "batch_id", "number", unique=True),
+    Index("ix_sections_stage_way", "stage", "tenant_id", "upstream", "expires_at", "seq", **_WITH_A_STAGE),
+    Index("ix_sections_stage_newest", "stage", "tenant_id", "upstream", "seq", **_WITH_A_STAGE),
+)
+
+# The results that one commit brought for a section, the payloads one behind the other; PostgreSQL does not compress
+# them.
+segments = Table(
+    "segments",
+    metadata,
+    # Grows with each segment of a section: the order of recording.
+    Column("seq", _Sequence, primary_key=True, autoincrement=True),
+    Column("batch_id", String(64), nullable=False),
+    # The number of the section.
+    Column("section", Integer, nullable=False),
+    # An entry of fixed width for each result, as `app.adapters.db.segments` packs it.
+    Column("lines", LargeBinary, nullable=False),
     Column("payload", LargeBinary, nullable=False),
+    Index("ix_segments_batch_seq", "batch_id", "seq"),
+)
+
+# Results and tokens of a batch by model; a model belongs to one upstream. The rows outlive the sections.
+section_models = Table(
+    "section_models",
+    metadata,
+    Column("batch_id", String(64), primary_key=True),
+    Column("upstream", String(64), primary_key=True),
+    # Empty for lines that name no model.
+    Column("model", Text, primary_key=True),
+    Column("completed", Integer, nullable=False),
+    Column("failed", Integer, nullable=False),
+    Column("input_tokens", BigInteger, nullable=False),
+    Column("cached_tokens", BigInteger, nullable=False),
+    Column("output_tokens", BigInteger, nullable=False),
+    Column("reasoning_tokens", BigInteger, nullable=False),
 )
 
 unanswered_tries = Table(

@@ -4,7 +4,7 @@ from collections.abc import Collection, Iterator, Mapping, Sequence
 from typing import NamedTuple, Protocol
 
 from app.domain.api_key import ApiKey
-from app.domain.batch import Batch, InFlight, LineError, RunningTotal, Section, Usage
+from app.domain.batch import Batch, InFlight, LineError, RunningTotal, Section, Usage, cut_into_sections
 from app.domain.file import File
 from app.domain.lifecycle import Event, Status
 from app.domain.result import Met, Result
@@ -52,7 +52,7 @@ class FileStore(Protocol):
 
 
 class Progress(NamedTuple):
-    """The state of a batch right after results were recorded; for a mixed batch, of a section that got results."""
+    """The state of a section, and of its batch, right after results of the section were recorded."""
 
     batch_id: str
     is_dispatched_whole: bool
@@ -79,19 +79,22 @@ class Planned(NamedTuple):
 
     plan_blob: str
     lines_per_task: int
-    total: int
+    # The upstreams and their numbers of lines, in the order of the plan.
+    lines: Sequence[tuple[str, int]]
+    # The model that all lines share.
     model: str | None
-    # The upstream of the lines, or the first of several upstreams.
-    upstream: str = DEFAULT_UPSTREAM
-    # Set if the lines go to several upstreams.
-    mixed: tuple[Section, ...] = ()
     # Tells the order of the plan's lines, should the plan be lost.
     plan_digest: str | None = None
 
     @property
-    def tasks(self) -> int:
-        """The number of Celery tasks in the whole batch."""
-        return self.mixed[-1].end_task if self.mixed else -(-self.total // self.lines_per_task)
+    def total(self) -> int:
+        """The number of lines in the whole batch."""
+        return sum(count for _, count in self.lines)
+
+    @property
+    def sections(self) -> tuple[Section, ...]:
+        """The batch's tasks by upstream, in the order of the plan."""
+        return cut_into_sections(self.lines, self.lines_per_task)
 
 
 class Written(NamedTuple):
@@ -99,7 +102,6 @@ class Written(NamedTuple):
 
     output: File | None
     errors: File | None
-    usage: Usage
     # The lines of a batch that ended before its validation; None if the plan has told the number.
     total: int | None = None
 
@@ -138,7 +140,10 @@ class BatchStore(Protocol):
         """Apply GAVE_UP together with the reasons; results stay."""
 
     def finish(self, batch_id: str, written: Written, token: str, now: float) -> Batch:
-        """Apply FILES_WRITTEN together with the files' rows; raise StateConflict if `token` has lost the lease."""
+        """Apply FILES_WRITTEN together with the files' rows; raise StateConflict if `token` has lost the lease.
+
+        The batch's usage is what its results have reported.
+        """
 
     def seal(self, batch_id: str, token: str, now: float) -> Batch:
         """Take the lease, take no result from now on, and count a try.
@@ -175,8 +180,8 @@ class BatchStore(Protocol):
     def undispatched(self, limit: int) -> list[Batch]:
         """Return batches in progress with lines that were never handed out, the nearest deadline first.
 
-        Above `limit`, `domain.looks.choose` selects the batches. An eighth more are the newest batches with no line
-        handed out.
+        Above `limit`, `domain.looks.choose` selects the batches by their sections. An eighth more are the newest
+        batches with a section that has had no line handed out.
         """
 
     def in_flight(self) -> list[InFlight]:
@@ -186,7 +191,7 @@ class BatchStore(Protocol):
         """Return the outstanding lines of batches in progress, by upstream and tenant."""
 
     def bound_elsewhere(self, upstreams: Collection[str]) -> list[Batch]:
-        """Return batches in progress with lines, or perhaps lines, for an upstream outside `upstreams`, by deadline."""
+        """Return batches in progress with lines left for an upstream outside `upstreams`, by deadline."""
 
     def statuses(self, batch_ids: Sequence[str]) -> dict[str, Status]:
         """Return the status of each batch that exists."""
@@ -214,10 +219,10 @@ class ResultStore(Protocol):
         """Insert results of any batches and count the new results; drop results of a sealed or finished batch."""
 
     def recorded(self, batch_id: str, first: int, end: int) -> set[int]:
-        """Return the positions in [first, end) that have a result."""
+        """Return the positions in [first, end) that have a result, of a batch that has not ended."""
 
-    def count(self, batch_id: str, first: int, end: int) -> int:
-        """Return how many positions in [first, end) have a result."""
+    def unrecorded(self, batch_ids: Sequence[str]) -> dict[str, list[int]]:
+        """Return the positions of lines handed out without a result, in order, of batches in progress."""
 
     def read(self, batch_id: str) -> Iterator[tuple[int, bool, bytes, Usage]]:
         """Yield position, ok, payload and usage in order of position, a bounded number in memory at once."""

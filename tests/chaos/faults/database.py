@@ -89,6 +89,8 @@ def batch_rows_locked(scene: Scene) -> None:
     with _unrecorded(scene), _postgres(scene) as connection, connection.transaction():
         # In the product's order: out of it the harness itself may be the one that is told of a deadlock.
         batch_ids = [batch.id for batch in scene.batches]
+        of_batches = "SELECT 1 FROM sections WHERE batch_id = ANY(%s) ORDER BY batch_id, number FOR UPDATE"
+        connection.execute(of_batches, [batch_ids])
         connection.execute("SELECT 1 FROM batches WHERE id = ANY(%s) ORDER BY id FOR UPDATE", [batch_ids])
         scene.wait(scene.rng.uniform(3.0, 8.0))
 
@@ -96,7 +98,7 @@ def batch_rows_locked(scene: Scene) -> None:
 @fault("results-locked", databases=_ON_POSTGRESQL)
 def results_locked(scene: Scene) -> None:
     with _unrecorded(scene), _postgres(scene) as connection, connection.transaction():
-        connection.execute("LOCK TABLE results IN EXCLUSIVE MODE")
+        connection.execute("LOCK TABLE segments IN EXCLUSIVE MODE")
         scene.wait(scene.rng.uniform(3.0, 8.0))
 
 
@@ -107,10 +109,11 @@ def locks_crossed(scene: Scene) -> None:
         until = time.monotonic() + scene.rng.uniform(3.0, 6.0)
         while time.monotonic() < until:
             with contextlib.suppress(psycopg.Error), _postgres(scene) as connection, connection.transaction():
-                connection.execute("LOCK TABLE results IN SHARE ROW EXCLUSIVE MODE")
+                connection.execute("LOCK TABLE segments IN SHARE ROW EXCLUSIVE MODE")
                 scene.wait(0.1)
                 for batch in sorted(scene.batches, key=lambda batch: batch.id, reverse=True):
                     connection.execute("SELECT 1 FROM batches WHERE id = %s FOR UPDATE", [batch.id])
+                    connection.execute("SELECT 1 FROM sections WHERE batch_id = %s FOR UPDATE", [batch.id])
             scene.wait(0.2)
 
 

@@ -7,7 +7,7 @@ from sqlalchemy import Engine, event
 from app.adapters.db.batch_store import SqlBatchStore
 from app.adapters.db.engine import open_engine
 from app.adapters.db.migrate import migrate
-from app.domain.batch import RunningTotal, cut_into_sections
+from app.domain.batch import RunningTotal
 from app.services.ports import Planned
 from tests.unit.services.pipeline_house import NOW, new_batch
 
@@ -26,10 +26,9 @@ def store(engine: Engine) -> SqlBatchStore:
 
 
 def test_totals_read_no_more_of_a_mixed_batch_than_they_are_made_of(engine: Engine, store: SqlBatchStore) -> None:
-    mixed = cut_into_sections([("gpu", 1), ("cpu", 1)], 1)
     for batch_id in ("batch_1", "batch_2"):
         store.add(new_batch(batch_id, tenant_id="tenant"))
-        store.accept(batch_id, Planned("plans/p", 1, 2, None, "gpu", mixed), NOW)
+        store.accept(batch_id, Planned("plans/p", 1, [("gpu", 1), ("cpu", 1)], None), NOW)
         assert store.move_cursor(batch_id, 0, 1)
         assert store.move_cursor(batch_id, 1, 2)
     statements: list[str] = []

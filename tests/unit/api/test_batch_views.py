@@ -8,6 +8,7 @@ from openai.types import Batch
 
 from app.domain.batch import LineError, Usage
 from app.domain.lifecycle import Event, Status, shown
+from app.domain.upstream import DEFAULT_UPSTREAM
 from app.services.ports import Planned
 from tests.unit.api.conftest import World
 from tests.unit.api.wire import check_shape, error_of, statuses
@@ -36,6 +37,12 @@ def test_a_new_batch_is_a_batch_of_the_official_client(client: FlaskClient, worl
     assert response.json["expires_at"] == response.json["created_at"] + 86_400
     assert response.json["request_counts"] == {"total": 0, "completed": 0, "failed": 0}
     assert world.queue.validated == [response.json["id"]]
+
+
+def test_a_batch_keeps_by_which_key_it_was_created(other_client: FlaskClient, world: World) -> None:
+    batch_id = create(other_client).json["id"]
+
+    assert world.database.batches[batch_id].batch.api_key_id == "key_other"
 
 
 def test_a_batch_with_everything_set_is_a_batch_of_the_official_client(client: FlaskClient, world: World) -> None:
@@ -256,7 +263,7 @@ def test_a_cancel_needs_no_body_and_is_seen_at_once(client: FlaskClient, world: 
 
 def test_a_cancel_that_comes_too_late_is_not_worth_a_retry(client: FlaskClient, world: World) -> None:
     batch_id = create(client).json["id"]
-    world.batch_store.accept(batch_id, Planned("plans/p", 1, 1, None), world.clock.now())
+    world.batch_store.accept(batch_id, Planned("plans/p", 1, [(DEFAULT_UPSTREAM, 1)], None), world.clock.now())
     row = world.database.batches[batch_id]
     row.batch = replace(row.batch, status=Status.COMPLETED)
 

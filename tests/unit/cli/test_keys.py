@@ -26,10 +26,10 @@ def test_a_key_is_printed_once_and_works_until_it_is_revoked(data: Path) -> None
     value = run(data, "add", "ci").stdout.strip()
 
     with open_keys(load_settings({"WYLON_DATA": str(data)})) as keys:
-        assert keys.tenant_of(value) == "default"
+        assert keys.identify(value).tenant_id == "default"
         assert run(data, "revoke", "ci").exit_code == 0
         with pytest.raises(NotAuthorized):
-            keys.tenant_of(value)
+            keys.identify(value)
 
 
 @pytest.mark.parametrize("name", ["50% off", "100%41", "a#b", "why?", "a;b&c=d", "übung 日本", "[x] ${HOME}"])

@@ -2,6 +2,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
+from app.domain.batch import cut_into_sections
 from app.domain.limits import MAX_LINES
 from app.domain.plan import (
     ENTRY_BYTES,
@@ -17,7 +18,9 @@ from app.services.dispatch import line_tasks
 from tests.unit.services.pipeline_house import new_batch
 
 U16, U32, U64 = (st.integers(0, 2**bits - 1) for bits in (16, 32, 64))
-entries = st.builds(PlanEntry, number=U32, offset=U64, length=U32, upstream=U16, prefix_hash=U64, model_hash=U16)
+entries = st.builds(
+    PlanEntry, number=U32, offset=U64, length=U32, upstream=U16, prefix_hash=U64, model_hash=U16, tokens=U32
+)
 
 
 @given(st.lists(entries))
@@ -30,7 +33,8 @@ def test_entries_come_back_as_they_were_packed(packed: list[PlanEntry]) -> None:
 
 @given(total=st.integers(1, 3_000), per_task=st.integers(1, 3_000))
 def test_tasks_cover_every_line_once(total: int, per_task: int) -> None:
-    batch = new_batch("batch_1", total=total, lines_per_task=per_task)
+    sections = cut_into_sections([("default", total)], per_task)
+    batch = new_batch("batch_1", total=total, lines_per_task=per_task, sections=sections)
 
     tasks = line_tasks(batch, range(batch.tasks))
 

@@ -5,7 +5,7 @@ from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field, replace
 from typing import Any
 
-from app.domain.batch import Batch, Usage, cut_into_sections
+from app.domain.batch import Batch, Usage
 from app.domain.lifecycle import Status
 from app.domain.plan import PlanEntry, pack_entry
 from app.domain.result import Result, answered
@@ -105,8 +105,7 @@ class PipelineHouse:
     ) -> Batch:
         """Add such a batch with so many lines for each of these upstreams."""
         input_blob, plan_blob = f"files/{batch_id}", f"plans/{batch_id}"
-        upstream, total = next(iter(lines)), sum(lines.values())
-        mixed = cut_into_sections(list(lines.items()), lines_per_task) if len(lines) > 1 else ()
+        total = sum(lines.values())
         requests = [json.dumps({"custom_id": f"id-{position}", "body": {}}).encode() for position in range(total)]
         entries, offset = [], 0
         for number, line in enumerate(requests, 1):
@@ -115,13 +114,14 @@ class PipelineHouse:
         self.blobs.put(input_blob, b"\n".join(requests) + b"\n")
         self.blobs.put(plan_blob, b"".join(entries))
         self.batches.add(new_batch(batch_id, input_blob=input_blob, **fields))
-        planned = Planned(plan_blob, lines_per_task, total, "small", upstream, mixed)
+        planned = Planned(plan_blob, lines_per_task, [*lines.items()], "small")
         return self.batches.accept(batch_id, planned, self.clock.now())
 
     def dispatch_all(self, batch_id: str = "batch_1") -> None:
         """Count every task of a batch as sent."""
-        batch = self.batch(batch_id)
-        assert self.batches.move_cursor(batch_id, batch.tasks_dispatched, batch.tasks)
+        for section in self.batch(batch_id).sections:
+            if section.next_task < section.end_task:
+                assert self.batches.move_cursor(batch_id, section.next_task, section.end_task)
 
     def record(self, *positions: int, batch_id: str = "batch_1", ok: bool = True) -> None:
         self.results.record([result_of(position, batch_id, ok=ok) for position in positions])

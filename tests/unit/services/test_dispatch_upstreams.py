@@ -120,7 +120,7 @@ def test_each_section_goes_on_from_its_own_cursor(house: PipelineHouse) -> None:
 
     house.dispatch.refill()
 
-    gpu, cpu = house.batch().mixed
+    gpu, cpu = house.batch().sections
     assert (gpu.next_task, cpu.next_task) == (40, 60)
     assert house.batch().tasks_dispatched == 60
     assert sorted(house.published()) == list(range(60))

@@ -27,7 +27,7 @@ def test_a_key_that_was_ensured_is_let_in(keys: KeyService) -> None:
     assert keys.ensure("wy-key") is True
     assert keys.ensure("wy-key") is True
 
-    assert keys.tenant_of("wy-key") == "default"
+    assert keys.identify("wy-key").tenant_id == "default"
     assert len(keys.all()) == 1
 
 
@@ -36,7 +36,7 @@ def test_any_other_key_is_refused(keys: KeyService, key: str | None) -> None:
     keys.ensure("wy-key")
 
     with pytest.raises(NotAuthorized) as refused:
-        keys.tenant_of(key)
+        keys.identify(key)
 
     assert refused.value.code == "invalid_api_key"
 
@@ -44,7 +44,7 @@ def test_any_other_key_is_refused(keys: KeyService, key: str | None) -> None:
 def test_a_key_that_was_added_is_let_in_and_its_use_is_told(keys: KeyService, used: list[str]) -> None:
     key, value = keys.add("ci")
 
-    assert keys.tenant_of(value) == "default"
+    assert keys.identify(value).tenant_id == "default"
     assert used == [key.id]
     assert (key.name, key.redacted_value) == ("ci", f"sk-wy-…{value[-4:]}")
 
@@ -56,9 +56,9 @@ def test_a_revoked_key_is_refused_like_an_unknown_one(keys: KeyService, which: s
     keys.revoke(getattr(key, which))
 
     with pytest.raises(NotAuthorized) as refused:
-        keys.tenant_of(value)
+        keys.identify(value)
     with pytest.raises(NotAuthorized) as unknown:
-        keys.tenant_of("sk-wy-unknown")
+        keys.identify("sk-wy-unknown")
     assert refused.value.message == unknown.value.message
 
 
@@ -68,7 +68,7 @@ def test_a_start_does_not_let_a_revoked_key_in_again(keys: KeyService) -> None:
 
     assert keys.ensure("wy-key") is False
     with pytest.raises(NotAuthorized):
-        keys.tenant_of("wy-key")
+        keys.identify("wy-key")
 
 
 def test_a_name_is_free_again_once_its_key_was_revoked(keys: KeyService) -> None:
@@ -98,7 +98,7 @@ def test_revoking_one_key_leaves_all_others(keys: KeyService, which: str) -> Non
 
     assert keys.revoke(getattr(second, which)).id == second.id
 
-    assert keys.tenant_of(first_value) == "default"
+    assert keys.identify(first_value).tenant_id == "default"
     with pytest.raises(NotFound):
         keys.revoke(second.name)
     assert [key.id for key in keys.all() if key.revoked_at is None] == [first.id]

@@ -104,7 +104,7 @@ class MixedHouse(House):
 def test_the_plan_of_a_batch_for_several_upstreams_is_written_anew() -> None:
     house = MixedHouse()
     plan = accepted(house)
-    assert len(house.batch.mixed) == 2
+    assert len(house.batch.sections) == 2
     lose_plan(house)
 
     house.service.validate("batch_1")

@@ -10,6 +10,7 @@ from app.domain.errors import BlobMissing
 from app.domain.lifecycle import Event, Status
 from app.domain.limits import MAX_LINE_BYTES, MAX_LINES, MIB
 from app.domain.plan import PlanEntry, pack_entry
+from app.domain.upstream import DEFAULT_UPSTREAM
 from app.services.never_ran import NeverRan
 from app.services.ports import Planned
 from tests.fakes.outside import FakeClock, MemoryBlobs
@@ -132,7 +133,7 @@ def arrange_plan(house: PipelineHouse, texts: list[bytes]) -> Batch:
     house.blobs.put("files/in", b"\n".join(texts))
     house.blobs.put("plans/batch_1", b"".join(entries))
     house.batches.add(new_batch())
-    return house.batches.accept("batch_1", Planned("plans/batch_1", 1, len(texts), "small"), NOW)
+    return house.batches.accept("batch_1", Planned("plans/batch_1", 1, [(DEFAULT_UPSTREAM, len(texts))], "small"), NOW)
 
 
 def test_lines_that_never_ran_are_read_in_long_ranges(house: PipelineHouse) -> None:

@@ -179,7 +179,8 @@ def test_a_batch_that_ends_waits_for_its_calls_but_not_for_ever(house: PipelineH
 
 def test_work_on_files_is_asked_for_again_only_after_a_while_where_messages_wait(house: PipelineHouse) -> None:
     house.add_running(total=1)
-    house.alter(tasks_dispatched=1, completed=1)
+    house.dispatch_all()
+    house.record(0)
     house.queue.has_waiting_files = True
     asked = []
     for _ in range(11):

@@ -1,12 +1,13 @@
-"""Repair of many batches: what a look counts, and what it does not have to."""
+"""Repair of many batches: what a look reads, and what it knows where it has no time to read."""
 
-from collections import Counter
 from collections.abc import Sequence
 
 import pytest
 
+from app.domain.batch import Section
 from app.domain.ids import task_id
 from app.domain.lifecycle import Status
+from app.domain.upstream import DEFAULT_UPSTREAM
 from app.services.repair import RepairService
 from tests.fakes.stores import MemoryResultStore
 from tests.unit.services.pipeline_house import NOW, PipelineHouse, new_batch, result_of
@@ -14,19 +15,19 @@ from tests.unit.services.pipeline_house import NOW, PipelineHouse, new_batch, re
 TICK_S = 3
 
 
-class CountingStore(MemoryResultStore):
-    """Notes of which batches results are counted, and lets time pass with each count."""
+class SlowStore(MemoryResultStore):
+    """Notes whose lines are read, and lets time pass with each read."""
 
-    def __init__(self, house: PipelineHouse, count_s: float = 0.0) -> None:
+    def __init__(self, house: PipelineHouse, read_s: float = 0.0) -> None:
         super().__init__(house.database)
         self.house = house
-        self.count_s = count_s
-        self.counted: Counter[str] = Counter()
+        self.read_s = read_s
+        self.read_of: set[str] = set()
 
-    def count(self, batch_id: str, first: int, end: int) -> int:
-        self.counted[batch_id] += end - first
-        self.house.clock.advance(self.count_s)
-        return super().count(batch_id, first, end)
+    def unrecorded(self, batch_ids: Sequence[str]) -> dict[str, list[int]]:
+        self.read_of.update(batch_ids)
+        self.house.clock.advance(self.read_s)
+        return super().unrecorded(batch_ids)
 
 
 @pytest.fixture
@@ -68,42 +69,12 @@ def test_what_is_lost_of_any_of_ten_thousand_batches_is_sent_again_in_the_time_o
     for number in range(10_000):
         batch = new_batch(name_of(number), expires_at=NOW + 3_600 + number)
         house.batches.add(batch)
-        house.alter(batch.id, status=Status.IN_PROGRESS, total=1, tasks_dispatched=1)
+        sent = Section(DEFAULT_UPSTREAM, 0, 1, 0, 1, next_task=1)
+        house.alter(batch.id, status=Status.IN_PROGRESS, total=1, sections=(sent,))
 
     look(house, repair_over(house, house.results), ticks=3)
 
     assert repaired(house) == [name_of(number) for number in range(10_000)]
-
-
-def test_results_that_were_counted_are_not_counted_again(house: PipelineHouse) -> None:
-    store = CountingStore(house)
-    add_sent(house, 0, total=10_000, lines_per_task=10)
-    record(house, 0, range(9_000))
-    held = {task_id(name_of(0), number) for number in range(900, 1_000)}
-    house.queue.waiting = set(held)
-    repair = repair_over(house, store)
-    look(house, repair)
-    at_first = store.counted.total()
-
-    look(house, repair)
-    unchanged = store.counted.total()
-    record(house, 0, range(9_000, 9_010))
-    house.queue.waiting.discard(task_id(name_of(0), 900))
-    look(house, repair)
-
-    assert at_first <= 3 * 10_000
-    assert unchanged == at_first
-    assert store.counted.total() == at_first + 10
-
-
-def test_a_task_that_lacks_results_is_not_counted_again_while_none_come(house: PipelineHouse) -> None:
-    store = CountingStore(house)
-    add_sent(house, 0, total=50, lines_per_task=50)
-    repair = repair_over(house, store)
-
-    look(house, repair, ticks=2)
-
-    assert store.counted.total() == 50
 
 
 def test_a_task_whose_worker_died_is_lost_however_many_tasks_are_done(house: PipelineHouse) -> None:
@@ -121,54 +92,62 @@ def test_a_task_whose_worker_died_is_lost_however_many_tasks_are_done(house: Pip
     assert house.queue.repeated == [(name_of(0), 500)]
 
 
-def test_batches_that_a_look_has_no_time_to_count_are_the_first_of_the_next(house: PipelineHouse) -> None:
-    # Five can be counted in a look.
-    store = CountingStore(house, count_s=0.31)
-    for number in range(12):
+def test_batches_that_a_look_has_no_time_to_read_are_the_first_of_the_next(house: PipelineHouse) -> None:
+    # A look has the time for one read, of 200 batches.
+    store = SlowStore(house, read_s=1.6)
+    for number in range(450):
         add_sent(house, number)
     repair = repair_over(house, store)
     turns = []
     for _ in range(3):
-        store.counted.clear()
+        store.read_of.clear()
         repair.repair()
-        turns.append(sorted(store.counted))
+        turns.append(sorted(store.read_of))
 
-    assert turns == [[name_of(number) for number in some] for some in (range(5), range(5, 10), range(10, 12))]
+    last = [*range(150), *range(400, 450)]
+    assert turns == [[name_of(number) for number in some] for some in (range(200), range(200, 400), last)]
 
 
-def test_what_was_missing_stays_so_while_a_look_has_no_time_to_count(house: PipelineHouse) -> None:
+def add_near(house: PipelineHouse) -> set[str]:
+    """Add as many batches as are read at once, with the nearest deadlines; return their ids."""
+    names = {f"batch_near_{number}" for number in range(200)}
+    for name in names:
+        house.add_running(name, 2, expires_at=NOW + 60)
+        house.dispatch_all(name)
+    return names
+
+
+def test_what_was_missing_stays_so_while_a_look_has_no_time_to_read(house: PipelineHouse) -> None:
     add_sent(house, 0)
-    store = CountingStore(house)
+    store = SlowStore(house)
     repair = repair_over(house, store)
     look(house, repair)
-    # From now on the first batch takes all the time there is.
-    store.count_s = 5.0
-    house.add_running("batch_near", 2, expires_at=NOW + 60)
-    house.dispatch_all("batch_near")
+    # From now on the first read takes all the time there is.
+    store.read_s = 5.0
+    add_near(house)
 
     look(house, repair, ticks=2)
 
     assert repaired(house) == [name_of(0)]
 
 
-def test_results_that_come_while_a_look_has_no_time_to_count_are_counted_at_the_next_look(house: PipelineHouse) -> None:
-    store = CountingStore(house)
+def test_results_that_come_while_a_look_has_no_time_to_read_are_seen_at_the_next_look(house: PipelineHouse) -> None:
+    store = SlowStore(house)
     add_sent(house, 0, total=2)
     repair = repair_over(house, store)
     look(house, repair)
     record(house, 0, [0])
-    store.counted.clear()
-    # In this look the first batch takes all the time there is.
-    store.count_s = 5.0
-    house.add_running("batch_near", 2, expires_at=NOW + 60)
-    house.dispatch_all("batch_near")
+    store.read_of.clear()
+    # In this look the first read takes all the time there is.
+    store.read_s = 5.0
+    near = add_near(house)
 
     look(house, repair)
-    counted = set(store.counted)
-    store.count_s = 0.0
+    read_of = set(store.read_of)
+    store.read_s = 0.0
     look(house, repair)
 
-    assert counted == {"batch_near"}
+    assert read_of == near
     assert house.queue.repeated == [(name_of(0), 1)]
 
 

@@ -59,16 +59,16 @@ def test_lines_go_by_upstream_each_in_the_order_of_the_file(house: RoutedHouse) 
     planned = house.planned_of(b"\n".join(lines))
 
     assert planned == [lines[0], lines[3], lines[1], lines[2], lines[4]]
-    assert house.batch.mixed == (
+    assert house.batch.sections == (
         Section("cpu", 0, 1, 0, 2, next_task=0),
         Section("gpu", 1, 3, 2, 5, next_task=1),
     )
 
 
-def test_a_mixed_batch_is_said_to_be_for_the_upstream_of_its_first_line(house: RoutedHouse) -> None:
+def test_the_upstream_of_the_first_line_comes_first(house: RoutedHouse) -> None:
     house.planned_of(b"\n".join(lines_for("cpu-a", "gpu-a", "gpu-a", "gpu-a")))
 
-    assert house.batch.upstream == "cpu"
+    assert [section.upstream for section in house.batch.sections] == ["cpu", "gpu"]
     assert (house.batch.total, house.batch.tasks, house.batch.lines_per_task) == (4, 3, 2)
 
 
@@ -81,13 +81,13 @@ def test_the_order_of_the_file_is_found_again_in_the_plan(house: RoutedHouse) ->
     assert input_order(house.plan) == [0, 2, 1, 3]
 
 
-def test_models_of_one_upstream_make_no_sections(house: RoutedHouse) -> None:
+def test_models_of_one_upstream_make_one_section(house: RoutedHouse) -> None:
     lines = lines_for("gpu-a", "gpu-b", "gpu-a")
 
     planned = house.planned_of(b"\n".join(lines))
 
     assert planned == lines
-    assert (house.batch.upstream, house.batch.mixed) == ("gpu", ())
+    assert house.batch.sections == (Section("gpu", 0, 2, 0, 3, next_task=0),)
 
 
 def test_lines_that_begin_alike_are_put_together_within_their_upstream() -> None:
@@ -142,7 +142,7 @@ def test_a_mixed_file_with_a_bad_line_leaves_no_plan(house: RoutedHouse) -> None
     errors = house.errors_of(b"\n".join([*lines_for("gpu-a", "cpu-a"), b"broken"]), CHAT)
 
     assert [(error.code, error.line) for error in errors] == [("invalid_json_line", 3)]
-    assert (house.batch.upstream, house.batch.mixed) == ("default", ())
+    assert (house.batch.plan_blob, house.batch.sections) == (None, ())
 
 
 def test_the_lines_per_task_are_those_of_the_whole_file() -> None:
@@ -151,4 +151,4 @@ def test_the_lines_per_task_are_those_of_the_whole_file() -> None:
     house.planned_of(b"\n".join(lines_for(*(["gpu-a"] * 1_001 + ["cpu-a"] * 2))))
 
     assert house.batch.lines_per_task == 2
-    assert [section.end_task for section in house.batch.mixed] == [501, 502]
+    assert [section.end_task for section in house.batch.sections] == [501, 502]

@@ -36,7 +36,7 @@ def test_a_key_holds_through_the_starts_that_follow(settings: Settings) -> None:
     prepare(settings)
 
     with open_keys(settings) as keys:
-        assert keys.tenant_of(value) == "default"
+        assert keys.identify(value).tenant_id == "default"
 
 
 def test_without_its_secret_a_start_on_known_data_ends_with_the_file_and_the_cure(settings: Settings) -> None:
@@ -80,5 +80,5 @@ def test_a_key_of_before_the_secret_stays_valid_and_its_plain_hash_is_gone(tmp_p
     prepare(settings)
 
     with open_keys(settings) as keys:
-        assert keys.tenant_of("wy-before") == "default"
+        assert keys.identify("wy-before").tenant_id == "default"
     assert plain.encode() not in b"".join(path.read_bytes() for path in tmp_path.glob("wylon.db"))

@@ -6,6 +6,7 @@ from types import SimpleNamespace
 from app.domain.concurrency import ConcurrencyLimit
 from app.domain.rates import RateLimit
 from app.domain.retry import RetryPolicy
+from app.domain.upstream import DEFAULT_UPSTREAM
 from app.services.execution import ExecutionService
 from app.services.ports import LaneState, Planned, WorkerState
 from app.services.ticks import ControlClock
@@ -87,7 +88,7 @@ class House:
 
     def take_up(self, batch_id: str = "batch_1") -> None:
         self.store.add(new_batch(batch_id))
-        self.store.accept(batch_id, Planned(f"plans/{batch_id}", 1, 10, "small"), NOW)
+        self.store.accept(batch_id, Planned(f"plans/{batch_id}", 1, [(DEFAULT_UPSTREAM, 10)], "small"), NOW)
         assert self.batches.get(batch_id) is not None
 
     def beat(self) -> None:

@@ -1,6 +1,7 @@
 import pytest
 
 from app.domain.lifecycle import Event
+from app.domain.upstream import DEFAULT_UPSTREAM
 from app.services.ports import Planned
 from tests.fakes.stores import MemoryBatchStore
 from tests.unit.services.pipeline_house import NOW, new_batch
@@ -29,7 +30,7 @@ def in_hand(store: CountedStore) -> BatchesInHand:
 
 def add_running(store: MemoryBatchStore, batch_id: str) -> None:
     store.add(new_batch(batch_id))
-    store.accept(batch_id, Planned(f"plans/{batch_id}", 1, 10, "small"), NOW)
+    store.accept(batch_id, Planned(f"plans/{batch_id}", 1, [(DEFAULT_UPSTREAM, 10)], "small"), NOW)
 
 
 def test_a_running_batch_is_read_once(store: CountedStore, in_hand: BatchesInHand) -> None:

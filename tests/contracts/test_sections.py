@@ -1,11 +1,11 @@
-"""What the stores promise of a batch whose lines go to several upstreams."""
+"""What the stores promise of the sections of a batch, whose lines may go to several upstreams."""
 
 import pytest
 
 from app.domain.batch import Batch, InFlight, RunningTotal, Section
 from app.domain.lifecycle import Event, Status
-from app.services.ports import Planned, Progress
-from tests.contracts.conftest import NOW, Stores, result
+from app.services.ports import Progress
+from tests.contracts.conftest import NOW, Stores, planned, result
 
 # Of 51 lines each at 50 lines a task.
 GPU_FIRST, GPU_END, CPU_END = 0, 2, 4
@@ -18,28 +18,28 @@ def found(stores: Stores, batch_id: str = "batch_1") -> Batch:
 
 
 def cursors(stores: Stores) -> list[int]:
-    return [section.next_task for section in found(stores).mixed]
+    return [section.next_task for section in found(stores).sections]
 
 
 def recorded(stores: Stores) -> list[int]:
-    return [section.recorded for section in found(stores).mixed]
+    return [section.recorded for section in found(stores).sections]
 
 
 def test_accepting_keeps_the_sections(stores: Stores) -> None:
     batch = stores.add_mixed()
 
     assert batch == found(stores)
-    assert batch.mixed == (Section("gpu", 0, 2, 0, 51, next_task=0), Section("cpu", 2, 4, 51, 102, next_task=2))
-    assert (batch.upstream, batch.total, batch.tasks) == ("gpu", 102, CPU_END)
+    assert batch.sections == (Section("gpu", 0, 2, 0, 51, next_task=0), Section("cpu", 2, 4, 51, 102, next_task=2))
+    assert (batch.total, batch.tasks) == (102, CPU_END)
 
 
 def test_accepting_keeps_the_one_upstream(stores: Stores) -> None:
     stores.add_batch()
 
-    batch = stores.batches.accept("batch_1", Planned("plans/x", 7, 50, "small", "gpu"), NOW)
+    batch = stores.batches.accept("batch_1", planned(50, "gpu", per_task=7), NOW)
 
     assert batch == found(stores)
-    assert (batch.upstream, batch.mixed) == ("gpu", ())
+    assert batch.sections == (Section("gpu", 0, 8, 0, 50, next_task=0),)
 
 
 def test_each_sections_cursor_moves_only_from_where_it_stands(stores: Stores) -> None:
@@ -50,7 +50,7 @@ def test_each_sections_cursor_moves_only_from_where_it_stands(stores: Stores) ->
     assert moves == [False, True, False, True, False, True]
     assert cursors(stores) == [1, 4]
     assert found(stores).tasks_dispatched == 3
-    assert found(stores).lines_dispatched == 50 + 51
+    assert found(stores).lines_outstanding == 50 + 51
 
 
 def test_where_one_section_ends_the_next_ones_cursor_is_its_own(stores: Stores) -> None:
@@ -127,7 +127,7 @@ def test_totals_are_of_each_upstream_by_itself(stores: Stores) -> None:
     stores.add_mixed("batch_2", {"cpu": 10, "tpu": 10}, per_task=5, tenant_id="other")
     stores.batches.move_cursor("batch_2", 0, 1)
     stores.add_batch("batch_3")
-    stores.batches.accept("batch_3", Planned("plans/3", 2, 10, "small", "gpu"), NOW)
+    stores.batches.accept("batch_3", planned(10, "gpu"), NOW)
     stores.batches.move_cursor("batch_3", 0, 3)
     stores.add_mixed("batch_4")
     stores.batches.move_cursor("batch_4", GPU_FIRST, GPU_END)
@@ -229,15 +229,18 @@ def test_what_is_in_flight_of_a_mixed_batch_is_told_by_section(stores: Stores) -
 
     (in_flight,) = stores.batches.in_flight()
 
-    assert in_flight == InFlight("batch_1", 50, found(stores).mixed, 1)
-    assert [in_flight.lines_of(task) for task in (0, 1, 2)] == [range(50), range(50, 51), range(51, 101)]
+    assert in_flight == InFlight("batch_1", 50, found(stores).sections)
+    assert in_flight.tasks == CPU_END
 
 
-def test_mixed_batches_may_be_bound_elsewhere(stores: Stores) -> None:
+def test_batches_with_lines_left_for_another_upstream_are_bound_elsewhere(stores: Stores) -> None:
     stores.add_mixed()
+    stores.add_mixed("batch_partly", {"gpu": 2, "gone": 1})
+    stores.add_mixed("batch_recorded", {"gpu": 2, "gone": 1})
+    stores.results.record([result(2, batch_id="batch_recorded")])
     stores.add_batch("batch_gpu")
-    stores.batches.accept("batch_gpu", Planned("plans/gpu", 2, 10, "small", "gpu"), NOW)
+    stores.batches.accept("batch_gpu", planned(10, "gpu"), NOW)
     stores.add_batch("batch_gone")
-    stores.batches.accept("batch_gone", Planned("plans/gone", 2, 10, "small", "gone"), NOW)
+    stores.batches.accept("batch_gone", planned(10, "gone"), NOW)
 
-    assert [batch.id for batch in stores.batches.bound_elsewhere({"gpu", "cpu"})] == ["batch_1", "batch_gone"]
+    assert [batch.id for batch in stores.batches.bound_elsewhere({"gpu", "cpu"})] == ["batch_partly", "batch_gone"]

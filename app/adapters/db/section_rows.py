@@ -1,0 +1,74 @@
+"""The rows of the sections of a batch: made as the batch is accepted, closed and deleted as the batch ends.
+
+Every transaction locks the sections of a batch before the batch's own row, and sections by their batch and number: no
+two transactions wait for each other.
+"""
+
+from typing import Any
+
+from sqlalchemy import Connection, and_, bindparam, delete, func, insert, select, update
+
+from app.adapters.db.batch_row import USAGE
+from app.adapters.db.tables import batches, section_models, sections
+from app.domain.batch import Section
+from app.domain.lifecycle import RECORDING, TERMINAL, Status
+
+_OF_BATCH = sections.c.batch_id == bindparam("of_batch")
+_LOCK = select(sections.c.completed, sections.c.failed).where(_OF_BATCH).order_by(sections.c.number).with_for_update()
+_COPIED = select(batches.c.seq, batches.c.tenant_id, batches.c.expires_at).where(batches.c.id == bindparam("of_batch"))
+_FOLLOW = (
+    update(sections)
+    .where(_OF_BATCH)
+    .values(is_sending=bindparam("sends"), is_open=and_(sections.c.is_open, bindparam("takes_results")))
+)
+_DELETE = delete(sections).where(_OF_BATCH)
+_SUMS = select(*(func.coalesce(func.sum(section_models.c[name]), 0).label(name) for name in USAGE)).where(
+    section_models.c.batch_id == bindparam("of_batch")
+)
+
+
+def add_sections(connection: Connection, batch_id: str, parts: tuple[Section, ...], lines_per_task: int) -> None:
+    """Insert the sections of a batch that is accepted by this transaction."""
+    copied = connection.execute(_COPIED, {"of_batch": batch_id}).one()._asdict()
+    rows = [
+        {
+            **copied,
+            **section._asdict(),
+            "batch_id": batch_id,
+            "number": number,
+            "lines_per_task": lines_per_task,
+            "is_sending": True,
+            "is_open": True,
+            "completed": 0,
+            "failed": 0,
+            "recorded": bytes(-(-(section.end_line - section.first_line) // 8)),
+        }
+        for number, section in enumerate(parts)
+    ]
+    connection.execute(insert(sections), rows)
+
+
+def lock_sections(connection: Connection, batch_id: str) -> tuple[int, int]:
+    """Keep other writers off the sections until the transaction ends; return the completed and the failed lines."""
+    rows = connection.execute(_LOCK, {"of_batch": batch_id}).all()
+    return sum(row.completed for row in rows), sum(row.failed for row in rows)
+
+
+def close_sections(connection: Connection, batch_id: str) -> None:
+    """Take no result from now on."""
+    connection.execute(_FOLLOW, {"of_batch": batch_id, "sends": False, "takes_results": False})
+
+
+def read_totals(connection: Connection, batch_id: str, completed: int, failed: int) -> dict[str, Any]:
+    """Return what the row of a batch is to say from its end on, given the lines that its locked sections count."""
+    used = connection.execute(_SUMS, {"of_batch": batch_id}).one()._asdict()
+    return {**used, "completed": completed, "failed": failed, "has_results": completed + failed > 0}
+
+
+def follow_batch(connection: Connection, batch_id: str, status: Status) -> None:
+    """Have the locked sections follow their batch to `status`; an ended batch has none."""
+    if status in TERMINAL:
+        connection.execute(_DELETE, {"of_batch": batch_id})
+        return
+    values = {"sends": status is Status.IN_PROGRESS, "takes_results": status in RECORDING}
+    connection.execute(_FOLLOW, {"of_batch": batch_id, **values})
