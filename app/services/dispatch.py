@@ -12,7 +12,7 @@ from app.domain.errors import StorageFull, Unavailable
 from app.domain.fairness import Weights
 from app.domain.lifecycle import Status
 from app.domain.upstream import DEFAULT_UPSTREAM
-from app.services.ports import BatchStore, Clock, Delivery, LineTask, Queue, Roster
+from app.services.ports import BatchStore, Clock, Delivery, LineTask, Move, Queue, Roster
 from app.services.sharing import LaneLook, SharingService
 
 log = structlog.get_logger()
@@ -25,6 +25,8 @@ _LOCK_S = 10.0
 # A move of a cursor may wait for seconds, for example for the lock of a worker that stands still. Tasks moved before
 # are still sent for a while, but not once repair may have found the tasks lost: the queue would refuse late tasks.
 _MOVE_WITHIN_S = 1.0
+# Cursors moved in one transaction: on SQLite, other writers wait for the transaction.
+_MOVES_AT_ONCE = 50
 _SEND_WITHIN_S = 3.0
 # No upstream's window begins later than this: a refill must end within its lock.
 _BEGIN_WITHIN_S = 3.0
@@ -110,7 +112,20 @@ class DispatchService:
         # The cursor is committed before the messages go: a crash in between leaves tasks for upkeep to find lost, never
         # messages for tasks unknown to the database.
         moved: dict[str, _Part] = {}
+        moves = [Move(batch_id, part.next_task, part.next_task + tasks[batch_id]) for batch_id, part in parts.items()]
+        for start in range(0, len(moves) if len(moves) > 1 else 0, _MOVES_AT_ONCE):
+            if self._is_past(decided_at, _MOVE_WITHIN_S):
+                break
+            try:
+                found = self._batches.move_free_cursors(moves[start : start + _MOVES_AT_ONCE])
+            except (StorageFull, Unavailable):
+                log.warning("dispatch.failed", batches=len(moves), exc_info=True)
+                return moved, True
+            moved |= {batch_id: parts[batch_id] for batch_id in found}
+        # The rest is held by others for the moment, or can't be moved.
         for batch_id, part in parts.items():
+            if batch_id in moved:
+                continue
             if self._is_past(decided_at, _MOVE_WITHIN_S):
                 break
             count = tasks[batch_id]

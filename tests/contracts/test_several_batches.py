@@ -1,6 +1,7 @@
 """Stores of batches change and return one batch without touching the batches beside it."""
 
 from app.domain.lifecycle import Event
+from app.services.ports import Move
 from tests.contracts.conftest import NOW, Stores
 
 
@@ -27,3 +28,17 @@ def test_an_event_moves_no_other_batch(stores: Stores) -> None:
     stores.batches.advance("batch_1", Event.CANCEL_REQUESTED, NOW + 5)
 
     assert stores.batches.find("batch_2") == other
+
+
+def test_cursors_of_several_batches_move_together_each_from_where_it_stands(stores: Stores) -> None:
+    for number in (1, 2, 3):
+        stores.add_running(f"batch_{number}")
+    stores.batches.move_cursor("batch_3", 0, 1)
+
+    moved = stores.batches.move_free_cursors(
+        [Move("batch_1", 0, 1), Move("batch_2", 0, 2), Move("batch_3", 0, 1), Move("batch_unknown", 0, 1)]
+    )
+
+    assert moved == {"batch_1", "batch_2"}
+    found = [stores.batches.find(f"batch_{number}") for number in (1, 2, 3)]
+    assert [batch.tasks_dispatched for batch in found if batch is not None] == [1, 2, 1]

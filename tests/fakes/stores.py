@@ -8,7 +8,7 @@ from app.domain.errors import NotFound, StateConflict
 from app.domain.file import File
 from app.domain.lifecycle import RECORDING, TERMINAL, Event, Status
 from app.domain.result import Result
-from app.services.ports import PAUSED, BatchStore, Claim, Lease, Planned, Progress, Written
+from app.services.ports import PAUSED, BatchStore, Claim, Lease, Move, Planned, Progress, Written
 from tests.fakes.database import BatchRow, FileRow, MemoryDatabase, page_after
 from tests.fakes.stages import MemoryStages
 
@@ -212,6 +212,10 @@ class MemoryBatchStore(MemoryStages):
             sections = tuple(s._replace(next_task=to_task) if s in at else s for s in batch.sections)
             row.batch = replace(batch, sections=sections)
             return True
+
+    def move_free_cursors(self, moves: Sequence[Move]) -> set[str]:
+        with self._db.lock:
+            return {move.batch_id for move in moves if self.move_cursor(*move)}
 
     def _freed(self, row: BatchRow) -> Batch:
         row.lease_owner = None

@@ -26,8 +26,9 @@ WINDOW = "1h"
 WINDOW_S = 3_600
 CANCEL_GRACE_S = 30.0
 FINALIZE_MAX_TRIES = 3
+_MOVES = {"move_cursor", "move_free_cursors"}
 # After these the ledger looks at what became of the batches.
-_WRITES = {"add", "advance", "accept", "reject", "finish", "seal", "move_cursor", "record", "clear"}
+_WRITES = {"add", "advance", "accept", "reject", "finish", "seal", "record", "clear", *_MOVES}
 TICKS = ("expire", "repair", "refill", "sweep", "sweep_broker", "sweep_blobs")
 
 

@@ -4,8 +4,9 @@ from functools import partial
 
 from app.domain.errors import StateConflict
 from app.domain.lifecycle import Status
+from app.services.ports import Move
 from tests.races.conftest import OpenSide
-from tests.races.interleaving import COMMIT, at_once, meanwhile
+from tests.races.interleaving import COMMIT, at_once, is_sqlite, meanwhile
 from tests.races.sides import Side
 
 ROUNDS = 5
@@ -24,6 +25,22 @@ def test_of_two_that_move_the_cursor_the_second_waits_and_does_not(one: Side, ot
 
     assert (first, second, has_waited) == (True, False, True)
     assert one.batch().tasks_dispatched == 2
+
+
+def test_a_cursor_that_another_holds_is_left_out_when_several_move(one: Side, other: Side) -> None:
+    for batch_id in ("batch_1", "batch_2"):
+        one.add_running(batch_id)
+
+    first, several, has_waited = meanwhile(
+        one,
+        lambda: one.batches.move_cursor("batch_1", 0, 2),
+        COMMIT,
+        other,
+        lambda: other.batches.move_free_cursors([Move("batch_1", 0, 1), Move("batch_2", 0, 1)]),
+    )
+
+    assert (first, several, has_waited) == (True, {"batch_2"}, is_sqlite(one))
+    assert one.batch("batch_1").tasks_dispatched == 2
 
 
 def test_the_cursor_does_not_move_behind_a_cancel(one: Side, other: Side) -> None:

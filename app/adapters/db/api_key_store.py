@@ -3,7 +3,7 @@
 from collections.abc import Callable, Mapping
 from dataclasses import asdict, fields
 
-from sqlalchemy import Engine, or_, select, update
+from sqlalchemy import Engine, bindparam, or_, select, update
 from sqlalchemy.dialects import postgresql, sqlite
 
 from app.adapters.db.engine import reading, writing
@@ -11,6 +11,8 @@ from app.adapters.db.tables import api_keys
 from app.domain.api_key import ApiKey
 
 _COLUMNS = [api_keys.c[field.name] for field in fields(ApiKey)]
+# Built once: each request looks for its key.
+_FIND = select(*_COLUMNS).where(api_keys.c.key_hash == bindparam("given_hash"))
 
 
 class SqlKeyStore:
@@ -22,9 +24,8 @@ class SqlKeyStore:
         self._insert = dialect.insert(api_keys).on_conflict_do_nothing()
 
     def find(self, key_hash: str) -> ApiKey | None:
-        query = select(*_COLUMNS).where(api_keys.c.key_hash == key_hash)
         with reading(self._engine) as connection:
-            row = connection.execute(query).one_or_none()
+            row = connection.execute(_FIND, {"given_hash": key_hash}).one_or_none()
         return None if row is None else ApiKey(**row._mapping)
 
     def add(self, key: ApiKey, key_hash: str) -> None:

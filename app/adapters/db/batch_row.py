@@ -1,6 +1,6 @@
 """Reads the rows of batches, with the rows of their sections, into batches."""
 
-from collections.abc import Iterable, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import fields
 from itertools import groupby
 from typing import Any
@@ -46,11 +46,16 @@ def _batch(rows: Sequence[Row[Any]]) -> Batch:
         # Until the batch ends, its sections alone count its results.
         values["completed"] = sum(row.section_completed for row in rows)
         values["failed"] = sum(row.section_failed for row in rows)
+    return as_batch(values, tuple(map(section_of, parts)))
+
+
+def as_batch(values: Mapping[str, Any], parts: tuple[Section, ...] = ()) -> Batch:
+    """Return the batch of a row and its sections; the values count the batch's results."""
     return Batch(
         **{name: values[name] for name in PLAIN},
         usage=Usage(*(values[name] for name in USAGE)),
         errors=tuple(LineError(**error) for error in values["errors"] or ()),
         status=Status(values["status"]),
         metadata=values["metadata"],
-        sections=tuple(map(section_of, parts)),
+        sections=parts,
     )

@@ -1,12 +1,13 @@
 """Batches in the database; the only module that writes their status."""
 
-from collections.abc import Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import asdict
+from functools import cache
 from typing import Any
 
-from sqlalchemy import ColumnElement, Connection, Select, and_, bindparam, insert, or_, select, update
+from sqlalchemy import Connection, Row, Select, String, Update, and_, bindparam, insert, or_, select, update
 
-from app.adapters.db.batch_row import PLAIN, read_batches, select_batches
+from app.adapters.db.batch_row import PLAIN, as_batch, read_batches, select_batches
 from app.adapters.db.engine import reading, writing
 from app.adapters.db.file_store import add_file, hold_file
 from app.adapters.db.key_store import store_claim
@@ -22,15 +23,56 @@ from app.adapters.db.tables import batches, files, sections
 from app.domain.batch import Batch, LineError
 from app.domain.errors import NotFound, StateConflict
 from app.domain.lifecycle import ACTIVE, TERMINAL, Event, Status, next_status, stamps
-from app.services.ports import PAUSED, Claim, Lease, Planned, Written
+from app.services.ports import PAUSED, Claim, Lease, Move, Planned, Written
 
 # When two moves of a batch collide, the later move reads again; more than a few collisions in a row do not happen.
 _MOVE_TRIES = 5
 
+_OF_ID = batches.c.id == bindparam("batch_id")
+_HELD = and_(_OF_ID, batches.c.lease_owner == bindparam("token"))
+_MAY_LEASE = or_(batches.c.lease_owner.is_(None), batches.c.lease_owner == bindparam("token"))
+
 # Built once: building a statement costs more than running it.
-_FIND = select_batches(batches.c.id == bindparam("batch_id"))
+_ADD = insert(batches)
+_FIND = select_batches(_OF_ID)
 _FIND_LOCKED = _FIND.with_for_update(of=batches)
-_GET = select_batches(and_(batches.c.id == bindparam("batch_id"), batches.c.tenant_id == bindparam("tenant_id")))
+_GET = select_batches(and_(_OF_ID, batches.c.tenant_id == bindparam("tenant_id")))
+_STATUS = select(batches.c.status).where(_OF_ID)
+_STATUSES = select(batches.c.id, batches.c.status).where(batches.c.id.in_(bindparam("batch_ids", expanding=True)))
+_INPUT_BYTES = select(files.c.bytes).where(files.c.blob == bindparam("input_blob"))
+_LEASE = (
+    update(batches)
+    .where(_OF_ID, _MAY_LEASE)
+    .values(lease_owner=bindparam("token"), lease_renewals=batches.c.lease_renewals + 1)
+)
+_RELEASE = update(batches).where(_HELD).values(lease_owner=None)
+_PAUSE = update(batches).where(_HELD).values(lease_owner=PAUSED + bindparam("token", type_=String))
+_BREAK = update(batches).where(_HELD, batches.c.lease_renewals == bindparam("seen_renewals")).values(lease_owner=None)
+_EXCUSE = update(batches).where(_HELD, batches.c.finalize_tries > 0).values(finalize_tries=batches.c.finalize_tries - 1)
+_SEAL_AGAIN = (
+    update(batches)
+    .where(_OF_ID)
+    .values({name: bindparam(f"new_{name}") for name in ("sealed_at", "finalize_tries", "lease_owner")})
+    .returning(*batches.c)
+)
+_FREE_CURSORS = (
+    select(sections.c.batch_id, sections.c.next_task)
+    .where(sections.c.batch_id.in_(bindparam("batch_ids", expanding=True)), sections.c.is_sending)
+    .order_by(sections.c.batch_id, sections.c.number)
+    .with_for_update(skip_locked=True)
+)
+_MOVE_CURSOR = (
+    update(sections)
+    .where(
+        sections.c.batch_id == bindparam("of_batch"),
+        sections.c.is_sending,
+        sections.c.next_task == bindparam("from_task"),
+        # Where a section ends, the next section begins: a section that was sent whole has its cursor there, too.
+        sections.c.next_task < bindparam("to_task"),
+        sections.c.end_task >= bindparam("to_task"),
+    )
+    .values(next_task=bindparam("to_task"))
+)
 
 
 class SqlBatchStore(SqlStages):
@@ -44,7 +86,7 @@ class SqlBatchStore(SqlStages):
                 store_claim(connection, batch.tenant_id, claim, batch.id, batch.created_at)
             if input_at is not None:
                 hold_file(connection, batch.tenant_id, batch.input_file_id, input_at)
-            connection.execute(insert(batches).values(row))
+            connection.execute(_ADD, row)
 
     def get(self, tenant_id: str, batch_id: str) -> Batch | None:
         return self._one(_GET, {"batch_id": batch_id, "tenant_id": tenant_id})
@@ -54,7 +96,7 @@ class SqlBatchStore(SqlStages):
 
     def input_bytes(self, input_blob: str) -> int | None:
         with reading(self._engine) as connection:
-            found: int | None = connection.scalar(select(files.c.bytes).where(files.c.blob == input_blob))
+            found: int | None = connection.scalar(_INPUT_BYTES, {"input_blob": input_blob})
         return found
 
     def page(self, tenant_id: str, *, after: str | None, limit: int) -> list[Batch]:
@@ -72,26 +114,29 @@ class SqlBatchStore(SqlStages):
 
     def advance(self, batch_id: str, event: Event, now: float) -> Batch:
         with writing(self._engine) as connection:
-            return _moved(connection, batch_id, event, now)
+            return _apply(connection, batch_id, event, now)
 
     def accept(self, batch_id: str, planned: Planned, now: float) -> Batch:
         parts = planned.sections
         values = {name: getattr(planned, name) for name in ("plan_blob", "lines_per_task", "total", "model")}
         values |= {"plan_digest": planned.plan_digest, "sections_left": len(parts), "lease_owner": None}
         with writing(self._engine, is_synced=False) as connection:
-            _move(connection, batch_id, Event.ACCEPTED, now, values)
-            add_sections(connection, batch_id, parts, planned.lines_per_task)
-            return _known(connection, batch_id)
+            # A batch that is validating has no sections to lock.
+            row = _move(connection, batch_id, Status.VALIDATING, Event.ACCEPTED, now, values)
+            if row is None:
+                raise StateConflict(f"{batch_id} is not validating any more.")
+            add_sections(connection, row, parts, planned.lines_per_task)
+            return as_batch(row._mapping, parts)
 
     def reject(self, batch_id: str, errors: Sequence[LineError], now: float) -> Batch:
         with writing(self._engine) as connection:
             values = {"errors": [asdict(error) for error in errors], "lease_owner": None}
-            return _moved(connection, batch_id, Event.REJECTED, now, values)
+            return _apply(connection, batch_id, Event.REJECTED, now, values)
 
     def give_up(self, batch_id: str, reasons: Sequence[LineError], now: float) -> Batch:
         with writing(self._engine) as connection:
             values = {"errors": [asdict(reason) for reason in reasons], "lease_owner": None}
-            return _moved(connection, batch_id, Event.GAVE_UP, now, values)
+            return _apply(connection, batch_id, Event.GAVE_UP, now, values)
 
     def finish(self, batch_id: str, written: Written, token: str, now: float) -> Batch:
         values: dict[str, Any] = {} if written.total is None else {"total": written.total}
@@ -103,7 +148,7 @@ class SqlBatchStore(SqlStages):
                 add_file(connection, written.errors)
                 values["error_file_id"] = written.errors.id
             values |= {"lease_owner": None}
-            return _moved(connection, batch_id, Event.FILES_WRITTEN, now, values, batches.c.lease_owner == token)
+            return _apply(connection, batch_id, Event.FILES_WRITTEN, now, values, token)
 
     def seal(self, batch_id: str, token: str, now: float) -> Batch:
         with writing(self._engine, is_synced=False) as connection:
@@ -111,136 +156,127 @@ class SqlBatchStore(SqlStages):
             batch = next(iter(read_batches(connection, _FIND_LOCKED, {"batch_id": batch_id})), None)
             if batch is None:
                 raise StateConflict(f"There is no batch {batch_id}.")
-            held = _may_lease(token)
+            if batch.lease_owner not in (None, token):
+                raise StateConflict(f"Another process finalizes {batch_id}.")
+            values = {"sealed_at": batch.sealed_at or now, "finalize_tries": batch.finalize_tries + 1}
+            values |= {"lease_owner": token}
             if batch.status is Status.IN_PROGRESS:
                 if batch.recorded < batch.total:
                     raise StateConflict(f"{batch.total - batch.recorded} lines of {batch_id} have no result yet.")
-                _move(connection, batch_id, Event.ALL_RECORDED, now, {}, held)
-            elif batch.status not in ACTIVE - {Status.VALIDATING}:
+                # The row is locked: nobody was first.
+                row = _move(connection, batch_id, batch.status, Event.ALL_RECORDED, now, values)
+            elif batch.status in ACTIVE - {Status.VALIDATING}:
+                row = connection.execute(_SEAL_AGAIN, {"batch_id": batch_id, **_new(values)}).one_or_none()
+            else:
                 raise StateConflict(f"{batch_id} is {batch.status}: there is nothing to finalize.")
+            if row is None:
+                raise StateConflict(f"Another process was first with {batch_id}.")
             close_sections(connection, batch_id)
-            sealed = connection.execute(
-                update(batches)
-                .where(batches.c.id == batch_id, held)
-                .values(
-                    sealed_at=batch.sealed_at or now, finalize_tries=batches.c.finalize_tries + 1, **_leased_by(token)
-                )
-            )
-            if sealed.rowcount == 0:
-                raise StateConflict(f"Another process finalizes {batch_id}.")
-            return _known(connection, batch_id)
+            return as_batch({**row._mapping, "completed": batch.completed, "failed": batch.failed}, batch.sections)
 
     def excuse_try(self, batch_id: str, token: str) -> None:
-        with writing(self._engine, is_synced=False) as connection:
-            connection.execute(
-                update(batches)
-                .where(batches.c.id == batch_id, batches.c.lease_owner == token, batches.c.finalize_tries > 0)
-                .values(finalize_tries=batches.c.finalize_tries - 1)
-            )
+        self._write(_EXCUSE, {"batch_id": batch_id, "token": token})
 
     def lease(self, batch_id: str, token: str) -> bool:
-        with writing(self._engine, is_synced=False) as connection:
-            taken = connection.execute(
-                update(batches).where(batches.c.id == batch_id, _may_lease(token)).values(_leased_by(token))
-            )
-            return taken.rowcount == 1
+        return self._write(_LEASE, {"batch_id": batch_id, "token": token})
 
     def release(self, batch_id: str, token: str) -> None:
-        with writing(self._engine, is_synced=False) as connection:
-            connection.execute(
-                update(batches).where(batches.c.id == batch_id, batches.c.lease_owner == token).values(lease_owner=None)
-            )
+        self._write(_RELEASE, {"batch_id": batch_id, "token": token})
 
     def pause_lease(self, batch_id: str, token: str) -> None:
-        with writing(self._engine, is_synced=False) as connection:
-            connection.execute(
-                update(batches)
-                .where(batches.c.id == batch_id, batches.c.lease_owner == token)
-                .values(lease_owner=PAUSED + token)
-            )
+        self._write(_PAUSE, {"batch_id": batch_id, "token": token})
 
     def break_lease(self, lease: Lease) -> bool:
-        is_unchanged = and_(batches.c.lease_owner == lease.owner, batches.c.lease_renewals == lease.renewals)
-        with writing(self._engine, is_synced=False) as connection:
-            broken = connection.execute(
-                update(batches).where(batches.c.id == lease.batch_id, is_unchanged).values(lease_owner=None)
-            )
-            return broken.rowcount == 1
+        seen = {"batch_id": lease.batch_id, "token": lease.owner, "seen_renewals": lease.renewals}
+        return self._write(_BREAK, seen)
 
     def move_cursor(self, batch_id: str, from_task: int, to_task: int) -> bool:
-        # Where a section ends, the next section begins: a section that was sent whole has its cursor there, too.
-        is_within = and_(sections.c.next_task < to_task, sections.c.end_task >= to_task)
         with writing(self._engine, is_synced=False) as connection:
-            moved = connection.execute(
-                update(sections)
-                .where(
-                    sections.c.batch_id == batch_id,
-                    sections.c.is_sending,
-                    sections.c.next_task == from_task,
-                    is_within,
-                )
-                .values(next_task=to_task)
-            )
-            return moved.rowcount == 1
+            return _move_cursor(connection, Move(batch_id, from_task, to_task))
+
+    def move_free_cursors(self, moves: Sequence[Move]) -> set[str]:
+        moved = set()
+        with writing(self._engine, is_synced=False) as connection:
+            rows = connection.execute(_FREE_CURSORS, {"batch_ids": [move.batch_id for move in moves]})
+            free = {tuple(row) for row in rows}
+            for move in moves:
+                if (move.batch_id, move.from_task) in free and _move_cursor(connection, move):
+                    moved.add(move.batch_id)
+        return moved
 
     def statuses(self, batch_ids: Sequence[str]) -> dict[str, Status]:
-        query = select(batches.c.id, batches.c.status).where(batches.c.id.in_(batch_ids))
         with reading(self._engine) as connection:
-            return {row.id: Status(row.status) for row in connection.execute(query)}
+            found = connection.execute(_STATUSES, {"batch_ids": list(batch_ids)})
+            return {row.id: Status(row.status) for row in found}
+
+    def _write(self, statement: Update, values: dict[str, Any]) -> bool:
+        """Run a statement that no answer rests on; return whether it changed a row."""
+        with writing(self._engine, is_synced=False) as connection:
+            return connection.execute(statement, values).rowcount == 1
 
     def _one(self, query: Select[Any], values: dict[str, Any]) -> Batch | None:
         with reading(self._engine) as connection:
             return next(iter(read_batches(connection, query, values)), None)
 
 
-def _known(connection: Connection, batch_id: str) -> Batch:
-    (batch,) = read_batches(connection, _FIND, {"batch_id": batch_id})
-    return batch
-
-
-def _may_lease(token: str) -> ColumnElement[bool]:
-    """Return the condition under which a holder may take a lease: the lease is free, or held by the holder."""
-    return or_(batches.c.lease_owner.is_(None), batches.c.lease_owner == token)
-
-
-def _leased_by(token: str) -> dict[str, Any]:
-    return {"lease_owner": token, "lease_renewals": batches.c.lease_renewals + 1}
-
-
-def _moved(
+def _apply(
     connection: Connection,
     batch_id: str,
     event: Event,
     now: float,
     values: dict[str, Any] | None = None,
-    guard: ColumnElement[bool] | None = None,
+    token: str | None = None,
 ) -> Batch:
-    """Apply an event as `_move` does, and return the batch."""
-    _move(connection, batch_id, event, now, values, guard)
-    return _known(connection, batch_id)
+    """Apply an event to the current status, together with `values`; with a token, only for the holder of the lease."""
+    for _ in range(_MOVE_TRIES):
+        counts = lock_sections(connection, batch_id)
+        read = connection.scalar(_STATUS, {"batch_id": batch_id})
+        if read is None:
+            raise StateConflict(f"There is no batch {batch_id}.")
+        status = next_status(Status(read), event)
+        totals = read_totals(connection, batch_id, *counts) if status in TERMINAL else {}
+        row = _move(connection, batch_id, Status(read), event, now, {**(values or {}), **totals}, token)
+        if row is not None:
+            follow_batch(connection, batch_id, status)
+            if status in TERMINAL:
+                return as_batch(row._mapping)
+            (batch,) = read_batches(connection, _FIND, {"batch_id": batch_id})
+            return batch
+    raise StateConflict(f"The event {event} came too late for {batch_id}: another process was first.")
 
 
 def _move(
     connection: Connection,
     batch_id: str,
+    status: Status,
     event: Event,
     now: float,
-    values: dict[str, Any] | None = None,
-    guard: ColumnElement[bool] | None = None,
-) -> None:
-    """Apply an event to the current status, together with `values`; no other function writes the column."""
-    for _ in range(_MOVE_TRIES):
-        counts = lock_sections(connection, batch_id)
-        read = connection.scalar(select(batches.c.status).where(batches.c.id == batch_id))
-        if read is None:
-            raise StateConflict(f"There is no batch {batch_id}.")
-        status = next_status(Status(read), event)
-        moved = update(batches).where(batches.c.id == batch_id, batches.c.status == read)
-        if guard is not None:
-            moved = moved.where(guard)
-        totals = read_totals(connection, batch_id, *counts) if status in TERMINAL else {}
-        moved = moved.values({**(values or {}), **totals, "status": status.value, **dict.fromkeys(stamps(status), now)})
-        if connection.execute(moved).rowcount == 1:
-            follow_batch(connection, batch_id, status)
-            return
-    raise StateConflict(f"The event {event} came too late for {batch_id}: another process was first.")
+    values: dict[str, Any],
+    token: str | None = None,
+) -> Row[Any] | None:
+    """Apply an event to a batch in `status`, together with `values`; return the row, or None if another was first."""
+    to = next_status(status, event)
+    written = {**values, **dict.fromkeys(stamps(to), now), "status": to.value}
+    given = {"batch_id": batch_id, "old_status": status.value, "token": token, **_new(written)}
+    return connection.execute(_move_statement(tuple(written), is_held=token is not None), given).one_or_none()
+
+
+@cache
+def _move_statement(names: tuple[str, ...], *, is_held: bool) -> Any:
+    """Return the statement of a move that writes these columns; no other statement writes the status."""
+    move = update(batches).where(_HELD if is_held else _OF_ID, batches.c.status == bindparam("old_status"))
+    return move.values({"status": bindparam("new_status"), **_parameters(names)}).returning(*batches.c)
+
+
+def _move_cursor(connection: Connection, move: Move) -> bool:
+    given = {"of_batch": move.batch_id, "from_task": move.from_task, "to_task": move.to_task}
+    return connection.execute(_MOVE_CURSOR, given).rowcount == 1
+
+
+def _parameters(names: Iterable[str]) -> dict[str, Any]:
+    return {name: bindparam(f"new_{name}", type_=batches.c[name].type) for name in names}
+
+
+def _new(values: Mapping[str, Any]) -> dict[str, Any]:
+    """Return values under the names of their parameters."""
+    return {f"new_{name}": value for name, value in values.items()}

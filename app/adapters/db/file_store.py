@@ -4,7 +4,20 @@ from collections.abc import Sequence
 from dataclasses import asdict, fields
 from typing import Any
 
-from sqlalchemy import ColumnElement, Connection, Engine, Row, and_, delete, insert, or_, select, update
+from sqlalchemy import (
+    BindParameter,
+    ColumnElement,
+    Connection,
+    Engine,
+    Row,
+    and_,
+    bindparam,
+    delete,
+    insert,
+    or_,
+    select,
+    update,
+)
 
 from app.adapters.db.engine import reading, writing
 from app.adapters.db.key_store import store_claim
@@ -16,6 +29,18 @@ from app.services.ports import Claim
 
 # The columns of a file, in the order of the fields of `File`.
 _OF_FILE = tuple(files.c[field.name] for field in fields(File))
+
+
+def _is_there(now: "float | BindParameter[float]") -> ColumnElement[bool]:
+    return and_(files.c.deleted_at.is_(None), or_(files.c.expires_at.is_(None), files.c.expires_at > now))
+
+
+# Built once: building a statement costs more than running it.
+_ADD = insert(files)
+_GET = select(files).where(
+    files.c.id == bindparam("file_id"), files.c.tenant_id == bindparam("of_tenant"), _is_there(bindparam("now"))
+)
+_HOLD = _GET.with_only_columns(files.c.id).with_for_update(read=True)
 
 
 class SqlFileStore:
@@ -31,9 +56,9 @@ class SqlFileStore:
             add_file(connection, file)
 
     def get(self, tenant_id: str, file_id: str, now: float) -> File | None:
-        query = select(files).where(files.c.id == file_id, files.c.tenant_id == tenant_id, _is_there(now))
         with reading(self._engine) as connection:
-            row = connection.execute(query).one_or_none()
+            given = {"file_id": file_id, "of_tenant": tenant_id, "now": now}
+            row = connection.execute(_GET, given).one_or_none()
             return None if row is None else _file(row)
 
     def page(
@@ -107,18 +132,14 @@ class SqlFileStore:
 
 def add_file(connection: Connection, file: File) -> None:
     """Insert the row of a file in a larger transaction."""
-    connection.execute(insert(files).values(asdict(file)))
+    connection.execute(_ADD, asdict(file))
 
 
 def hold_file(connection: Connection, tenant_id: str, file_id: str, now: float) -> None:
     """Keep a file from being deleted until the transaction ends; raises NotFound for a missing file."""
-    query = select(files.c.id).where(files.c.id == file_id, files.c.tenant_id == tenant_id, _is_there(now))
-    if connection.scalar(query.with_for_update(read=True)) is None:
+    given = {"file_id": file_id, "of_tenant": tenant_id, "now": now}
+    if connection.scalar(_HOLD, given) is None:
         raise NotFound(f"No such File object: {file_id}", param="input_file_id")
-
-
-def _is_there(now: float) -> ColumnElement[bool]:
-    return and_(files.c.deleted_at.is_(None), or_(files.c.expires_at.is_(None), files.c.expires_at > now))
 
 
 def _is_active() -> ColumnElement[bool]:

@@ -6,16 +6,16 @@ two transactions wait for each other.
 
 from typing import Any
 
-from sqlalchemy import Connection, and_, bindparam, delete, func, insert, select, update
+from sqlalchemy import Connection, Row, and_, bindparam, delete, func, insert, select, update
 
 from app.adapters.db.batch_row import USAGE
-from app.adapters.db.tables import batches, section_models, sections
+from app.adapters.db.tables import section_models, sections
 from app.domain.batch import Section
 from app.domain.lifecycle import RECORDING, TERMINAL, Status
 
 _OF_BATCH = sections.c.batch_id == bindparam("of_batch")
 _LOCK = select(sections.c.completed, sections.c.failed).where(_OF_BATCH).order_by(sections.c.number).with_for_update()
-_COPIED = select(batches.c.seq, batches.c.tenant_id, batches.c.expires_at).where(batches.c.id == bindparam("of_batch"))
+_ADD = insert(sections)
 _FOLLOW = (
     update(sections)
     .where(_OF_BATCH)
@@ -27,14 +27,13 @@ _SUMS = select(*(func.coalesce(func.sum(section_models.c[name]), 0).label(name) 
 )
 
 
-def add_sections(connection: Connection, batch_id: str, parts: tuple[Section, ...], lines_per_task: int) -> None:
-    """Insert the sections of a batch that is accepted by this transaction."""
-    copied = connection.execute(_COPIED, {"of_batch": batch_id}).one()._asdict()
+def add_sections(connection: Connection, batch: Row[Any], parts: tuple[Section, ...], lines_per_task: int) -> None:
+    """Insert the sections of a batch that is accepted by this transaction, given the batch's row."""
+    copied = {"batch_id": batch.id, "seq": batch.seq, "tenant_id": batch.tenant_id, "expires_at": batch.expires_at}
     rows = [
         {
             **copied,
             **section._asdict(),
-            "batch_id": batch_id,
             "number": number,
             "lines_per_task": lines_per_task,
             "is_sending": True,
@@ -45,7 +44,7 @@ def add_sections(connection: Connection, batch_id: str, parts: tuple[Section, ..
         }
         for number, section in enumerate(parts)
     ]
-    connection.execute(insert(sections), rows)
+    connection.execute(_ADD, rows)
 
 
 def lock_sections(connection: Connection, batch_id: str) -> tuple[int, int]:

@@ -56,7 +56,11 @@ def open_sqlite(url: str, *, pool_size: int, max_overflow: int, pool_timeout: fl
     def _begin(connection: Connection) -> None:
         options = connection.get_execution_options()
         if options.get("is_reading", False):
-            connection.exec_driver_sql("BEGIN")
+            driver: Any = connection.connection.driver_connection
+            try:
+                driver.execute("BEGIN")
+            except sqlite3.Error as fault:
+                raise OperationalError("BEGIN", None, fault) from fault
         else:
             _begin_writing(connection, options.get("limits", USUAL), is_synced=options.get("is_synced", True))
 

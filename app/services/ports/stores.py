@@ -106,6 +106,14 @@ class Written(NamedTuple):
     total: int | None = None
 
 
+class Move(NamedTuple):
+    """A move of the cursor of a section, over the tasks from `from_task` up to and without `to_task`."""
+
+    batch_id: str
+    from_task: int
+    to_task: int
+
+
 class BatchStore(Protocol):
     """The rows of batches. Only `advance`, and methods built on it, move the status."""
 
@@ -166,6 +174,12 @@ class BatchStore(Protocol):
 
         Returns False if the section's cursor is not at `from_task`, the section has fewer tasks, or nothing may be
         sent.
+        """
+
+    def move_free_cursors(self, moves: Sequence[Move]) -> set[str]:
+        """Apply moves as `move_cursor` does, of different batches and in one transaction; return the moved batches.
+
+        Leaves out the sections that other transactions hold at the moment.
         """
 
     def expired(self, now: float, limit: int) -> list[Batch]:

@@ -6,7 +6,7 @@ import pytest
 
 from app.domain.errors import StorageFull, Unavailable
 from app.services.dispatch import DispatchService
-from app.services.ports import Delivery, LineTask
+from app.services.ports import Delivery, LineTask, Move
 from tests.fakes.broker import RecordingQueue
 from tests.fakes.outside import FakeClock
 from tests.fakes.stores import MemoryBatchStore, MemoryDatabase
@@ -21,6 +21,10 @@ class TroubledStore(MemoryBatchStore):
         self._batch_id = batch_id
         self._trouble = trouble
 
+    def move_free_cursors(self, moves: Sequence[Move]) -> set[str]:
+        # Others hold every section for the moment.
+        return set()
+
     def move_cursor(self, batch_id: str, from_task: int, to_task: int) -> bool:
         if batch_id == self._batch_id:
             raise self._trouble
@@ -33,6 +37,10 @@ class SlowStore(MemoryBatchStore):
     def __init__(self, database: MemoryDatabase, wait: Callable[[str], None]) -> None:
         super().__init__(database)
         self._wait = wait
+
+    def move_free_cursors(self, moves: Sequence[Move]) -> set[str]:
+        # Others hold every section for the moment.
+        return set()
 
     def move_cursor(self, batch_id: str, from_task: int, to_task: int) -> bool:
         self._wait(batch_id)

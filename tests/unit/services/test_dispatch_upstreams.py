@@ -1,11 +1,13 @@
 """Lines for several upstreams, each with a window of its own."""
 
+from collections.abc import Sequence
+
 import pytest
 
 from app.domain.errors import Unavailable
 from app.domain.fairness import Weights
 from app.domain.lifecycle import Event
-from app.services.ports import LineTask
+from app.services.ports import LineTask, Move
 from app.services.sharing import SharingService, window_lines
 from tests.fakes.database import MemoryDatabase
 from tests.fakes.stores import MemoryBatchStore
@@ -22,6 +24,10 @@ class TroubledStore(MemoryBatchStore):
         self.troubled = troubled
         # The tasks from which on cursors were to be moved.
         self.asked: list[int] = []
+
+    def move_free_cursors(self, moves: Sequence[Move]) -> set[str]:
+        # Others hold every section for the moment.
+        return set()
 
     def move_cursor(self, batch_id: str, from_task: int, to_task: int) -> bool:
         self.asked.append(from_task)
