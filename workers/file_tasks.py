@@ -11,12 +11,12 @@ from celery import signals
 from celery.worker import state
 
 from app.adapters.queue import FILES_QUEUE, FINALIZE, VALIDATE
-from app.domain.errors import Unavailable
 from app.services import ticks
 from app.services.leases import RENEW_S
 from workers.celery_app import app
 from workers.control_tasks import control
 from workers.file_turns import FileTurns, Task, Turn
+from workers.refill_requests import RefillRequests
 from workers.vital_thread import vital_thread
 
 log = structlog.get_logger()
@@ -26,16 +26,12 @@ _COUNT_EVERY_S = 1.5
 
 
 def _validate(batch_id: str, rest: Callable[[], None]) -> None:
-    if not control().validation.validate(batch_id, rest):
-        return
-    try:
-        # Leave the refill to the ticks process: a refill may be slow, and would hold up file work in this process.
-        control().queue.refill()
-    except Unavailable:
-        # Beat asks for a refill within a second.
-        log.warning("refill.not_asked", batch_id=batch_id, exc_info=True)
+    if control().validation.validate(batch_id, rest):
+        _refills.request()
 
 
+# The ticks process refills: a refill may be slow, and would hold up file work in this process.
+_refills = RefillRequests(lambda: control().queue.refill())
 _turns = FileTurns(
     {
         VALIDATE: Task(lambda batch_id: control().validation.work(batch_id), _validate),

@@ -18,6 +18,8 @@ log = structlog.get_logger()
 # A tenth of the weight of a process with niceness 0: enough to go on while other processes keep every core busy, and
 # little enough not to disturb them much.
 _NICENESS = 10
+# The prefetch limit of the process counts as well.
+_TAKE_AT_ONCE = 64
 _SWITCH_EVERY_S = 0.0002
 # If Linux shares cores among sessions first, niceness counts only within a session; the session has its own niceness.
 _NICENESS_OF_SESSION = Path("/proc/self/autogroup")
@@ -45,11 +47,21 @@ class ControlRole(bootsteps.StartStopStep):
         for group in sorted(groups):
             for queue in (group, *QUEUES_OF_KINDS[group]):
                 c.add_task_queue(queue)
+        if FILES_QUEUE in groups:
+            _take_many(c)
         if groups == {FILES_QUEUE}:
             self._give_way()
             # The thread that takes messages waits for the interpreter after each reply of the broker. With the usual
             # 5 ms, messages wait for seconds beside four threads that check and write files.
             sys.setswitchinterval(_SWITCH_EVERY_S)
+
+
+def _take_many(c: Any) -> None:
+    """Take waiting messages together, and acknowledge them together: hundreds of small batches come and end at once."""
+    qos = c.task_consumer.channel.qos
+    qos.wanted = lambda _queue: _TAKE_AT_ONCE
+    if c.hub is not None:
+        qos.call_later = c.hub.call_later
 
 
 def lower_priority() -> None:

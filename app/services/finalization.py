@@ -209,8 +209,8 @@ class _LineFile:
         self._flush()
         if self._writer is None:
             return None
-        # The remaining sync has the whole lease for itself.
-        lease.renew()
+        # The remaining sync has nearly the whole lease for itself.
+        lease.freshen()
         self._writer.commit()
         return File(
             id=ids.new_file_id(),

@@ -25,6 +25,8 @@ T = TypeVar("T")
 # freed the batch meanwhile.
 LEASE_S = 5.0
 RENEW_S = 1.0
+# A lease renewed less long ago counts as fresh.
+_FRESH_S = 0.25
 # After a fault of the storage, the database or the batch itself, the work is tried again after this long.
 PAUSE_S = 30.0
 
@@ -59,6 +61,11 @@ class Lease:
     def check(self) -> None:
         """Renew the lease if a renewal is due; raise StateConflict if another process has the lease by now."""
         if self._clock.monotonic() - self._renewed_at >= RENEW_S:
+            self.renew()
+
+    def freshen(self) -> None:
+        """Have nearly the whole lease ahead; raise StateConflict if another process has the lease by now."""
+        if self._clock.monotonic() - self._renewed_at >= _FRESH_S:
             self.renew()
 
     def renew(self) -> None:

@@ -18,7 +18,10 @@ def added(*named: str) -> list[str]:
     given_way: list[bool] = []
     queues = SimpleNamespace(consume_from=dict.fromkeys(named))
     consumer: Any = SimpleNamespace(
-        app=SimpleNamespace(amqp=SimpleNamespace(queues=queues)), add_task_queue=taken.append
+        app=SimpleNamespace(amqp=SimpleNamespace(queues=queues)),
+        add_task_queue=taken.append,
+        task_consumer=SimpleNamespace(channel=SimpleNamespace(qos=SimpleNamespace())),
+        hub=None,
     )
     ControlRole(consumer, give_way=lambda: given_way.append(True)).start(consumer)
     return [*sorted(taken), *(["gives way"] if given_way else [])]
