@@ -57,7 +57,7 @@ class BareCaller:
             raise RuntimeError(f"The API answered without a length: {answer[:1_000]!r}")
         while len(answer) < end + 4 + int(length[1]):
             answer += self._receive()
-        if not answer.startswith(b"HTTP/1.1 200"):
+        if not answer.startswith(b"HTTP/1.1 20"):
             raise RuntimeError(f"{method} {path}: {answer[:1_000]!r}")
         found: dict[str, Any] = json.loads(answer[end + 4 :])
         return found
