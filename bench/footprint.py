@@ -33,6 +33,15 @@ def read_footprints(deployed: Deployment) -> dict[str, Footprint]:
     return found
 
 
+def read_memory_mib(deployed: Deployment) -> float:
+    """Return the memory of all processes together; pages that processes share are counted once."""
+    total = 0
+    for process in (deployed.process, *deployed.process.children(recursive=True)):
+        with contextlib.suppress(psutil.NoSuchProcess):
+            total += process.memory_full_info().pss
+    return total / MIB
+
+
 def cpu_between(before: Mapping[str, Footprint], after: Mapping[str, Footprint]) -> dict[str, float]:
     """Return the CPU seconds by process between two readings."""
     return {name: after[name].cpu_s - before[name].cpu_s for name in after if name in before}

@@ -12,13 +12,14 @@ from sqlalchemy import Engine, text
 
 from app.adapters.db.engine import open_engine, reading
 from bench.bare_http import BareCaller
-from bench.footprint import cpu_between, read_footprints
+from bench.footprint import cpu_between, read_footprints, read_memory_mib
 from bench.processes import Deployment, deployment, upstream
 from bench.report import Mark, Row, by_process
 from bench.requests_file import write_requests
 from bench.scaling_postgres import durable_postgres
 
 MIN_BATCHES_PER_S = 120.0
+MAX_MEMORY_MIB = 300.0
 MAX_MS = {"create alone p50": 3.0, "beside others p95": 15.0, "of eight callers p99": 50.0, "GET p50": 1.5}
 _LINES = 5
 _CREATORS = 8
@@ -30,6 +31,7 @@ _LOOK_EVERY_S = 0.1
 def measure_batches(key: str, folder: Path, *, batches: int) -> Row:
     """Create batches from eight connections; the time from the first create to the last `completed`."""
     figures: dict[str, float] = {}
+    memory: dict[str, float] = {}
     notes = []
     with upstream(folder) as url:
         for name, deployed, engine in _deployments(folder, url):
@@ -41,21 +43,26 @@ def measure_batches(key: str, folder: Path, *, batches: int) -> Row:
             began_at = time.time()
             house.create_many(files)
             created_s = time.time() - began_at
+            memory[name] = read_memory_mib(deployed)
             house.await_completed(_CREATORS + batches)
             figures[name] = batches / (house.ended_at() - began_at)
             spent = cpu_between(before, read_footprints(deployed))
             each_ms = {process: cpu_s / batches * 1_000 for process, cpu_s in spent.items()}
             notes.append(f"{name}: {figures[name]:.1f} batches/s; all created after {created_s:.1f} s")
+            notes.append(f"{name}: memory of all processes under load, PSS: {memory[name]:.0f} MiB")
             notes.append(by_process(f"{name}: CPU of a batch, {sum(each_ms.values()):.1f} in all", each_ms, "ms"))
     return Row(
         key,
-        f"{batches:,} batches of {_LINES} lines, {_CREATORS} creators, a second: {'; '.join(figures)}",
-        "; ".join(f"{rate:.0f}" for rate in figures.values()),
-        f"≥ {MIN_BATCHES_PER_S:g} each",
-        all(rate >= MIN_BATCHES_PER_S for rate in figures.values()),
+        f"{batches:,} batches of {_LINES} lines, {_CREATORS} creators, a second: {'; '.join(figures)}; all memory, PSS",
+        f"{'; '.join(f'{rate:.0f}' for rate in figures.values())}; {max(memory.values()):.0f} MiB",
+        f"≥ {MIN_BATCHES_PER_S:g} each; ≤ {MAX_MEMORY_MIB:g} MiB",
+        all(rate >= MIN_BATCHES_PER_S for rate in figures.values()) and max(memory.values()) <= MAX_MEMORY_MIB,
         notes,
-        dict(figures),
-        [Mark(f"small batches a second, {name}", rate, MIN_BATCHES_PER_S) for name, rate in figures.items()],
+        {"batches_per_s": figures, "memory_mib": memory},
+        [
+            *(Mark(f"small batches a second, {name}", rate, MIN_BATCHES_PER_S) for name, rate in figures.items()),
+            Mark("memory of all processes", max(memory.values()), MAX_MEMORY_MIB, is_most=True, unit="MiB"),
+        ],
     )
 
 
