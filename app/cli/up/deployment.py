@@ -11,6 +11,7 @@ from pathlib import Path
 from app.cli.up import processes, readiness
 from app.cli.up.broker import EmbeddedBroker, embed_broker
 from app.cli.up.child import Child, ChildSpec
+from app.cli.up.forking import Loader
 from app.cli.up.options import child_environ, secret_variables, shared_settings
 from app.cli.up.run_folder import RunFolder, keep_key
 from app.cli.up.signals import SignalWatch
@@ -76,7 +77,10 @@ class Deployment:
             self._admit_key(say)
             upstreams.start()
             self._folder.write_settings(shared_settings(self._settings), secret_variables(self._environ))
-            supervisor = Supervisor(self._specs(listener, broker), self._folder)
+            loader = Loader(child_environ(self._environ, self._settings), self._settings.data)
+            stack.callback(loader.stop)
+            loader.start()
+            supervisor = Supervisor(self._specs(listener, broker), self._folder, loader)
             stack.callback(self._stop, supervisor, signals, say)
             self._await_ready(supervisor, signals, say)
             ticks = TickWatcher(open_stores(self._settings).ticks)

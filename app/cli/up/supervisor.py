@@ -6,6 +6,7 @@ from collections.abc import Callable, Iterable, Sequence
 import structlog
 
 from app.cli.up.child import Child, ChildSpec
+from app.cli.up.forking import Loader
 from app.cli.up.run_folder import RunFolder
 
 # The processes must end within 10 s of the signal. The broker gets little time, since the broker saves no data.
@@ -20,8 +21,8 @@ log = structlog.get_logger()
 class Supervisor:
     """Starts, restarts and stops processes: the broker starts first and stops last."""
 
-    def __init__(self, specs: Sequence[ChildSpec], folder: RunFolder) -> None:
-        self.children = [Child(spec) for spec in sorted(specs, key=lambda spec: not spec.is_broker)]
+    def __init__(self, specs: Sequence[ChildSpec], folder: RunFolder, loader: Loader | None = None) -> None:
+        self.children = [Child(spec, loader) for spec in sorted(specs, key=lambda spec: not spec.is_broker)]
         self._folder = folder
 
     def tick(self) -> None:

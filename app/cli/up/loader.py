@@ -1,0 +1,160 @@
+"""A process that loads what all processes need, once, and forks them: the forked processes share that memory.
+
+`python -m app.cli.up.loader CHANNEL PARENT` is started by the supervisor, with the environment and the folder of the
+processes. It has a single thread. A forked process becomes a child of the supervisor, and runs `-m MODULE …` as a
+Python started anew would.
+"""
+
+import atexit
+import ctypes
+import gc
+import importlib
+import json
+import os
+import runpy
+import socket
+import sys
+import threading
+import time
+import traceback
+from collections.abc import Sequence
+from contextlib import suppress
+from typing import NoReturn
+
+from app.wiring.parent import tie_to
+
+# Modules that read no setting while they are imported. A missing one costs memory only.
+_MODULES = (
+    "app.adapters.upstream.balanced",
+    "app.api.server",
+    "app.api.server_logs",
+    "app.wiring.control",
+    "app.wiring.lines",
+    "app.wiring.start",
+    "app.wiring.web",
+    "celery.__main__",
+    "celery.app.amqp",
+    "celery.app.log",
+    "celery.backends.redis",
+    "celery.bin.celery",
+    "celery.concurrency.thread",
+    "celery.worker.consumer",
+    "celery.worker.strategy",
+    "celery.worker.worker",
+    "gunicorn.app.wsgiapp",
+    "psycopg",
+    "sqlalchemy.dialects.postgresql.psycopg",
+    "sqlalchemy.dialects.sqlite.pysqlite",
+    "uvloop",
+    "workers.engine",
+    "workers.heartbeat",
+    "workers.lane",
+    "workers.line_process",
+    "workers.transport",
+    "workers.writer",
+)
+_PR_SET_NAME = 15
+_MOST_BYTES = 64 * 1024
+_MOST_FDS = 8
+# The intermediate process ends at once.
+_ADOPTED_WITHIN_S = 5.0
+_LOOK_AGAIN_S = 0.001
+
+
+def main(channel_fd: int, parent: int) -> None:
+    """Fork a process for each request, until the supervisor closes the channel."""
+    channel = socket.socket(fileno=channel_fd)
+    _load()
+    channel.send(b"loaded")
+    while True:
+        request, fds, _, _ = socket.recv_fds(channel, _MOST_BYTES, _MOST_FDS)
+        if not request:
+            return
+        channel.send(str(_fork(request, fds, channel, parent)).encode())
+        for fd in fds:
+            os.close(fd)
+
+
+def _load() -> None:
+    for name in _MODULES:
+        with suppress(ImportError):
+            importlib.import_module(name)
+    gc.collect()
+    # The collector would write to each object, and so copy each page.
+    gc.freeze()
+
+
+def _fork(request: bytes, fds: Sequence[int], channel: socket.socket, parent: int) -> int:
+    """Fork a process through an intermediate process, whose end makes the process a child of the supervisor."""
+    reader, writer = os.pipe()
+    intermediate = os.fork()
+    if intermediate == 0:
+        process = os.fork()
+        if process == 0:
+            os.close(reader)
+            os.close(writer)
+            channel.close()
+            _run(json.loads(request), fds, parent)
+        os.write(writer, str(process).encode())
+        os._exit(0)
+    os.close(writer)
+    pid = int(os.read(reader, 32))
+    os.close(reader)
+    os.waitpid(intermediate, 0)
+    return pid
+
+
+def _run(request: dict[str, list[str]], fds: Sequence[int], parent: int) -> NoReturn:
+    """Run the module of a request in this process, and end."""
+    code = 1
+    try:
+        os.setsid()
+        ctypes.CDLL(None).prctl(_PR_SET_NAME, request["name"][0].encode())
+        _await_adoption(parent)
+        _place(fds, [int(number) for number in request["fds"]])
+        module, *arguments = request["command"]
+        sys.argv = [module, *arguments]
+        runpy.run_module(module, run_name="__main__", alter_sys=True)
+        code = 0
+    except SystemExit as end:
+        code = end.code if isinstance(end.code, int) else int(end.code is not None)
+        if isinstance(end.code, str):
+            sys.stderr.write(f"{end.code}\n")
+    except BaseException:
+        traceback.print_exc()
+    finally:
+        _end(code)
+
+
+def _await_adoption(parent: int) -> None:
+    deadline = time.monotonic() + _ADOPTED_WITHIN_S
+    while os.getppid() != parent and time.monotonic() < deadline:
+        time.sleep(_LOOK_AGAIN_S)
+    tie = tie_to(parent)
+    if tie is not None:
+        # Ends the process where the supervisor has ended.
+        tie()
+
+
+def _place(fds: Sequence[int], numbers: Sequence[int]) -> None:
+    """Give the received descriptors their numbers."""
+    # Out of the way first: a number may be that of another received descriptor.
+    moved = [os.dup2(fd, 500 + place) for place, fd in enumerate(fds)]
+    for fd, number in zip(moved, numbers, strict=True):
+        os.dup2(fd, number)
+        os.close(fd)
+
+
+def _end(code: int) -> NoReturn:
+    """End as the interpreter ends: wait for threads, call what is to be called at the end, write what is buffered."""
+    try:
+        threading._shutdown()  # type: ignore[attr-defined]
+        atexit._run_exitfuncs()
+        sys.stdout.flush()
+        sys.stderr.flush()
+    finally:
+        os._exit(code)
+
+
+if __name__ == "__main__":
+    main(int(sys.argv[1]), int(sys.argv[2]))
