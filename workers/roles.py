@@ -10,7 +10,7 @@ from typing import Any
 import structlog
 from celery import bootsteps
 
-from app.adapters.queue import FILES_QUEUE, OLD_CONTROL_QUEUE, TICKS_QUEUE
+from app.adapters.queue import FILES_QUEUE, OLD_CONTROL_QUEUE, TICKS_QUEUE, VALIDATE, queue_of_kind
 from workers.schedule import QUEUES_OF_KINDS
 
 log = structlog.get_logger()
@@ -18,6 +18,7 @@ log = structlog.get_logger()
 # A tenth of the weight of a process with niceness 0: enough to go on while other processes keep every core busy, and
 # little enough not to disturb them much.
 _NICENESS = 10
+_CROWDED = frozenset({FILES_QUEUE, queue_of_kind(FILES_QUEUE, VALIDATE)})
 # The prefetch limit of the process counts as well.
 _TAKE_AT_ONCE = 64
 _SWITCH_EVERY_S = 0.0002
@@ -47,7 +48,7 @@ class ControlRole(bootsteps.StartStopStep):
         for group in sorted(groups):
             for queue in (group, *QUEUES_OF_KINDS[group]):
                 c.add_task_queue(queue)
-        if FILES_QUEUE in groups:
+        if groups:
             _take_many(c)
         if groups == {FILES_QUEUE}:
             self._give_way()
@@ -57,9 +58,13 @@ class ControlRole(bootsteps.StartStopStep):
 
 
 def _take_many(c: Any) -> None:
-    """Take waiting messages together, and acknowledge them together: hundreds of small batches come and end at once."""
+    """Take waiting messages together, and acknowledge them together: hundreds of small batches come and end at once.
+
+    A round trip for each message would cost several times the work on the files of a small batch.
+    """
     qos = c.task_consumer.channel.qos
-    qos.wanted = lambda _queue: _TAKE_AT_ONCE
+    # The other queues hold one message at most, and looking into each would cost a round trip.
+    qos.wanted = lambda queue: _TAKE_AT_ONCE if queue in _CROWDED else None
     if c.hub is not None:
         qos.call_later = c.hub.call_later
 

@@ -32,7 +32,6 @@ _MODULES = (
     "app.wiring.lines",
     "app.wiring.start",
     "app.wiring.web",
-    "celery.__main__",
     "celery.app.amqp",
     "celery.app.log",
     "celery.backends.redis",
