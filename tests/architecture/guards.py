@@ -90,8 +90,8 @@ GUARDS = (
     Guard(
         "a section once closed stays closed",
         _SECTION_ROWS,
-        'is_open=and_(sections.c.is_open, bindparam("takes_results"))',
-        'is_open=bindparam("takes_results")',
+        "is_open=and_(sections.c.is_open, _TAKES_RESULTS)",
+        "is_open=_TAKES_RESULTS",
         "tests/races/test_record_and_seal.py::test_a_result_behind_a_cancel_of_a_sealed_batch_is_dropped[sqlite]",
     ),
     Guard(
