@@ -275,8 +275,10 @@ def cut_off(engine: Engine, statement: str) -> Iterator[None]:
             raise ConnectionAbortedError
 
     event.listen(engine, "before_cursor_execute", cut)
-    yield
-    event.remove(engine, "before_cursor_execute", cut)
+    try:
+        yield
+    finally:
+        event.remove(engine, "before_cursor_execute", cut)
 
 
 def rows_of(engine: Engine) -> dict[str, list[tuple[Any, ...]]]:
