@@ -9,7 +9,7 @@ from collections.abc import Iterable, Iterator, Sequence
 from itertools import accumulate
 from typing import Any, NamedTuple
 
-from sqlalchemy import Connection, Engine, Row, bindparam, delete, func, insert, select, text, update
+from sqlalchemy import Connection, Engine, Integer, Row, bindparam, delete, func, insert, select, text, update
 
 from app.adapters.db.batch_row import SECTION, USAGE, section_of
 from app.adapters.db.engine import reading, writing
@@ -76,7 +76,7 @@ _UNCLEARED = (
     .limit(bindparam("limit"))
 )
 _SEGMENTS = (
-    select(segments.c.seq, func.length(segments.c.lines) // LINE_BYTES)
+    select(segments.c.seq, func.length(segments.c.lines, type_=Integer) // LINE_BYTES)
     .where(segments.c.batch_id == bindparam("batch_id"))
     .order_by(segments.c.seq)
     .limit(bindparam("limit"))
