@@ -44,7 +44,7 @@ _SUMS = ("completed", "failed", *USAGE)
 # The statement fits SQLite and PostgreSQL; SQLAlchemy has no common form for it.
 _COUNT_MODEL = text(f"""
 INSERT INTO section_models (batch_id, upstream, model, {", ".join(_SUMS)})
-SELECT :batch_id, :upstream, CASE
+SELECT CAST(:batch_id AS VARCHAR), CAST(:upstream AS VARCHAR), CASE
     WHEN EXISTS (
         SELECT 1 FROM section_models WHERE batch_id = :batch_id AND upstream = :upstream AND model = :model
     ) OR (SELECT count(*) FROM section_models WHERE batch_id = :batch_id) < {_MOST_MODELS} THEN :model
