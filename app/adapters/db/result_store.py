@@ -144,7 +144,7 @@ class SqlResultStore:
                 return limit
             connection.execute(delete(segments).where(segments.c.batch_id.in_(whole)))
             connection.execute(update(batches).where(batches.c.id.in_(whole)).values(has_results=False))
-            return max(sum(recorded for batch_id, recorded in found if batch_id in whole), 1)
+            return max(sum(int(recorded) for batch_id, recorded in found if batch_id in whole), 1)
 
 
 class _Part(NamedTuple):
@@ -162,7 +162,7 @@ class _Part(NamedTuple):
 
 
 def _part(row: Row[Any], results: Sequence[Result]) -> _Part:
-    row_id, batch_id, number, lines_per_task, recorded, *values = row
+    row_id, batch_id, number, lines_per_task, recorded, *values = tuple(row)
     section = section_of(values)
     given = [result for result in results if section.first_line <= result.position < section.end_line]
     return _Part(row_id, batch_id, number, lines_per_task, section, *values[-2:], bytearray(recorded), given)
