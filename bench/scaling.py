@@ -92,7 +92,7 @@ def with_costs(fleet: Fleet, costs: Costs) -> Fleet:
         row_s=costs.postgres_s_per_line,
         refill_s=refill_s,
         publish_s=costs.control_s_per_task,
-        counts_s=costs.counts_s,
+        bits_s=costs.bits_s,
     )
 
 

@@ -101,7 +101,7 @@ def _costs(
         control_s_per_line=control[0],
         control_s_per_task=control[1],
         refill_s_per_batch=stores.running_s / MAX_RUNNING,
-        counts_s=stores.counts_s,
+        bits_s=stores.bits_s,
         web_s_per_line=fast.cpu_s["web"] / fast.lines,
         redis_s_per_task=fast.cpu_s["broker"] / tasks,
         redis_s_per_idle_worker=commands * fast.cpu_s["broker"] / fast.redis_total,

@@ -37,10 +37,10 @@ class Fleet:
     max_window: int = sharing._MAX_WINDOW
     # Whether a served worker takes tasks until its room is full, not a single task a turn.
     takes_all: bool = False
-    # Time on control's core: for a refill, for a published task, for a count of a batch's results.
+    # Time on control's core: for a refill, for a published task, for a read of which lines of a batch lack a result.
     refill_s: float = 0.005
     publish_s: float = 0.0003
-    counts_s: float = 0.0
+    bits_s: float = 0.0
 
 
 @dataclass

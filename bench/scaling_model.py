@@ -48,8 +48,8 @@ class Costs:
     control_s_per_line: float
     control_s_per_task: float
     refill_s_per_batch: float
-    # A count over a batch of 50,000 recorded lines.
-    counts_s: float
+    # A read of which lines of a batch of 50,000 lines lack a result.
+    bits_s: float
     web_s_per_line: float
     redis_s_per_task: float
     redis_s_per_idle_worker: float
@@ -102,8 +102,7 @@ def used(load: Load, costs: Costs, *, postgres_cores: int = 8) -> dict[str, floa
     lines, tasks = load.lines_per_s, load.lines_per_s / load.lines_per_task
     reads = load.workers * BEATS_PER_S + REFILLS_PER_S
     roster = (load.workers, load.tasks_held)
-    # On average, half of a batch's lines are recorded.
-    repair_s = load.batches * costs.counts_s / 2
+    repair_s = load.batches * costs.bits_s
     refill_s = load.batches * costs.refill_s_per_batch + costs.roster_reader_s.of(*roster)
     return {
         "calls in flight": lines * load.call_s / (load.workers * load.concurrency),

@@ -189,7 +189,7 @@ class Simulation:
     def _repair(self) -> float:
         self._upkeep.repair()
         running = [row.batch for row in self._db.active_batches() if row.batch.status is Status.IN_PROGRESS]
-        return self.fleet.counts_s * sum(batch.recorded / batch.total for batch in running if batch.lines_outstanding)
+        return self.fleet.bits_s * sum(batch.lines_outstanding > 0 for batch in running)
 
     def _ask(self, worker: SimulatedWorker) -> None:
         if worker.is_alive and not worker.is_asking and worker.has_room():

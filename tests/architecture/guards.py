@@ -106,8 +106,8 @@ GUARDS = (
     Guard(
         "a section once closed stays closed",
         _SECTION_ROWS,
-        'is_open=and_(sections.c.is_open, bindparam("takes_results"))',
-        'is_open=bindparam("takes_results")',
+        "is_open=and_(sections.c.is_open, _TAKES_RESULTS)",
+        "is_open=_TAKES_RESULTS",
         "tests/races/test_record_and_seal.py::test_a_result_behind_a_cancel_of_a_sealed_batch_is_dropped[sqlite]",
     ),
     Guard(
@@ -123,15 +123,21 @@ GUARDS = (
         _SECTION_ROWS,
         ".with_for_update()",
         "",
-        "tests/races/test_record_and_seal.py::test_a_seal_amid_a_record_waits_and_counts_its_result[postgresql]",
+        "tests/races/test_record_and_seal.py::test_an_end_amid_a_record_waits_and_counts_its_result[postgresql]",
     ),
     Guard(
-        "sections are locked in one order",
+        "a writer locks sections in one order",
+        _RESULT_STORE,
+        ".order_by(sections.c.batch_id, sections.c.number)\n    .with_for_update()",
+        ".order_by(sections.c.batch_id, sections.c.number.desc())\n    .with_for_update()",
+        "tests/contracts/test_postgres_locks.py::test_who_waits_for_a_row_has_those_locked_that_come_before_it",
+    ),
+    Guard(
+        "sections are locked in one order as their batch moves",
         _SECTION_ROWS,
         ".order_by(sections.c.number)",
         ".order_by(sections.c.number.desc())",
-        "tests/races/test_sections.py::test_a_cancel_and_records_of_several_sections_never_wait_for_each_other"
-        "[postgresql]",
+        "tests/contracts/test_postgres_locks.py::test_who_waits_for_a_row_has_those_locked_that_come_before_it",
     ),
     Guard(
         "lease check: a worker that stood still starts nothing it holds",

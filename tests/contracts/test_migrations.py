@@ -253,8 +253,8 @@ def test_many_and_large_results_are_packed_with_nothing_lost(engine: Engine) -> 
 
 
 def test_a_migration_that_is_cut_off_leaves_everything_as_it_was(engine: Engine) -> None:
-    migrate(engine, BEFORE_SECTIONS)
     arrange(engine)
+    migrate(engine, BEFORE_SECTIONS)
     before = rows_of(engine)
 
     # The last statement but the note of the new revision.
@@ -275,8 +275,10 @@ def cut_off(engine: Engine, statement: str) -> Iterator[None]:
             raise ConnectionAbortedError
 
     event.listen(engine, "before_cursor_execute", cut)
-    yield
-    event.remove(engine, "before_cursor_execute", cut)
+    try:
+        yield
+    finally:
+        event.remove(engine, "before_cursor_execute", cut)
 
 
 def rows_of(engine: Engine) -> dict[str, list[tuple[Any, ...]]]:

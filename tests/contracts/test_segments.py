@@ -109,7 +109,7 @@ def test_the_counts_by_model_outlive_the_batch_and_make_its_usage(engine: Engine
 
 
 def test_a_thousand_models_of_a_batch_are_counted_apart_and_the_rest_together(engine: Engine, stores: Stores) -> None:
-    stores.add_running("batch_1", total=2_000)
+    stores.add_running("batch_1", total=2_500)
     stores.add_running("batch_2", total=10)
     for start in (0, 600):
         stores.results.record([result(at)._replace(model=f"m{at}") for at in range(start, start + 600)])

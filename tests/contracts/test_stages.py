@@ -19,7 +19,7 @@ from bench.old_batches import add_ended
 from tests.contracts.conftest import NOW, planned, result, stores_over
 
 # So many that no database takes a scan of the table for the shorter way.
-ENDED = 5_000
+ENDED, RECORDED_SECTIONS = 10_000, 20_000
 
 
 @pytest.fixture(scope="module", params=["sqlite", "postgresql"])
@@ -33,7 +33,7 @@ def engine(request: pytest.FixtureRequest, tmp_path_factory: pytest.TempPathFact
     engine = open_engine(url)
     migrate(engine)
     add_ended(engine, ENDED)
-    add_recorded_sections(engine, ENDED)
+    add_recorded_sections(engine, RECORDED_SECTIONS)
     arrange_each_status(engine)
     if request.param == "postgresql":
         with engine.connect() as connection:

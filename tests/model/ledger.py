@@ -132,10 +132,10 @@ def _check_move(before: Batch, after: Batch) -> None:
     assert after.recorded <= after.total
     if after.status in TERMINAL:
         assert after.sections == ()
-        return
-    assert before.tasks_dispatched <= after.tasks_dispatched <= after.tasks
-    if before.tasks_dispatched != after.tasks_dispatched:
-        assert after.status is Status.IN_PROGRESS
+    else:
+        assert before.tasks_dispatched <= after.tasks_dispatched <= after.tasks
+        if before.tasks_dispatched != after.tasks_dispatched:
+            assert after.status is Status.IN_PROGRESS
     if before.status is not Status.VALIDATING:
         # A batch that was never validated has its lines counted as its files are written.
         is_planned = before.plan_blob is not None

@@ -26,6 +26,37 @@ def test_a_seal_amid_a_record_waits_and_counts_its_result(one: Side, other: Side
     assert one.batch() == sealed
 
 
+def test_an_end_amid_a_record_waits_and_counts_its_result(one: Side, other: Side) -> None:
+    one.add_running()
+
+    _, ended, has_waited = meanwhile(
+        one,
+        lambda: one.record(result(0)),
+        "INSERT INTO segments",
+        other,
+        lambda: other.batches.give_up("batch_1", [], NOW),
+    )
+
+    assert has_waited
+    assert (ended.status, ended.recorded) == (Status.FAILED, 1)
+    assert one.rows().keys() == {0}
+    assert one.batch() == ended
+
+
+def test_a_result_behind_an_end_waits_and_is_dropped(one: Side, other: Side) -> None:
+    one.add_running()
+    one.record(result(0))
+
+    ended, progress, has_waited = meanwhile(
+        one, lambda: one.batches.give_up("batch_1", [], NOW), COMMIT, other, lambda: other.record(result(1))
+    )
+
+    assert has_waited
+    assert progress == []
+    assert one.rows().keys() == {0}
+    assert one.batch() == ended
+
+
 def test_a_result_behind_the_seal_waits_and_is_dropped(one: Side, other: Side) -> None:
     add_cancelled(one)
 
@@ -43,11 +74,11 @@ def test_a_result_behind_a_cancel_of_a_sealed_batch_is_dropped(one: Side, other:
     one.batches.lease("batch_1", "mine")
     one.seal()
 
-    cancelled, progress, has_waited = meanwhile(one, one.cancel, COMMIT, other, lambda: other.record(result(0)))
+    cancelled, progress, _ = meanwhile(one, one.cancel, COMMIT, other, lambda: other.record(result(0)))
 
-    assert has_waited
     assert progress == []
     assert one.batch() == cancelled
+    assert one.record(result(0)) == []
 
 
 def test_a_result_behind_the_cancel_counts(one: Side, other: Side) -> None:

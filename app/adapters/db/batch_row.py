@@ -36,7 +36,7 @@ def read_batches(connection: Connection, query: Select[Any], values: dict[str, A
 def section_of(values: Iterable[Any]) -> Section:
     """Return the section of the values of `SECTION`."""
     *places, completed, failed = values
-    return Section(*places, completed + failed)
+    return Section._make((*places, completed + failed))
 
 
 def _batch(rows: Sequence[Row[Any]]) -> Batch:

@@ -9,7 +9,7 @@ from collections.abc import Iterable, Iterator, Sequence
 from itertools import accumulate
 from typing import Any, NamedTuple
 
-from sqlalchemy import Connection, Engine, Row, bindparam, delete, func, insert, select, text, update
+from sqlalchemy import Connection, Engine, Integer, Row, bindparam, delete, func, insert, select, text, update
 
 from app.adapters.db.batch_row import SECTION, USAGE, section_of
 from app.adapters.db.engine import reading, writing
@@ -44,7 +44,7 @@ _SUMS = ("completed", "failed", *USAGE)
 # The statement fits SQLite and PostgreSQL; SQLAlchemy has no common form for it.
 _COUNT_MODEL = text(f"""
 INSERT INTO section_models (batch_id, upstream, model, {", ".join(_SUMS)})
-SELECT :batch_id, :upstream, CASE
+SELECT CAST(:batch_id AS VARCHAR), CAST(:upstream AS VARCHAR), CASE
     WHEN EXISTS (
         SELECT 1 FROM section_models WHERE batch_id = :batch_id AND upstream = :upstream AND model = :model
     ) OR (SELECT count(*) FROM section_models WHERE batch_id = :batch_id) < {_MOST_MODELS} THEN :model
@@ -76,7 +76,7 @@ _UNCLEARED = (
     .limit(bindparam("limit"))
 )
 _SEGMENTS = (
-    select(segments.c.seq, func.length(segments.c.lines) // LINE_BYTES)
+    select(segments.c.seq, func.length(segments.c.lines, type_=Integer) // LINE_BYTES)
     .where(segments.c.batch_id == bindparam("batch_id"))
     .order_by(segments.c.seq)
     .limit(bindparam("limit"))
@@ -144,7 +144,7 @@ class SqlResultStore:
                 return limit
             connection.execute(delete(segments).where(segments.c.batch_id.in_(whole)))
             connection.execute(update(batches).where(batches.c.id.in_(whole)).values(has_results=False))
-            return max(sum(recorded for batch_id, recorded in found if batch_id in whole), 1)
+            return max(sum(int(recorded) for batch_id, recorded in found if batch_id in whole), 1)
 
 
 class _Part(NamedTuple):
@@ -162,7 +162,7 @@ class _Part(NamedTuple):
 
 
 def _part(row: Row[Any], results: Sequence[Result]) -> _Part:
-    row_id, batch_id, number, lines_per_task, recorded, *values = row
+    row_id, batch_id, number, lines_per_task, recorded, *values = tuple(row)
     section = section_of(values)
     given = [result for result in results if section.first_line <= result.position < section.end_line]
     return _Part(row_id, batch_id, number, lines_per_task, section, *values[-2:], bytearray(recorded), given)

@@ -6,7 +6,7 @@ two transactions wait for each other.
 
 from typing import Any
 
-from sqlalchemy import Connection, Row, and_, bindparam, delete, func, insert, select, update
+from sqlalchemy import Boolean, Connection, Row, and_, bindparam, delete, func, insert, select, update
 
 from app.adapters.db.batch_row import USAGE
 from app.adapters.db.tables import section_models, sections
@@ -16,10 +16,11 @@ from app.domain.lifecycle import RECORDING, TERMINAL, Status
 _OF_BATCH = sections.c.batch_id == bindparam("of_batch")
 _LOCK = select(sections.c.completed, sections.c.failed).where(_OF_BATCH).order_by(sections.c.number).with_for_update()
 _ADD = insert(sections)
+_TAKES_RESULTS = bindparam("takes_results", type_=Boolean())
 _FOLLOW = (
     update(sections)
     .where(_OF_BATCH)
-    .values(is_sending=bindparam("sends"), is_open=and_(sections.c.is_open, bindparam("takes_results")))
+    .values(is_sending=bindparam("sends"), is_open=and_(sections.c.is_open, _TAKES_RESULTS))
 )
 _DELETE = delete(sections).where(_OF_BATCH)
 _SUMS = select(*(func.coalesce(func.sum(section_models.c[name]), 0).label(name) for name in USAGE)).where(
