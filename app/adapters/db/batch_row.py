@@ -49,7 +49,7 @@ def _batch(rows: Sequence[Row[Any]]) -> Batch:
     return as_batch(values, tuple(map(section_of, parts)))
 
 
-def as_batch(values: Mapping[str, Any], parts: tuple[Section, ...] = ()) -> Batch:
+def as_batch(values: Mapping[Any, Any], parts: tuple[Section, ...] = ()) -> Batch:
     """Return the batch of a row and its sections; the values count the batch's results."""
     return Batch(
         **{name: values[name] for name in PLAIN},

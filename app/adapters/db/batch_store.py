@@ -158,8 +158,8 @@ class SqlBatchStore(SqlStages):
                 raise StateConflict(f"There is no batch {batch_id}.")
             if batch.lease_owner not in (None, token):
                 raise StateConflict(f"Another process finalizes {batch_id}.")
-            values = {"sealed_at": batch.sealed_at or now, "finalize_tries": batch.finalize_tries + 1}
-            values |= {"lease_owner": token}
+            values: dict[str, Any] = {"sealed_at": batch.sealed_at or now, "lease_owner": token}
+            values["finalize_tries"] = batch.finalize_tries + 1
             if batch.status is Status.IN_PROGRESS:
                 if batch.recorded < batch.total:
                     raise StateConflict(f"{batch.total - batch.recorded} lines of {batch_id} have no result yet.")
