@@ -53,6 +53,9 @@ def database_url(env: Env, data: Path) -> str:
     name = "DATABASE_URL"
     default = URL.create("sqlite", database=str(data / "wylon.db")).render_as_string()
     value = url(env, name, default, ("sqlite", "postgresql", "postgres"))
+    # Each of these characters ends a password: the rest of the password would count as the host, and be shown.
+    if not value.lower().startswith("sqlite") and set("@/?#") & set(value.partition("://")[2].rpartition("@")[0]):
+        raise invalid(name, "an @, /, ? or # of a user, a password or a parameter is written %40, %2F, %3F or %23")
     try:
         parsed = make_url(_with_hosts_in_query(value))
     except (ArgumentError, ValueError):
@@ -62,6 +65,8 @@ def database_url(env: Env, data: Path) -> str:
         threshold = parsed.query.get("prepare_threshold", "0")
         if not (isinstance(threshold, str) and threshold.isascii() and threshold.isdecimal()):
             raise invalid(name, "prepare_threshold is a number: a statement is prepared once it ran so often")
+        if unknown := _unknown_parameters(parsed):
+            raise invalid(name, f"{masked(value)!r} has the parameter {unknown[0]!r}, which libpq does not know")
         return parsed.render_as_string(hide_password=False)
     if parsed.drivername != "sqlite" or parsed.host or not parsed.database or parsed.database == ":memory:":
         raise invalid(name, "SQLite needs the path of a file: sqlite:///PATH, with four slashes where it is absolute")
@@ -72,6 +77,14 @@ def database_url(env: Env, data: Path) -> str:
     if path.is_dir():
         raise invalid(name, f"{path} is a folder: give the path of a file in it")
     return parsed.set(database=str(path)).render_as_string()
+
+
+def _unknown_parameters(parsed: URL) -> list[str]:
+    # Loads libpq, which a deployment on SQLite need not have.
+    from psycopg.pq import Conninfo  # noqa: PLC0415
+
+    known = {option.keyword.decode() for option in Conninfo.get_defaults()} | {"prepare_threshold"}
+    return sorted(parsed.query.keys() - known)
 
 
 def _with_hosts_in_query(value: str) -> str:
@@ -103,8 +116,8 @@ def storage_url(env: Env, data: Path) -> str:
 def upstream_url(env: Env) -> tuple[str, str]:
     """Read the base URL of the model server, and the query sent with every request."""
     base, _, query = env.str("UPSTREAM_URL", "http://127.0.0.1:8000/v1").partition("?")
-    if "#" in query:
-        raise invalid("UPSTREAM_URL", "the address must have no fragment: leave out # and what follows it")
+    if {"#", "@"} & set(query):
+        raise invalid("UPSTREAM_URL", "its query has a # or @: leave the part out, or write %23 or %40")
     try:
         return checked_model_server(base, "WYLON_UPSTREAM_API_KEY"), query
     except ValueError as fault:

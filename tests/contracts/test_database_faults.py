@@ -7,7 +7,7 @@ import pytest
 from sqlalchemy import make_url
 
 from app.adapters.db.engine import check_writes, open_engine
-from app.domain.errors import Unavailable
+from app.domain.errors import SettingInvalid, Unavailable, WylonError
 
 
 @pytest.fixture
@@ -54,6 +54,16 @@ def test_a_server_without_tls_is_told_where_tls_is_asked_for() -> None:
     assert "hush" not in said
 
 
+@pytest.mark.parametrize(
+    "parameter",
+    ["sslmode=sometimes", "target_session_attrs=best", "connect_timeout=soon", "options=-cstatement_timeout%3Dsoon"],
+)
+def test_a_value_that_a_parameter_does_not_take_is_told_with_the_cure_and_not_waited_for(
+    postgres_url: str, parameter: str
+) -> None:
+    assert "correct this parameter of the address" in _said(f"{postgres_url}&{parameter}", SettingInvalid)
+
+
 def test_a_database_that_was_never_prepared_is_told_with_the_cure(tmp_path: Path) -> None:
     assert "wylon migrate" in _said(f"sqlite:///{tmp_path / 'wylon.db'}")
 
@@ -77,10 +87,10 @@ def _refuse_tls(server: socket.socket) -> None:
             connection.sendall(b"N")
 
 
-def _said(url: str) -> str:
+def _said(url: str, error: type[WylonError] = Unavailable) -> str:
     engine = open_engine(url)
     try:
-        with pytest.raises(Unavailable) as told:
+        with pytest.raises(error) as told:
             check_writes(engine)
     finally:
         engine.dispose()
