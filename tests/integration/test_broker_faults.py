@@ -11,7 +11,7 @@ import redis
 from structlog.testing import capture_logs
 
 from app.adapters.broker.check import check_writes, warn_of_eviction
-from app.adapters.broker.connections import open_client
+from app.adapters.broker.connections import EVERY_KEY, open_client
 from app.adapters.broker.faults import explain_broker_fault, is_lasting
 from app.domain.broker_address import read_broker_address
 from tests.integration.brokers import free_port, make_certificate, open_server, tls_before
@@ -31,7 +31,7 @@ def port() -> Iterator[int]:
 def said(url: str, look: Callable[[redis.Redis], object] = check_writes) -> tuple[str, bool]:
     """Return what is said of the broker at this address, and whether only a correction mends it."""
     address = read_broker_address(url)
-    client, began_at = open_client(address, 4.0), time.monotonic()
+    client, began_at = open_client(address, 4.0, EVERY_KEY), time.monotonic()
     with pytest.raises((redis.RedisError, OSError)) as caught:
         look(client)
     client.close()
@@ -47,6 +47,15 @@ def test_a_wrong_password_is_told_and_is_not_waited_for(port: int, credentials: 
     told, lasts = said(f"redis://{credentials}127.0.0.1:{port}/0")
 
     assert "correct user and password" in told
+    assert lasts
+
+
+@pytest.mark.parametrize("allowed", [["~other:*", "+@all"], ["~wylon:*", "+@all", "-set"]])
+def test_a_user_without_the_keys_or_commands_is_told_and_is_not_waited_for(allowed: list[str]) -> None:
+    with open_server("--user", "limited", "on", ">hush", "&*", *allowed) as port:
+        told, lasts = said(f"redis://limited:hush@127.0.0.1:{port}/0")
+
+    assert "ACL SETUSER USER ~wylon:* +@all" in told
     assert lasts
 
 

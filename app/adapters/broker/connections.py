@@ -13,6 +13,8 @@ from redis.sentinel import Sentinel
 from app.adapters.broker.key_space import KeySpaceRedis
 from app.domain.broker_address import BrokerAddress, Kind
 
+# The beginning of every key, whichever the deployment: a user of the broker may be limited to these keys.
+EVERY_KEY = "wylon:"
 CONNECT_S = 4.0
 # The kernel notices a vanished peer within half a minute: the peer is silent for 10 s and three probes stay unanswered,
 # or data stays unacknowledged.
@@ -139,4 +141,4 @@ def _sentinel_options(address: BrokerAddress, timeout_s: float) -> dict[str, Any
 
 def key_prefix(deployment: str) -> str:
     """Return the prefix of a deployment's keys and queues; several deployments may share a Redis database."""
-    return f"wylon:{deployment}:"
+    return f"{EVERY_KEY}{deployment}:"

@@ -10,9 +10,11 @@ _CREDENTIALS = (
     "WRONGPASS|NOAUTH|invalid password|username-password pair|Authentication required|already authenti|"
     "without any password"
 )
+# The client leaves out the word NOPERM.
+_PERMISSION = "NOPERM|[Nn]o permissions"
 _CURES = (
     (_CREDENTIALS, "correct user and password"),
-    ("NOPERM|no permissions", "the user may not run this command: allow it all keys and commands"),
+    (_PERMISSION, "allow the user by ACL SETUSER USER ~wylon:* +@all"),
     ("DB index is out of range|invalid DB index", "it has no database of this number: correct it, such as /0"),
     ("No master found", "the Sentinels know no such name, or see no server of it: correct master_name"),
     (
@@ -34,7 +36,7 @@ _CURES = (
     ("[Tt]imeout|timed out", "it gives no answer: look at host, port and firewall, and at its load"),
 )
 # Only a correction of the address or of the server mends these faults.
-_LASTING = re.compile(f"{_CREDENTIALS}|NOPERM|DB index|CERTIFICATE_VERIFY_FAILED")
+_LASTING = re.compile(f"{_CREDENTIALS}|{_PERMISSION}|DB index|CERTIFICATE_VERIFY_FAILED")
 
 
 def explain_broker_fault(fault: Exception, address: BrokerAddress) -> str:
