@@ -13,7 +13,7 @@ from sqlalchemy.exc import DBAPIError, InterfaceError, InternalError, Operationa
 from sqlalchemy.exc import TimeoutError as PoolTimeout
 
 from app.adapters.db import postgres
-from app.adapters.db.faults import explain_database_fault, is_lasting
+from app.adapters.db.faults import explain_database_fault, is_lasting, shown
 from app.adapters.db.postgres import USUAL, BoundedConnection, Limits
 from app.adapters.db.sqlite import open_sqlite
 from app.adapters.db.tables import probes
@@ -43,11 +43,13 @@ def open_engine(url: str) -> Engine:
     @event.listens_for(engine, "do_connect")
     def _connect(_dialect: Any, _record: Any, arguments: list[Any], options: dict[str, Any]) -> BoundedConnection:
         try:
-            return BoundedConnection.connect(*arguments, **options)
+            connection = BoundedConnection.connect(*arguments, **options)
         except psycopg.Error as fault:
             if not is_lasting(fault):
                 raise
             raise SettingInvalid(explain_database_fault(fault, parsed)) from None
+        postgres.check_encoding(connection, shown(parsed))
+        return connection
 
     return engine
 
