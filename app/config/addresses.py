@@ -1,6 +1,9 @@
 """The addresses of outside services, and the data folder."""
 
+import ssl
+from collections.abc import Mapping
 from pathlib import Path
+from typing import Any
 from urllib.parse import urlsplit
 
 from environs import Env
@@ -42,10 +45,28 @@ def broker_url(env: Env) -> str:
     """Read the address of Redis or Valkey."""
     value = env.str("BROKER_URL", "redis://127.0.0.1:6379/0")
     try:
-        read_broker_address(value)
+        _check_tls_files(read_broker_address(value).tls or {})
     except ValueError as fault:
         raise invalid("BROKER_URL", f"{masked(value)!r} can't be used: {fault}") from None
     return value
+
+
+def _check_tls_files(tls: Mapping[str, Any]) -> None:
+    context = ssl.SSLContext(ssl.PROTOCOL_TLS_CLIENT)
+    authority, own, folder = tls.get("ssl_ca_certs"), tls.get("ssl_certfile"), tls.get("ssl_ca_path")
+    if folder and not Path(folder).is_dir():
+        raise ValueError(f"there is no folder {folder} of ssl_ca_path")
+    try:
+        if authority:
+            context.load_verify_locations(authority)
+    except OSError as fault:
+        raise ValueError(f"ssl_ca_certs={authority} can't be read: {fault.strerror or fault}") from None
+    try:
+        if own:
+            # Without a password OpenSSL would ask for one at the terminal.
+            context.load_cert_chain(own, tls.get("ssl_keyfile"), tls.get("ssl_password", ""))
+    except OSError as fault:
+        raise ValueError(f"ssl_certfile={own} and its key can't be read: {fault.strerror or fault}") from None
 
 
 def database_url(env: Env, data: Path) -> str:

@@ -160,6 +160,8 @@ def _tls(options: Mapping[str, str]) -> dict[str, object]:
     checks = options.get("ssl_check_hostname", "true" if wanted == "required" else "false").lower()
     if checks not in ("true", "false") or (checks == "true" and wanted == "none"):
         raise ValueError("ssl_check_hostname is true or false; with ssl_cert_reqs=none it can only be false")
+    if options.get("ssl_keyfile") and not options.get("ssl_certfile"):
+        raise ValueError("ssl_keyfile is the key of a certificate: add ssl_certfile")
     return {
         "ssl_cert_reqs": wanted,
         "ssl_check_hostname": checks == "true",
