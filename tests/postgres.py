@@ -82,9 +82,10 @@ class PostgresServer:
     def url(self, database: str) -> str:
         return f"postgresql+psycopg://postgres@/{database}?host={self._folder}"
 
-    def create_database(self) -> str:
+    def create_database(self, encoding: str = "UTF8") -> str:
         name = next(self._names)
-        self._run(sql.SQL("CREATE DATABASE {}").format(sql.Identifier(name)))
+        created = sql.SQL("CREATE DATABASE {} ENCODING {} TEMPLATE template0")
+        self._run(created.format(sql.Identifier(name), sql.Literal(encoding)))
         return name
 
     def drop_database(self, name: str) -> None:

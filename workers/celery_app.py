@@ -85,6 +85,8 @@ app.conf.update(
     task_serializer="json",
     accept_content=["json"],
     worker_send_task_events=False,
+    # Nobody asks: the subscription needs a permission for channels, and a sender could end workers.
+    worker_enable_remote_control=False,
     worker_hijack_root_logger=True,
     worker_redirect_stdouts=False,
     beat_schedule=SCHEDULE,

@@ -1,6 +1,9 @@
 """The addresses of outside services, and the data folder."""
 
+import ssl
+from collections.abc import Mapping
 from pathlib import Path
+from typing import Any
 from urllib.parse import urlsplit
 
 from environs import Env
@@ -42,10 +45,28 @@ def broker_url(env: Env) -> str:
     """Read the address of Redis or Valkey."""
     value = env.str("BROKER_URL", "redis://127.0.0.1:6379/0")
     try:
-        read_broker_address(value)
+        _check_tls_files(read_broker_address(value).tls or {})
     except ValueError as fault:
         raise invalid("BROKER_URL", f"{masked(value)!r} can't be used: {fault}") from None
     return value
+
+
+def _check_tls_files(tls: Mapping[str, Any]) -> None:
+    context = ssl.SSLContext(ssl.PROTOCOL_TLS_CLIENT)
+    authority, own, folder = tls.get("ssl_ca_certs"), tls.get("ssl_certfile"), tls.get("ssl_ca_path")
+    if folder and not Path(folder).is_dir():
+        raise ValueError(f"there is no folder {folder} of ssl_ca_path")
+    try:
+        if authority:
+            context.load_verify_locations(authority)
+    except OSError as fault:
+        raise ValueError(f"ssl_ca_certs={authority} can't be read: {fault.strerror or fault}") from None
+    try:
+        if own:
+            # Without a password OpenSSL would ask for one at the terminal.
+            context.load_cert_chain(own, tls.get("ssl_keyfile"), tls.get("ssl_password", ""))
+    except OSError as fault:
+        raise ValueError(f"ssl_certfile={own} and its key can't be read: {fault.strerror or fault}") from None
 
 
 def database_url(env: Env, data: Path) -> str:
@@ -53,6 +74,9 @@ def database_url(env: Env, data: Path) -> str:
     name = "DATABASE_URL"
     default = URL.create("sqlite", database=str(data / "wylon.db")).render_as_string()
     value = url(env, name, default, ("sqlite", "postgresql", "postgres"))
+    # Each of these characters ends a password: the rest of the password would count as the host, and be shown.
+    if not value.lower().startswith("sqlite") and set("@/?#") & set(value.partition("://")[2].rpartition("@")[0]):
+        raise invalid(name, "an @, /, ? or # of a user, a password or a parameter is written %40, %2F, %3F or %23")
     try:
         parsed = make_url(_with_hosts_in_query(value))
     except (ArgumentError, ValueError):
@@ -62,6 +86,8 @@ def database_url(env: Env, data: Path) -> str:
         threshold = parsed.query.get("prepare_threshold", "0")
         if not (isinstance(threshold, str) and threshold.isascii() and threshold.isdecimal()):
             raise invalid(name, "prepare_threshold is a number: a statement is prepared once it ran so often")
+        if unknown := _unknown_parameters(parsed):
+            raise invalid(name, f"{masked(value)!r} has the parameter {unknown[0]!r}, which libpq does not know")
         return parsed.render_as_string(hide_password=False)
     if parsed.drivername != "sqlite" or parsed.host or not parsed.database or parsed.database == ":memory:":
         raise invalid(name, "SQLite needs the path of a file: sqlite:///PATH, with four slashes where it is absolute")
@@ -72,6 +98,14 @@ def database_url(env: Env, data: Path) -> str:
     if path.is_dir():
         raise invalid(name, f"{path} is a folder: give the path of a file in it")
     return parsed.set(database=str(path)).render_as_string()
+
+
+def _unknown_parameters(parsed: URL) -> list[str]:
+    # Loads libpq, which a deployment on SQLite need not have.
+    from psycopg.pq import Conninfo  # noqa: PLC0415
+
+    known = {option.keyword.decode() for option in Conninfo.get_defaults()} | {"prepare_threshold"}
+    return sorted(parsed.query.keys() - known)
 
 
 def _with_hosts_in_query(value: str) -> str:
@@ -103,8 +137,8 @@ def storage_url(env: Env, data: Path) -> str:
 def upstream_url(env: Env) -> tuple[str, str]:
     """Read the base URL of the model server, and the query sent with every request."""
     base, _, query = env.str("UPSTREAM_URL", "http://127.0.0.1:8000/v1").partition("?")
-    if "#" in query:
-        raise invalid("UPSTREAM_URL", "the address must have no fragment: leave out # and what follows it")
+    if {"#", "@"} & set(query):
+        raise invalid("UPSTREAM_URL", "its query has a # or @: leave the part out, or write %23 or %40")
     try:
         return checked_model_server(base, "WYLON_UPSTREAM_API_KEY"), query
     except ValueError as fault:

@@ -15,6 +15,7 @@ SCHEMES = (*_PORTS, _SOCKET_SCHEME)
 _CERT_REQS = ("required", "optional", "none")
 _TLS_TEXTS = ("ssl_ca_certs", "ssl_ca_path", "ssl_certfile", "ssl_keyfile", "ssl_password")
 _TLS_WORDS = ("ssl_cert_reqs", "ssl_check_hostname", *_TLS_TEXTS)
+_ESCAPES = "an @, /, ? or # of a password, a path or an option is written %40, %2F, %3F or %23"
 _DATABASE_WORDS = ("db", "virtual_host")
 _SENTINEL_WORDS = ("master_name", "sentinel_username", "sentinel_password")
 
@@ -116,9 +117,10 @@ def _split(text: str) -> SplitResult:
         # Read only for the error on a bad port.
         _ = part.port
     except ValueError:
-        raise ValueError("its host or port can't be read; a password in it is written with %-escapes") from None
-    if part.fragment:
-        raise ValueError("it has a '#', which is written %23 where it belongs to a password or a path")
+        raise ValueError(f"its host or port can't be read; {_ESCAPES}") from None
+    # The end of a password would count as a path or an option, and be shown.
+    if part.fragment or "@" in part.path + part.query:
+        raise ValueError(_ESCAPES)
     return part
 
 
@@ -158,6 +160,8 @@ def _tls(options: Mapping[str, str]) -> dict[str, object]:
     checks = options.get("ssl_check_hostname", "true" if wanted == "required" else "false").lower()
     if checks not in ("true", "false") or (checks == "true" and wanted == "none"):
         raise ValueError("ssl_check_hostname is true or false; with ssl_cert_reqs=none it can only be false")
+    if options.get("ssl_keyfile") and not options.get("ssl_certfile"):
+        raise ValueError("ssl_keyfile is the key of a certificate: add ssl_certfile")
     return {
         "ssl_cert_reqs": wanted,
         "ssl_check_hostname": checks == "true",

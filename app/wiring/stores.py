@@ -7,7 +7,7 @@ import structlog
 from sqlalchemy import Engine
 
 from app.adapters.blobs.local import LocalBlobs
-from app.adapters.broker.connections import key_prefix, open_client
+from app.adapters.broker.connections import EVERY_KEY, key_prefix, open_client
 from app.adapters.broker.key_space import KeySpaceRedis
 from app.adapters.clock import SystemClock
 from app.adapters.db.api_key_store import SqlKeyStore
@@ -82,8 +82,8 @@ def open_redis(settings: Settings, deployment: str) -> KeySpaceRedis:
 
 
 def open_bare_redis(settings: Settings) -> KeySpaceRedis:
-    """Open a client of the broker to see whether the broker answers."""
-    return open_client(settings.broker, _LOOK_TIMEOUT_S)
+    """Open a client of the broker to see whether the broker takes a key, of no deployment."""
+    return open_client(settings.broker, _LOOK_TIMEOUT_S, EVERY_KEY)
 
 
 def deployment_of(settings: Settings) -> str:

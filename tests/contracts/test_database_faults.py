@@ -4,10 +4,11 @@ from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
-from sqlalchemy import make_url
+from sqlalchemy import make_url, text
 
-from app.adapters.db.engine import check_writes, open_engine
-from app.domain.errors import Unavailable
+from app.adapters.db.engine import check_writes, open_engine, writing
+from app.domain.errors import SettingInvalid, Unavailable, WylonError
+from tests.postgres import PostgresServer
 
 
 @pytest.fixture
@@ -54,6 +55,37 @@ def test_a_server_without_tls_is_told_where_tls_is_asked_for() -> None:
     assert "hush" not in said
 
 
+@pytest.mark.parametrize(
+    "parameter",
+    ["sslmode=sometimes", "target_session_attrs=best", "connect_timeout=soon", "options=-cstatement_timeout%3Dsoon"],
+)
+def test_a_value_that_a_parameter_does_not_take_is_told_with_the_cure_and_not_waited_for(
+    postgres_url: str, parameter: str
+) -> None:
+    assert "correct this parameter of the address" in _said(f"{postgres_url}&{parameter}", SettingInvalid)
+
+
+@pytest.mark.parametrize("encoding", ["SQL_ASCII", "LATIN1"])
+def test_a_database_that_does_not_keep_text_as_utf_8_is_told_with_the_cure_and_not_waited_for(
+    _postgres_server: PostgresServer, encoding: str  # noqa: PT019 - it makes the database
+) -> None:
+    name = _postgres_server.create_database(encoding)
+    try:
+        said = _said(_postgres_server.url(name), SettingInvalid)
+    finally:
+        _postgres_server.drop_database(name)
+
+    assert f"/{name} of WYLON_DATABASE_URL can't be used: it has the encoding {encoding}" in said
+    assert "ENCODING 'UTF8' LOCALE 'C' TEMPLATE template0" in said
+
+
+def test_text_is_exchanged_as_utf_8_whatever_the_address_and_the_environment_say(postgres_url: str) -> None:
+    engine = open_engine(f"{postgres_url}&client_encoding=LATIN1")
+    with writing(engine) as connection:
+        assert connection.execute(text("SELECT '…', current_setting('client_encoding')")).one() == ("…", "UTF8")
+    engine.dispose()
+
+
 def test_a_database_that_was_never_prepared_is_told_with_the_cure(tmp_path: Path) -> None:
     assert "wylon migrate" in _said(f"sqlite:///{tmp_path / 'wylon.db'}")
 
@@ -77,10 +109,10 @@ def _refuse_tls(server: socket.socket) -> None:
             connection.sendall(b"N")
 
 
-def _said(url: str) -> str:
+def _said(url: str, error: type[WylonError] = Unavailable) -> str:
     engine = open_engine(url)
     try:
-        with pytest.raises(Unavailable) as told:
+        with pytest.raises(error) as told:
             check_writes(engine)
     finally:
         engine.dispose()

@@ -8,7 +8,7 @@ import subprocess
 import tempfile
 import threading
 from collections.abc import Iterator, Sequence
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from pathlib import Path
 
 import redis
@@ -58,6 +58,56 @@ def open_server(*options: str) -> Iterator[int]:
             yield port
         finally:
             process.end()
+
+
+def make_expired_certificate(folder: Path) -> tuple[Path, ssl.SSLContext]:
+    """Return a certificate whose time is over, and what a server presents it with."""
+    certificate, context = make_certificate(folder)
+    key, expired = folder / "key.pem", folder / "expired.pem"
+    command = ["openssl", "x509", "-in", str(certificate), "-signkey", str(key), "-days", "-1", "-out", str(expired)]
+    subprocess.run(command, check=True, capture_output=True)
+    context.load_cert_chain(expired, key)
+    return expired, context
+
+
+@contextmanager
+def asking_for_certificates(context: ssl.SSLContext, trusted: Path) -> Iterator[int]:
+    """Ask each client for a certificate that this one signed, and hang up on every client; yields the port."""
+    context.verify_mode = ssl.CERT_REQUIRED
+    context.load_verify_locations(trusted)
+
+    def serve() -> None:
+        while True:
+            try:
+                connection, _ = server.accept()
+            except OSError:
+                return
+            # The failed handshake sends the alert by itself.
+            with connection, suppress(OSError), context.wrap_socket(connection, server_side=True):
+                pass
+
+    with socket.create_server(("127.0.0.1", 0)) as server:
+        threading.Thread(target=serve, daemon=True).start()
+        yield server.getsockname()[1]
+
+
+@contextmanager
+def answering(words: bytes) -> Iterator[int]:
+    """Answer these words to whatever comes first, and hang up; yields the port."""
+
+    def serve() -> None:
+        while True:
+            try:
+                connection, _ = server.accept()
+            except OSError:
+                return
+            with connection, suppress(OSError):
+                connection.recv(_PIECE_BYTES)
+                connection.sendall(words)
+
+    with socket.create_server(("127.0.0.1", 0)) as server:
+        threading.Thread(target=serve, daemon=True).start()
+        yield server.getsockname()[1]
 
 
 def make_certificate(folder: Path, name: str = "IP:127.0.0.1") -> tuple[Path, ssl.SSLContext]:
@@ -124,6 +174,38 @@ async def _carry(reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> 
         writer.close()
 
 
+def start_sentinel(folder: Path, port: int, name: str, primary_port: int, *more: str) -> Process:
+    """Start a Sentinel at this port that watches a primary by this name."""
+    own = folder / str(port)
+    own.mkdir()
+    lines = [
+        f"port {port}",
+        f"dir {own}",
+        f"sentinel monitor {name} 127.0.0.1 {primary_port} 2",
+        f"sentinel down-after-milliseconds {name} 1000",
+        f"sentinel failover-timeout {name} 5000",
+        *more,
+    ]
+    (own / "sentinel.conf").write_text("\n".join(lines) + "\n")
+    command = [str(embed_broker(folder).program), str(own / "sentinel.conf"), "--sentinel"]
+    return Process(command, own / "log", environ_of({}), own)
+
+
+@contextmanager
+def watched_by_a_sentinel(*more: str) -> Iterator[int]:
+    """Run a primary by the name `mine` and a Sentinel with these lines of configuration; yields the Sentinel's port."""
+    with open_server() as primary, folder_of_its_own() as folder:
+        port = free_port()
+        process = start_sentinel(folder, port, "mine", primary, *more)
+        client = redis.Redis(port=port)
+        try:
+            until(lambda: _answers(client), START_WITHIN_S, "the Sentinel answers")
+            yield port
+        finally:
+            client.close()
+            process.end()
+
+
 class WatchedServers:
     """A primary, a replica, and the Sentinels that watch them."""
 
@@ -135,7 +217,7 @@ class WatchedServers:
         follow = ["--replicaof", "127.0.0.1", str(self.primary_port), "--repl-diskless-sync-delay", "0"]
         self._replica = start_server(folder, self.replica_port, *follow)
         self._ports = [free_port() for _ in range(sentinels)]
-        self._sentinels = [self._start_sentinel(folder, port) for port in self._ports]
+        self._sentinels = [start_sentinel(folder, port, self.NAME, self.primary_port) for port in self._ports]
         client = redis.Redis(port=self._ports[0])
         until(lambda: self._is_whole(client), START_WITHIN_S, "the Sentinels know each other and the replica")
         client.close()
@@ -147,20 +229,6 @@ class WatchedServers:
     def end(self) -> None:
         for process in (*self._sentinels, self._replica, self.primary):
             process.end()
-
-    def _start_sentinel(self, folder: Path, port: int) -> Process:
-        own = folder / str(port)
-        own.mkdir()
-        lines = [
-            f"port {port}",
-            f"dir {own}",
-            f"sentinel monitor {self.NAME} 127.0.0.1 {self.primary_port} 2",
-            f"sentinel down-after-milliseconds {self.NAME} 1000",
-            f"sentinel failover-timeout {self.NAME} 5000",
-        ]
-        (own / "sentinel.conf").write_text("\n".join(lines) + "\n")
-        command = [str(embed_broker(folder).program), str(own / "sentinel.conf"), "--sentinel"]
-        return Process(command, own / "log", environ_of({}), own)
 
     def _is_whole(self, client: redis.Redis) -> bool:
         try:

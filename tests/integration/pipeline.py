@@ -12,6 +12,7 @@ from urllib.parse import urlsplit
 
 import redis
 
+from app.adapters.broker.connections import open_client
 from app.adapters.queue import CeleryQueue, open_sender
 from app.adapters.roster import RedisRoster
 from app.cli.up import processes as commands
@@ -24,7 +25,7 @@ from app.services.batches import BatchRequest, BatchService
 from app.services.files import FileService
 from app.services.keys import DEFAULT_TENANT
 from app.wiring.setup import prepare
-from app.wiring.stores import Stores, open_bare_redis, open_redis, open_stores
+from app.wiring.stores import Stores, open_redis, open_stores
 from tests.clocks import Clocks
 from tests.integration.processes import START_WITHIN_S, Process, environ_of, own_faults, start_upstream, until
 
@@ -36,6 +37,7 @@ CANCEL_GRACE_S = 1.0
 SHORT_WINDOW = "8s"
 END_WITHIN_S = 60.0
 # Of each log, where a batch stands still.
+_BARE_TIMEOUT_S = 4.0
 _SHOWN_CHARS = 3_000
 # Whatever proxy the machine has is not for its own addresses.
 _DIRECT = urllib.request.build_opener(urllib.request.ProxyHandler({}))
@@ -123,7 +125,7 @@ class Pipeline:
 
     def bare_redis(self) -> redis.Redis:
         """Return a client that sees the keys of all."""
-        return open_bare_redis(self.settings)
+        return open_client(self.settings.broker, _BARE_TIMEOUT_S)
 
     def start(self, *names: str) -> None:
         """Start `control`, `files`, `beat` or workers; returns once they are up."""

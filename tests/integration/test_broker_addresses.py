@@ -34,6 +34,11 @@ def test_a_batch_runs_over_tls_with_a_password(tmp_path: Path) -> None:
         _run_a_batch(Pipeline(None, broker_url=url))
 
 
+def test_a_batch_runs_for_a_user_who_may_use_the_keys_of_wylon_alone() -> None:
+    with open_server("--user", "limited", "on", ">hush", "~wylon:*", "resetchannels", "+@all") as port:
+        _run_a_batch(Pipeline(None, broker_url=f"redis://limited:hush@127.0.0.1:{port}/0"))
+
+
 def test_work_goes_on_after_the_sentinels_made_the_replica_the_primary(sentinels: WatchedServers) -> None:
     pipeline = Pipeline(None, broker_url=sentinels.url)
     try:

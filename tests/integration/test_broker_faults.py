@@ -2,6 +2,7 @@
 
 import shutil
 import socket
+import ssl
 import time
 from collections.abc import Callable, Iterator
 from pathlib import Path
@@ -11,14 +12,25 @@ import redis
 from structlog.testing import capture_logs
 
 from app.adapters.broker.check import check_writes, warn_of_eviction
-from app.adapters.broker.connections import open_client
+from app.adapters.broker.connections import EVERY_KEY, open_client
 from app.adapters.broker.faults import explain_broker_fault, is_lasting
 from app.domain.broker_address import read_broker_address
-from tests.integration.brokers import free_port, make_certificate, open_server, tls_before
+from tests.integration.brokers import (
+    answering,
+    asking_for_certificates,
+    free_port,
+    make_certificate,
+    make_expired_certificate,
+    open_server,
+    tls_before,
+    watched_by_a_sentinel,
+)
+from tests.integration.processes import until
 
 needs_openssl = pytest.mark.skipif(shutil.which("openssl") is None, reason="the openssl command makes the certificate")
 # Said within 5 s where nothing else is at work here.
 _WITHIN_S = 20.0
+_SHOWN_CHARS = 400
 
 
 @pytest.fixture(scope="module")
@@ -31,7 +43,7 @@ def port() -> Iterator[int]:
 def said(url: str, look: Callable[[redis.Redis], object] = check_writes) -> tuple[str, bool]:
     """Return what is said of the broker at this address, and whether only a correction mends it."""
     address = read_broker_address(url)
-    client, began_at = open_client(address, 4.0), time.monotonic()
+    client, began_at = open_client(address, 4.0, EVERY_KEY), time.monotonic()
     with pytest.raises((redis.RedisError, OSError)) as caught:
         look(client)
     client.close()
@@ -47,6 +59,15 @@ def test_a_wrong_password_is_told_and_is_not_waited_for(port: int, credentials: 
     told, lasts = said(f"redis://{credentials}127.0.0.1:{port}/0")
 
     assert "correct user and password" in told
+    assert lasts
+
+
+@pytest.mark.parametrize("allowed", [["~other:*", "+@all"], ["~wylon:*", "+@all", "-set"]])
+def test_a_user_without_the_keys_or_commands_is_told_and_is_not_waited_for(allowed: list[str]) -> None:
+    with open_server("--user", "limited", "on", ">hush", "&*", *allowed) as port:
+        told, lasts = said(f"redis://limited:hush@127.0.0.1:{port}/0")
+
+    assert "ACL SETUSER USER ~wylon:* +@all" in told
     assert lasts
 
 
@@ -81,7 +102,7 @@ def test_a_server_that_takes_connections_and_says_nothing_is_told() -> None:
 
 
 def test_tls_to_a_port_without_it_is_told(port: int) -> None:
-    assert "TLS" in said(f"rediss://:hush@127.0.0.1:{port}/0")[0]
+    assert "TLS fails: is this the port for TLS?" in said(f"rediss://:hush@127.0.0.1:{port}/0")[0]
 
 
 @needs_openssl
@@ -114,8 +135,46 @@ def test_a_certificate_for_another_name_is_told(port: int, tmp_path: Path) -> No
     with tls_before(port, context) as tls_port:
         told, lasts = said(f"rediss://127.0.0.1:{tls_port}/0?ssl_ca_certs={certificate}")
 
-    assert "certificate" in told
+    assert "its certificate is for another name: correct the host" in told
     assert lasts
+
+
+@needs_openssl
+def test_a_certificate_that_has_expired_is_told(port: int, tmp_path: Path) -> None:
+    certificate, context = make_expired_certificate(tmp_path)
+    with tls_before(port, context) as tls_port:
+        told, lasts = said(f"rediss://127.0.0.1:{tls_port}/0?ssl_ca_certs={certificate}")
+
+    assert "not valid at this time: renew it" in told
+    assert lasts
+
+
+@needs_openssl
+@pytest.mark.parametrize("version", [ssl.TLSVersion.TLSv1_2, ssl.TLSVersion.TLSv1_3])
+def test_a_server_that_asks_for_a_certificate_of_the_client_is_told(tmp_path: Path, version: ssl.TLSVersion) -> None:
+    certificate, context = make_certificate(tmp_path)
+    context.maximum_version = version
+    (tmp_path / "other").mkdir()
+    other, _ = make_certificate(tmp_path / "other")
+    own = f"&ssl_certfile={other}&ssl_keyfile={tmp_path}/other/key.pem"
+    with asking_for_certificates(context, certificate) as port:
+        for query in ("", own):
+            url = f"rediss://127.0.0.1:{port}/0?ssl_ca_certs={certificate}{query}"
+
+            # With TLS 1.3 the client's first words may meet a closed socket, before the alert is read.
+            until(
+                lambda url=url: "add ?ssl_certfile=PATH&ssl_keyfile=PATH" in said(url)[0] and said(url)[1],
+                _WITHIN_S,
+                "the alert is told and lasts",
+            )
+
+
+def test_a_server_of_another_kind_is_told() -> None:
+    with answering(b"HTTP/1.1 400 Bad Request\r\n\r\n") as port:
+        told, lasts = said(f"redis://127.0.0.1:{port}/0")
+
+    assert "no Redis answers there: correct host and port" in told
+    assert not lasts
 
 
 def test_sentinels_that_do_not_answer_are_named() -> None:
@@ -124,6 +183,41 @@ def test_sentinels_that_do_not_answer_are_named() -> None:
     told, lasts = said(f"sentinel://:hush@127.0.0.1:{one};sentinel://:hush@127.0.0.1:{other}?master_name=mine")
 
     assert f"mine of the Sentinels 127.0.0.1:{one}, 127.0.0.1:{other}" in told
+    assert not lasts
+
+
+@pytest.mark.parametrize(
+    ("name", "password", "cure"),
+    [
+        ("mine", "hush", "correct sentinel_username and sentinel_password"),
+        ("mine", "", "correct sentinel_username and sentinel_password"),
+        ("yours", "right", "correct master_name"),
+    ],
+)
+def test_a_wrong_name_or_password_of_sentinels_is_told_shortly_and_is_not_waited_for(
+    name: str, password: str, cure: str
+) -> None:
+    with watched_by_a_sentinel("requirepass right") as port:
+        query = f"&sentinel_password={password}" if password else ""
+        told, lasts = said(f"sentinel://127.0.0.1:{port}?master_name={name}{query}")
+
+    assert cure in told
+    assert lasts
+    assert len(told) < _SHOWN_CHARS
+
+
+def test_a_server_that_is_no_sentinel_is_told(port: int) -> None:
+    told, _ = said(f"sentinel://127.0.0.1:{port}?master_name=mine&sentinel_password=right")
+
+    assert "no Sentinel answers there" in told
+
+
+def test_sentinels_that_take_connections_and_say_nothing_are_told_and_waited_for() -> None:
+    with socket.create_server(("127.0.0.1", 0)) as silent:
+        told, lasts = said(f"sentinel://127.0.0.1:{silent.getsockname()[1]}?master_name=mine")
+
+    assert "gives no answer" in told
+    assert len(told) < _SHOWN_CHARS
     assert not lasts
 
 

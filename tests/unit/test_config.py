@@ -1,4 +1,5 @@
 import pytest
+from sqlalchemy import make_url
 
 from app.config import load_settings, unknown_variables
 from app.domain.errors import SettingInvalid
@@ -20,8 +21,17 @@ from app.domain.errors import SettingInvalid
         ("DATABASE_URL", "sqlite:////tmp", "is a folder"),
         ("DATABASE_URL", "postgresql:", "can't be read"),
         ("DATABASE_URL", "mysql://host/name", "known kind"),
+        ("DATABASE_URL", "postgresql://user@host/name?foo=1", "'postgresql://…@host/name' has the parameter 'foo'"),
+        ("DATABASE_URL", "postgresql://one,two/name?sslmod=require", "the parameter 'sslmod'"),
+        ("DATABASE_URL", "postgresql://host/name?row_factory=x", "the parameter 'row_factory'"),
         ("BROKER_URL", "redis://host:port/0", "host or port"),
         ("BROKER_URL", "redis://[::1/0", "host or port"),
+        ("BROKER_URL", "rediss://host?ssl_ca_certs=/no/such.pem", "/no/such.pem can't be read: No such file"),
+        ("BROKER_URL", f"rediss://host?ssl_ca_certs={__file__}", "test_config.py can't be read"),
+        ("BROKER_URL", "rediss://host?ssl_ca_path=/no/such", "no folder /no/such"),
+        ("BROKER_URL", "rediss://host?ssl_certfile=/no/such.pem", "ssl_certfile=/no/such.pem and its key"),
+        ("BROKER_URL", "rediss://host?ssl_keyfile=/no/such.pem", "add ssl_certfile"),
+        ("BROKER_URL", "sentinel://host?master_name=mine&ssl_ca_certs=/no/such.pem", "can't be read"),
         ("API_KEY", "kéy", "no header can carry"),
         ("API_KEY", "two\nlines", "no header can carry"),
         ("API_KEY", "key ", "no header keeps"),
@@ -50,8 +60,17 @@ def test_a_value_that_cannot_be_used_is_refused_by_its_variable(name: str, value
         ("DATABASE_URL", "postgresql://wylon:hush@host:port/name"),
         ("DATABASE_URL", "mysql://wylon:hush@host/name"),
         ("DATABASE_URL", "mysql://host/name?password=hush"),
+        ("DATABASE_URL", "postgresql://wylon:pass@hush@host/name"),
+        ("DATABASE_URL", "postgresql://wylon:pass@#hush@host:1/name"),
+        ("DATABASE_URL", "postgresql://wylon:pass@hush/hush@host/name"),
+        ("DATABASE_URL", "postgresql://wylon:pass?hush=1@host/name"),
+        ("DATABASE_URL", "postgresql://host:5432/name?password=pass@hush"),
         ("BROKER_URL", "wylon:hush@host"),
         ("BROKER_URL", "redis://:hush@host:port/0"),
+        ("BROKER_URL", "redis://:pass@x/hush@host/0"),
+        ("BROKER_URL", "redis://:123/hush@host/0"),
+        ("BROKER_URL", "redis://:pass@x?hush=1@host/0"),
+        ("UPSTREAM_URL", "http://wylon:hush?x@host/v1"),
     ],
 )
 def test_a_refusal_shows_no_password(name: str, value: str) -> None:
@@ -59,6 +78,25 @@ def test_a_refusal_shows_no_password(name: str, value: str) -> None:
         load_settings({f"WYLON_{name}": value})
 
     assert "hush" not in str(refused.value)
+
+
+@pytest.mark.parametrize("name", ["DATABASE_URL", "BROKER_URL"])
+@pytest.mark.parametrize("password", ["pa@/ss", "pa/@ss", "pa?@ss"])
+def test_a_character_that_ends_a_password_is_refused_with_its_escape(name: str, password: str) -> None:
+    scheme = "redis" if name == "BROKER_URL" else "postgresql"
+    with pytest.raises(SettingInvalid, match="is written %40, %2F"):
+        load_settings({f"WYLON_{name}": f"{scheme}://user:{password}@host/0"})
+
+
+@pytest.mark.parametrize(
+    "url",
+    [
+        "postgresql://user%40server:p%40ss%2F%3F%23:@host:5432/name?prepare_threshold=5",
+        "postgresql:///name?host=%2Ftmp&user=a%40b&sslmode=require",
+    ],
+)
+def test_an_address_of_a_database_with_escapes_is_kept_as_it_is(url: str) -> None:
+    assert make_url(load_settings({"WYLON_DATABASE_URL": url}).database_url) == make_url(url)
 
 
 @pytest.mark.parametrize("url", ["file:///mnt/a#b?c/blobs", "file://localhost/mnt/a#b?c/blobs"])

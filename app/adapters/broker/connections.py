@@ -8,11 +8,13 @@ import redis
 from redis.backoff import NoBackoff
 from redis.exceptions import ReadOnlyError
 from redis.retry import Retry
-from redis.sentinel import Sentinel
+from redis.sentinel import MasterNotFoundError, Sentinel
 
 from app.adapters.broker.key_space import KeySpaceRedis
 from app.domain.broker_address import BrokerAddress, Kind
 
+# The beginning of every key, whichever the deployment: a user of the broker may be limited to these keys.
+EVERY_KEY = "wylon:"
 CONNECT_S = 4.0
 # The kernel notices a vanished peer within half a minute: the peer is silent for 10 s and three probes stay unanswered,
 # or data stays unacknowledged.
@@ -51,6 +53,26 @@ class TlsConnection(_LeavesReplica, redis.SSLConnection):
     """A connection over TLS."""
 
 
+class Sentinels(_Sentinel):  # type: ignore[misc]
+    """The Sentinels that know the primary; where none names it, the fault has each Sentinel's reason in a few words."""
+
+    def discover_master(self, service_name: str) -> tuple[str, int]:
+        """Return host and port of the primary, from the first Sentinel that sees it."""
+        reasons = []
+        for sentinel in self.sentinels:
+            try:
+                state = sentinel.sentinel_masters().get(service_name)
+            except redis.RedisError as fault:
+                reason = str(fault)
+            else:
+                if state and self.check_master_state(state, service_name):
+                    return state["ip"], state["port"]
+                reason = "sees no primary of it" if state else "knows no such name"
+            at = sentinel.connection_pool.connection_kwargs
+            reasons.append(f"Sentinel {at['host']}:{at['port']}: {reason}")
+        raise MasterNotFoundError("; ".join(reasons))
+
+
 def socket_options(address: BrokerAddress) -> dict[str, Any]:
     """Return redis-py's options that keep a connection alive; none for a Unix socket."""
     if address.kind is Kind.SOCKET:
@@ -86,7 +108,7 @@ def _open_pool(address: BrokerAddress, timeout_s: float) -> redis.ConnectionPool
         # Sentinels have users of their own, and no numbered databases.
         if tls:
             options["ssl"] = True
-        sentinels = _Sentinel(
+        sentinels = Sentinels(
             list(address.servers), sentinel_kwargs=_sentinel_options(address, timeout_s), **options, **tls
         )
         pool: redis.ConnectionPool = sentinels.master_for(address.master_name).connection_pool
@@ -139,4 +161,4 @@ def _sentinel_options(address: BrokerAddress, timeout_s: float) -> dict[str, Any
 
 def key_prefix(deployment: str) -> str:
     """Return the prefix of a deployment's keys and queues; several deployments may share a Redis database."""
-    return f"wylon:{deployment}:"
+    return f"{EVERY_KEY}{deployment}:"

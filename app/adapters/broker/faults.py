@@ -10,16 +10,28 @@ _CREDENTIALS = (
     "WRONGPASS|NOAUTH|invalid password|username-password pair|Authentication required|already authenti|"
     "without any password"
 )
+# The client leaves out the word NOPERM.
+_PERMISSION = "NOPERM|[Nn]o permissions"
+# The server's alert to a client without a certificate that it trusts.
+_NO_CLIENT_CERTIFICATE = "_ALERT_(CERTIFICATE|BAD_CERTIFICATE|UNKNOWN_CA|HANDSHAKE_FAILURE)"
+_NO_SUCH_NAME = "knows no such name"
 _CURES = (
+    (f"Sentinel .*({_CREDENTIALS})", "correct sentinel_username and sentinel_password"),
     (_CREDENTIALS, "correct user and password"),
-    ("NOPERM|no permissions", "the user may not run this command: allow it all keys and commands"),
+    (_PERMISSION, "allow the user by ACL SETUSER USER ~wylon:* +@all"),
     ("DB index is out of range|invalid DB index", "it has no database of this number: correct it, such as /0"),
-    ("No master found", "the Sentinels know no such name, or see no server of it: correct master_name"),
+    (_NO_SUCH_NAME, "correct master_name"),
+    ("sees no primary", "the Sentinels see no server that works: start one, or wait for the fail-over"),
+    ("unknown command .SENTINEL", "no Sentinel answers there: correct host and port"),
+    ("[Mm]ismatch", "its certificate is for another name: correct the host, or give ?ssl_check_hostname=false"),
+    ("certificate has expired|not yet valid", "its certificate is not valid at this time: renew it, or set the clock"),
+    ("CERTIFICATE_VERIFY_FAILED", "its certificate is not trusted: name its CA by ?ssl_ca_certs=PATH"),
+    (_NO_CLIENT_CERTIFICATE, "it asks for a certificate that it trusts: add ?ssl_certfile=PATH&ssl_keyfile=PATH"),
     (
-        "CERTIFICATE_VERIFY_FAILED|certificate",
-        "its certificate is not trusted: name its CA by ?ssl_ca_certs=PATH",
+        "SSL|TLS|WRONG_VERSION_NUMBER|EOF occurred|handshake operation timed out",
+        "TLS fails: is this the port for TLS? Without TLS it is redis://",
     ),
-    ("SSL|TLS|WRONG_VERSION_NUMBER|EOF occurred", "TLS fails: is this the port for TLS? Without TLS it is redis://"),
+    ("Protocol Error", "no Redis answers there: correct host and port"),
     ("Name or service not known|Temporary failure in name|nodename nor|No address", "no such host: correct its name"),
     ("No such file or directory", "there is no such socket: start the broker, or correct the path"),
     ("refused", "nothing listens there: start it, or correct host and port"),
@@ -34,7 +46,9 @@ _CURES = (
     ("[Tt]imeout|timed out", "it gives no answer: look at host, port and firewall, and at its load"),
 )
 # Only a correction of the address or of the server mends these faults.
-_LASTING = re.compile(f"{_CREDENTIALS}|NOPERM|DB index|CERTIFICATE_VERIFY_FAILED")
+_LASTING = re.compile(
+    f"{_CREDENTIALS}|{_PERMISSION}|DB index|CERTIFICATE_VERIFY_FAILED|{_NO_CLIENT_CERTIFICATE}|{_NO_SUCH_NAME}"
+)
 
 
 def explain_broker_fault(fault: Exception, address: BrokerAddress) -> str:

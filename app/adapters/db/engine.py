@@ -5,6 +5,7 @@ from collections.abc import Iterator
 from contextlib import contextmanager
 from typing import Any
 
+import psycopg
 from psycopg.errors import DiskFull
 from sqlalchemy import Connection, Engine, create_engine, event, update
 from sqlalchemy.engine import make_url
@@ -12,11 +13,11 @@ from sqlalchemy.exc import DBAPIError, InterfaceError, InternalError, Operationa
 from sqlalchemy.exc import TimeoutError as PoolTimeout
 
 from app.adapters.db import postgres
-from app.adapters.db.faults import explain_database_fault
+from app.adapters.db.faults import explain_database_fault, is_lasting, shown
 from app.adapters.db.postgres import USUAL, BoundedConnection, Limits
 from app.adapters.db.sqlite import GROUPS, open_sqlite
 from app.adapters.db.tables import probes
-from app.domain.errors import StorageFull, Unavailable
+from app.domain.errors import SettingInvalid, StorageFull, Unavailable
 
 _POOL_SIZE = 8
 _MAX_OVERFLOW = 24
@@ -41,7 +42,14 @@ def open_engine(url: str) -> Engine:
 
     @event.listens_for(engine, "do_connect")
     def _connect(_dialect: Any, _record: Any, arguments: list[Any], options: dict[str, Any]) -> BoundedConnection:
-        return BoundedConnection.connect(*arguments, **options)
+        try:
+            connection = BoundedConnection.connect(*arguments, **options)
+        except psycopg.Error as fault:
+            if not is_lasting(fault):
+                raise
+            raise SettingInvalid(explain_database_fault(fault, parsed)) from None
+        postgres.check_encoding(connection, shown(parsed))
+        return connection
 
     return engine
 

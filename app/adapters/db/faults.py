@@ -6,7 +6,10 @@ from sqlalchemy import URL
 from sqlalchemy.exc import DBAPIError
 from sqlalchemy.exc import TimeoutError as PoolTimeout
 
+_PARAMETER = "invalid .*value|bad value for|unrecognized configuration parameter"
 _CURES = (
+    # Before the patterns that a parameter's name matches, such as sslmode.
+    (_PARAMETER, "correct this parameter of the address"),
     ("could not translate host name|name or service not known|resolve host", "no such host: correct its name"),
     ("connection refused", "nothing listens there: start it, or correct host and port"),
     ("timeout expired|timed out", "no answer to a connection: look at host, port and firewall"),
@@ -36,6 +39,11 @@ def explain_database_fault(fault: Exception, url: URL) -> str:
     cure = next((cure for pattern, cure in _CURES if re.search(pattern, text, re.IGNORECASE)), None)
     reason = f"{cure} ({said})" if cure else said
     return f"The database {shown(url)} of WYLON_DATABASE_URL can't be used: {_without_password(reason, url)}"
+
+
+def is_lasting(fault: Exception) -> bool:
+    """Return whether waiting mends nothing, because the address itself is wrong."""
+    return bool(re.search(_PARAMETER, str(fault)))
 
 
 def shown(url: URL) -> str:

@@ -10,6 +10,8 @@ import psycopg
 from psycopg.errors import IdleInTransactionSessionTimeout, ReadOnlySqlTransaction, TransactionTimeout
 from sqlalchemy import URL, Connection
 
+from app.domain.errors import SettingInvalid
+
 # psycopg raises this error for an overdue answer, but does not export the class.
 from psycopg.errors import _WaitTimeout as AnswerOverdue  # isort: skip
 
@@ -80,7 +82,20 @@ def connect_options(url: URL) -> dict[str, Any]:
     # A prepared statement belongs to a session, which a pooler gives to another client after the transaction.
     threshold = url.query.get("prepare_threshold")
     options = {name: value for name, value in options.items() if name not in url.query}
+    # Without this option the text of a database in SQL_ASCII is bytes, and PGCLIENTENCODING counts.
+    options["client_encoding"] = "UTF8"
     return {**options, "prepare_threshold": None if threshold is None else int(str(threshold))}
+
+
+def check_encoding(connection: psycopg.Connection[Any], address: str) -> None:
+    """Close the connection and raise SettingInvalid where the database does not keep text as UTF-8."""
+    encoding = connection.info.parameter_status("server_encoding")
+    if encoding not in (None, "UTF8"):
+        connection.close()
+        raise SettingInvalid(
+            f"The database {address} of WYLON_DATABASE_URL can't be used: it has the encoding {encoding}, so make"
+            " another by CREATE DATABASE NAME ENCODING 'UTF8' LOCALE 'C' TEMPLATE template0"
+        )
 
 
 def begin(connection: Connection, limits: Limits) -> bool:

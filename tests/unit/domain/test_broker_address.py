@@ -42,7 +42,7 @@ def test_an_address_is_read_and_written_as_celery_takes_it(text: str, url: str) 
         ("redis://host?master_name=mine", "start the address with sentinel://"),
         ("redis://host?sockettimeout=3", "sockettimeout"),
         ("redis://host/0#part", "%23"),
-        ("redis://:pa#ss@host/0", "%-escapes"),
+        ("redis://:pa#ss@host/0", "%23"),
         ("rediss://host?ssl_cert_reqs=sometimes", "one of required, optional, none"),
         ("rediss://host?ssl_check_hostname=perhaps", "true or false"),
         ("rediss://host?ssl_cert_reqs=none&ssl_check_hostname=true", "can only be false"),
