@@ -98,6 +98,25 @@ def test_a_stop_leaves_no_process_and_a_start_goes_on(running: Deployed) -> None
     assert_completes(running, batch_id, 150)
 
 
+def test_the_last_use_of_a_key_outlives_a_stop(running: Deployed) -> None:
+    used_at = int(time.time())
+    running.client().models.list()
+
+    assert running.up.terminate(within_s=20) == 0
+
+    done = subprocess.run(
+        [WYLON, "keys", "list", "--data", str(running.data), "--json"],
+        env=environ_of({}),
+        cwd=running.folder,
+        capture_output=True,
+        text=True,
+        timeout=60,
+    )
+    (key,) = json.loads(done.stdout)
+    assert key["last_used_at"] >= used_at
+    running.start()
+
+
 def test_the_status_of_a_running_deployment_names_its_workers_and_no_fault(running: Deployed) -> None:
     done = subprocess.run(
         [WYLON, "status", "--data", str(running.data), "--json"],
