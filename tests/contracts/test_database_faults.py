@@ -67,7 +67,8 @@ def test_a_value_that_a_parameter_does_not_take_is_told_with_the_cure_and_not_wa
 
 @pytest.mark.parametrize("encoding", ["SQL_ASCII", "LATIN1"])
 def test_a_database_that_does_not_keep_text_as_utf_8_is_told_with_the_cure_and_not_waited_for(
-    _postgres_server: PostgresServer, encoding: str  # noqa: PT019 - it makes the database
+    _postgres_server: PostgresServer,
+    encoding: str,  # noqa: PT019 - it makes the database
 ) -> None:
     name = _postgres_server.create_database(encoding)
     try:
