@@ -126,6 +126,15 @@ def test_a_client_command_without_a_key_says_where_to_get_one(tmp_path: Path) ->
     assert "--api-key" in result.output
 
 
+@pytest.mark.parametrize("data", ["", "~no-such-user/data", "/" + 256 * "x", "/\udcff", "/dev/null"])
+def test_a_client_command_refuses_a_folder_that_cannot_be_in_one_line(data: str) -> None:
+    result = run("list", "--data", data)
+
+    assert result.exit_code == 2
+    assert "Error: " in result.output
+    assert isinstance(result.exception, SystemExit)
+
+
 def test_an_api_that_is_not_there_is_one_line(tmp_path: Path) -> None:
     (tmp_path / "api-key").write_text("wy-kept\n")
     with socket.create_server(("127.0.0.1", 0)) as closed:
