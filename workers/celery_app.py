@@ -1,5 +1,7 @@
 """The Celery application; every setting other than the default stands here with its reason."""
 
+import sys
+
 from celery import Celery
 from kombu import Queue
 
@@ -7,12 +9,12 @@ from app.adapters.broker.connections import celery_options, key_prefix
 from app.adapters.broker.result_backend import RESULT_BACKENDS
 from app.adapters.broker.transport import use_transports
 from app.adapters.queue import FILES_QUEUE, LINES_QUEUE, OLD_CONTROL_QUEUE, TICKS_QUEUE, lines_queue
-from app.config import Process, leave_out_foreign
+from app.config import leave_out_foreign
 from app.wiring.logs import warn_of_foreign
 from app.wiring.privacy import keep_private
 from app.wiring.start import settings_of_start
 from workers.intake import LineIntake
-from workers.roles import ControlRole
+from workers.roles import ControlRole, process_of
 from workers.room import MESSAGES_PER_SLOT
 from workers.schedule import QUEUES_OF_KINDS, SCHEDULE
 from workers.transport import SentinelTransport, Transport
@@ -21,7 +23,7 @@ keep_private()
 # Celery and libpq read the environment by themselves: Celery here and in the command line, which goes on once this
 # module is loaded.
 _FOREIGN = leave_out_foreign()
-settings = settings_of_start(Process.CELERY)
+settings = settings_of_start(process_of(sys.argv))
 warn_of_foreign(_FOREIGN)
 
 _DAY_S = 86_400

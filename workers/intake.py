@@ -34,7 +34,7 @@ def _start(celery: Celery, name: str) -> LineProcess:
     global _process
     if _process is None:
         let_others_go_first()
-        settings = load_settings(process=Process.CELERY)
+        settings = load_settings(process=Process.LINES)
         warn_of_upstreams(settings)
         _process = LineProcess(settings, celery, name)
         _process.start()

@@ -1,8 +1,9 @@
-"""The role of a control process, given by the queues on the command line."""
+"""The role of a Celery process, given by its command line."""
 
 import os
+import re
 import sys
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from contextlib import suppress
 from pathlib import Path
 from typing import Any
@@ -10,7 +11,8 @@ from typing import Any
 import structlog
 from celery import bootsteps
 
-from app.adapters.queue import FILES_QUEUE, OLD_CONTROL_QUEUE, TICKS_QUEUE
+from app.adapters.queue import FILES_QUEUE, LINES_QUEUE, OLD_CONTROL_QUEUE, TICKS_QUEUE
+from app.config import Process
 from workers.schedule import QUEUES_OF_KINDS
 
 log = structlog.get_logger()
@@ -21,6 +23,17 @@ _NICENESS = 10
 _SWITCH_EVERY_S = 0.0002
 # If Linux shares cores among sessions first, niceness counts only within a session; the session has its own niceness.
 _NICENESS_OF_SESSION = Path("/proc/self/autogroup")
+_KINDS = {TICKS_QUEUE: Process.CONTROL, FILES_QUEUE: Process.FILES, LINES_QUEUE: Process.LINES}
+_QUEUES = re.compile(r"\n(?:-Q\n?|--queues[=\n])=?([^\n]*)")
+
+
+def process_of(arguments: Sequence[str]) -> Process:
+    """Return the kind of the process with this command line of Celery."""
+    # A worker may have the name `beat`.
+    if "beat" in arguments and "worker" not in arguments:
+        return Process.BEAT
+    queues = _QUEUES.search("\n".join(["", *arguments]))
+    return _KINDS.get(queues[1], Process.CELERY) if queues else Process.CELERY
 
 
 class ControlRole(bootsteps.StartStopStep):

@@ -10,6 +10,8 @@ from app.services.ports import Clock
 log = structlog.get_logger()
 
 _EVERY_S = 30.0
+# A process that ends has a few seconds in all, and the database may be away.
+_LAST_WRITE_S = 2.0
 
 
 class KeyUses:
@@ -41,10 +43,10 @@ class KeyUses:
                 self._thread.start()
 
     def stop(self) -> None:
-        """Write the waiting uses, and end the thread."""
+        """Write the waiting uses, and end the thread; waits 2 s at most."""
         self._stopping.set()
         if self._thread is not None:
-            self._thread.join(self._every_s)
+            self._thread.join(_LAST_WRITE_S)
 
     def _main(self) -> None:
         while True:

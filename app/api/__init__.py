@@ -25,7 +25,9 @@ def create_app() -> Flask:
     warn_of_foreign(foreign)
     with ending_plainly():
         await_start(settings)
-        app = build_app(build_api(settings))
+        web = build_api(settings)
+        app = build_app(web)
+    app.config["AT_STOP"] = web.stop
     app.config["GATHERING_FOLDER"] = _gathering_folder(settings)
     return app
 

@@ -80,6 +80,7 @@ class GuardedThreads(PlainStart):
         super().run()
         for pool in (self._transfers, *self._health.values()):
             pool.shutdown(wait=False)
+        getattr(self.wsgi, "config", {}).get("AT_STOP", lambda: None)()
 
     def accept(self, listener: socket.socket) -> None:
         try:

@@ -2,6 +2,7 @@
 
 import ssl
 from collections.abc import Mapping
+from contextlib import suppress
 from pathlib import Path
 from typing import Any
 from urllib.parse import urlsplit
@@ -91,7 +92,7 @@ def database_url(env: Env, data: Path) -> str:
         return parsed.render_as_string(hide_password=False)
     if parsed.drivername != "sqlite" or parsed.host or not parsed.database or parsed.database == ":memory:":
         raise invalid(name, "SQLite needs the path of a file: sqlite:///PATH, with four slashes where it is absolute")
-    path = Path(parsed.database).absolute()
+    path = _usable(name, Path(parsed.database).absolute())
     # The data folder is made at start; another folder must exist.
     if path.parent != data and not path.parent.is_dir():
         raise invalid(name, f"there is no folder {path.parent} for the database: make it, or correct the path")
@@ -153,6 +154,8 @@ def checked_model_server(value: str, key_place: str) -> str:
         key_place: the right place for a key, which the address must not hold.
     """
     _check_scheme(value, ("http", "https"))
+    if " " in value or not value.isprintable():
+        raise ValueError(f"{masked(value)!r} has a space or a character that is not shown: leave it out")
     try:
         parts = urlsplit(value)
         is_plain = bool(parts.hostname) and not (parts.username or parts.password or parts.query or parts.fragment)
@@ -166,19 +169,38 @@ def checked_model_server(value: str, key_place: str) -> str:
 
 def data_folder(env: Env) -> Path:
     """Read the data folder, as an absolute path."""
-    value = env.str("DATA", "wylon-data")
-    try:
-        return Path(value).expanduser().absolute()
-    except RuntimeError:
-        raise invalid("DATA", f"{value!r} names the home of a user that is not known") from None
+    return given_path("DATA", env.str("DATA", "wylon-data"))
 
 
 def file_path(env: Env, name: str, default: Path) -> Path:
     """Read the path of a file, as an absolute path."""
     value: str | None = env.str(name, None) or None
-    if value is None:
-        return default
+    return default if value is None else given_path(name, value)
+
+
+def given_path(name: str, value: str) -> Path:
+    """Return the absolute path; SettingInvalid if no file or folder can have the path."""
+    if not value:
+        raise invalid(name, "it is empty: give a path, or leave it out")
     try:
-        return Path(value).expanduser().absolute()
+        path = Path(value).expanduser().absolute()
     except RuntimeError:
         raise invalid(name, f"{value!r} names the home of a user that is not known") from None
+    return _usable(name, path)
+
+
+def _usable(name: str, path: Path) -> Path:
+    try:
+        str(path).encode()
+        with suppress(FileNotFoundError, NotADirectoryError):
+            path.stat()
+    except UnicodeEncodeError:
+        raise invalid(name, f"{str(path)!r} is not in UTF-8: choose another path") from None
+    except OSError as fault:
+        raise invalid(name, f"{path} can't be used: {fault.strerror}") from None
+    for part in (path, *path.parents):
+        if part.is_symlink() and not part.exists():
+            raise invalid(
+                name, f"{part} is a link to {part.readlink()}, which is missing: make that, or correct the link"
+            )
+    return path

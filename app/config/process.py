@@ -1,4 +1,4 @@
-"""The kinds of process, and the settings that a kind does not need."""
+"""The kinds of process, and the settings that a kind needs."""
 
 from collections.abc import Mapping
 from enum import StrEnum
@@ -15,19 +15,6 @@ OF_UPSTREAMS = (
     "CALL_TIMEOUT_S",
     "MAX_TRIES",
 )
-_OF_ADDRESS = frozenset({"HOST", "PORT"})
-_OF_RUNNING_LINES = frozenset(
-    {
-        "CONCURRENCY",
-        "LINES_PER_TASK",
-        "CANCEL_GRACE_S",
-        "DRAIN_GRACE_S",
-        "FINALIZE_MAX_TRIES",
-        "PREFIX_GROUPING",
-        "TENANT_WEIGHTS",
-        "DEADLINE_WEIGHT",
-    }
-)
 
 
 class Process(StrEnum):
@@ -38,25 +25,42 @@ class Process(StrEnum):
     # Commands that need only the database and the secret of the API keys.
     MIGRATE = "migrate"
     WEB = "web"
-    # Celery workers and beat.
+    CONTROL = "control"
+    FILES = "files"
+    LINES = "lines"
+    BEAT = "beat"
+    # A Celery worker of several kinds, or of an unknown kind.
     CELERY = "celery"
 
 
-_UNNEEDED = {
-    Process.UP: frozenset[str](),
-    Process.WEB: _OF_ADDRESS | _OF_RUNNING_LINES | {"WORKERS", "API_KEY"},
-    Process.CELERY: _OF_ADDRESS | {"API_KEY", "SECRET_FILE"},
-    Process.MIGRATE: _OF_ADDRESS
-    | _OF_RUNNING_LINES
-    | {"WORKERS", "BROKER_URL", "ENDPOINTS", "COMPLETION_WINDOWS", *OF_UPSTREAMS},
+_UP = frozenset({Process.UP})
+_OF_CELERY = frozenset({Process.CELERY, Process.CONTROL, Process.FILES, Process.LINES})
+_WITH_UPSTREAMS = _UP | _OF_CELERY | {Process.WEB}
+# The kinds of process that need a setting; every kind needs the settings that are not named here.
+_NEEDED_BY = {
+    **dict.fromkeys(("HOST", "PORT"), _UP),
+    "WORKERS": _UP | {Process.FILES, Process.CELERY},
+    "CONCURRENCY": _UP | {Process.FILES, Process.LINES, Process.CELERY},
+    "API_KEY": _UP | {Process.MIGRATE},
+    "SECRET_FILE": _UP | {Process.MIGRATE, Process.WEB},
+    "BROKER_URL": _WITH_UPSTREAMS | {Process.BEAT},
+    "STORAGE_URL": _WITH_UPSTREAMS | {Process.MIGRATE},
+    **dict.fromkeys(("CONFIG", "ENDPOINTS", "COMPLETION_WINDOWS", *OF_UPSTREAMS), _WITH_UPSTREAMS),
+    **dict.fromkeys(("LINES_PER_TASK", "PREFIX_GROUPING"), _UP | {Process.FILES, Process.CELERY}),
+    **dict.fromkeys(("DRAIN_GRACE_S", "MAX_ANSWER_MIB"), _UP | {Process.LINES, Process.CELERY}),
+    "CANCEL_GRACE_S": _UP | {Process.CONTROL, Process.LINES, Process.CELERY},
+    **dict.fromkeys(
+        ("FINALIZE_MAX_TRIES", "TENANT_WEIGHTS", "DEADLINE_WEIGHT"), _UP | {Process.CONTROL, Process.CELERY}
+    ),
+    "CORS_ORIGINS": _UP | {Process.WEB},
 }
 
 
 def needed_by(process: Process, environ: Mapping[str, str]) -> dict[str, str]:
     """Return the environment without unneeded settings: an unneeded wrong value must not end the process."""
-    unneeded = {f"{PREFIX}{name}" for name in _UNNEEDED[process]}
+    unneeded = {f"{PREFIX}{name}" for name, processes in _NEEDED_BY.items() if process not in processes}
     needed = {name: value for name, value in environ.items() if name not in unneeded}
-    if process is Process.MIGRATE:
-        # Nor does a migration need a file of upstreams, which the current folder may have.
+    if process not in _NEEDED_BY["CONFIG"]:
+        # Nor does the process need a file of upstreams, which the current folder may have.
         needed[f"{PREFIX}CONFIG"] = ""
     return needed

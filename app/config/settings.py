@@ -125,6 +125,12 @@ def load_settings(environ: Mapping[str, str] | None = None, process: Process = P
     given = needed_by(process, os.environ if environ is None else environ)
     if is_port_of_kubernetes(given):
         del given[f"{PREFIX}PORT"]
+    for name in sorted(VARIABLES & given.keys()):
+        try:
+            given[name].encode()
+        except UnicodeEncodeError:
+            # Python keeps other bytes as surrogates, which no address and no log can carry. The value may be a secret.
+            raise SettingInvalid(f"{name}: the value is not in UTF-8: write it in UTF-8.") from None
     try:
         return _read(_FixedEnv(given), given)
     except EnvError as fault:

@@ -29,6 +29,8 @@ class Web:
     windows: Sequence[str]
     cors_origins: Sequence[str]
     readiness: Mapping[str, Callable[[], None]]
+    # Called once, at a normal end of the process.
+    stop: Callable[[], None]
 
 
 def build_api(settings: Settings) -> Web:
@@ -38,6 +40,7 @@ def build_api(settings: Settings) -> Web:
     client = open_redis(settings, deployment_of(settings))
     watcher = TickWatcher(stores.ticks)
     watcher.start()
+    uses = KeyUses(stores.keys.note_uses, stores.clock)
     queue = CeleryQueue(open_sender(settings.broker, deployment_of(settings)), client)
     return Web(
         files=FileService(stores.files, stores.blobs, stores.clock, stores.idempotency),
@@ -50,10 +53,11 @@ def build_api(settings: Settings) -> Web:
             endpoints=settings.endpoints,
             windows=settings.completion_windows,
         ),
-        keys=build_keys(settings, stores, on_use=KeyUses(stores.keys.note_uses, stores.clock).note),
+        keys=build_keys(settings, stores, on_use=uses.note),
         catalog=build_catalog(settings),
         endpoints=settings.endpoints,
         windows=settings.completion_windows,
         cors_origins=settings.cors_origins,
         readiness=part_checks(settings, stores, client) | {"ticks": watcher.check},
+        stop=uses.stop,
     )

@@ -75,6 +75,16 @@ def test_a_part_that_is_away_ends_a_process_with_one_and_a_line(tmp_path: Path, 
     assert "Traceback" not in log
 
 
+def test_a_wrong_setting_that_beat_does_not_need_is_not_why_beat_ends(tmp_path: Path) -> None:
+    with port_without_a_server() as port:
+        broker = f"redis://127.0.0.1:{port}/0"
+        code, log = run_to_the_end(COMMANDS["beat"], tmp_path, BROKER_URL=broker, WORKERS="many", CORS_ORIGINS="?")
+
+    (told,) = faults_in(log)
+    assert code == 1
+    assert "WYLON_BROKER_URL" in told
+
+
 def test_a_port_that_is_taken_ends_the_web_process_with_one_and_a_line(tmp_path: Path) -> None:
     with socket.create_server(("127.0.0.1", 0)) as taken:
         port = taken.getsockname()[1]

@@ -1,3 +1,6 @@
+import contextlib
+from pathlib import Path
+
 import pytest
 from sqlalchemy import make_url
 
@@ -126,3 +129,53 @@ def test_weights_are_read_by_tenant() -> None:
 
     assert settings.tenant_weights == {"acme": 3.0, "other": 0.5}
     assert settings.deadline_weight == 0.0
+
+
+@pytest.mark.parametrize("name", ["DATA", "SECRET_FILE", "DATABASE_URL", "STORAGE_URL", "API_KEY", "HOST", "CONFIG"])
+def test_a_value_that_is_not_utf_8_is_refused_and_not_shown(name: str) -> None:
+    value = f"{'sqlite:////' if name == 'DATABASE_URL' else ''}hush-\udcff"
+
+    with pytest.raises(SettingInvalid, match=f"WYLON_{name}: the value is not in UTF-8") as refused:
+        load_settings({f"WYLON_{name}": value})
+
+    assert "hush" not in str(refused.value)
+
+
+def test_a_current_folder_that_is_not_utf_8_is_refused_as_the_place_of_the_data_folder(tmp_path: Path) -> None:
+    folder = tmp_path / "\udcff"
+    folder.mkdir()
+
+    with contextlib.chdir(folder), pytest.raises(SettingInvalid, match=r"WYLON_DATA: .*is not in UTF-8"):
+        load_settings({})
+
+
+@pytest.mark.parametrize("name", ["DATA", "SECRET_FILE", "DATABASE_URL", "CONFIG"])
+@pytest.mark.parametrize("path", ["/" + 256 * "x", "/" + 2_500 * "x/"], ids=["component", "path"])
+def test_a_path_that_is_too_long_is_refused(name: str, path: str) -> None:
+    value = f"sqlite:///{path}/db" if name == "DATABASE_URL" else path
+
+    with pytest.raises(SettingInvalid, match=f"WYLON_{name}: .*File name too long"):
+        load_settings({f"WYLON_{name}": value})
+
+
+@pytest.mark.parametrize("below", ["", "below"])
+@pytest.mark.parametrize(("target", "reason"), [("away", "a link to away"), ("link", "symbolic links")])
+def test_a_data_folder_behind_a_link_that_leads_nowhere_is_refused(
+    tmp_path: Path, below: str, target: str, reason: str
+) -> None:
+    (tmp_path / "link").symlink_to(target)
+
+    with pytest.raises(SettingInvalid, match=f"WYLON_DATA: .*{reason}"):
+        load_settings({"WYLON_DATA": str(tmp_path / "link" / below)})
+
+
+def test_an_empty_data_folder_is_refused() -> None:
+    with pytest.raises(SettingInvalid, match="WYLON_DATA: it is empty"):
+        load_settings({"WYLON_DATA": ""})
+
+
+@pytest.mark.parametrize("unfit", [" ", "\t", "\n", "\u00a0", "\u200b"])
+@pytest.mark.parametrize("place", ["http://host/v1{}", "http://ho{}st/v1", "http://host/{}v1"])
+def test_the_url_of_a_model_server_has_no_space_and_no_hidden_character(unfit: str, place: str) -> None:
+    with pytest.raises(SettingInvalid, match=r"WYLON_UPSTREAM_URL: .* has a space or a character that is not shown"):
+        load_settings({"WYLON_UPSTREAM_URL": place.format(unfit), "WYLON_CONFIG": ""})

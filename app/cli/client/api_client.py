@@ -8,8 +8,7 @@ from typing import Any, BinaryIO, NamedTuple, Self
 import click
 import httpx
 
-# An upload has no time limit; the API answers after storing the file.
-_TIMEOUT = httpx.Timeout(30.0, read=600.0, write=None)
+from app.cli.client.open_http import open_http, proxy_hint
 
 
 class ApiError(click.ClickException):
@@ -36,7 +35,7 @@ class ApiClient:
 
     def __init__(self, connection: Connection) -> None:
         self._base_url = connection.base_url.rstrip("/")
-        self._http = httpx.Client(headers={"authorization": f"Bearer {connection.api_key}"}, timeout=_TIMEOUT)
+        self._http = open_http(self._base_url, connection.api_key)
 
     def __enter__(self) -> Self:
         return self
@@ -78,7 +77,7 @@ class ApiClient:
             with self._http.stream("GET", f"{self._base_url}/files/{file_id}/content") as answer:
                 if answer.is_error:
                     answer.read()
-                _check(answer)
+                self._check(answer)
                 with path.open("wb") as file:
                     for piece in answer.iter_bytes():
                         file.write(piece)
@@ -91,7 +90,7 @@ class ApiClient:
             with self._http.stream("GET", f"{self._base_url}/files/{file_id}/content") as answer:
                 if answer.is_error:
                     answer.read()
-                _check(answer)
+                self._check(answer)
                 yield from answer.iter_lines()
         except httpx.HTTPError as fault:
             raise self._away(fault) from None
@@ -101,17 +100,32 @@ class ApiClient:
             answer = self._http.request(method, f"{self._base_url}{path}", **asked)
         except (httpx.HTTPError, httpx.InvalidURL) as fault:
             raise self._away(fault) from None
-        _check(answer)
+        self._check(answer)
         try:
             parsed = answer.json()
         except ValueError:
             parsed = None
         if not isinstance(parsed, dict):
-            raise ApiError(f"{self._base_url} answered with something else than JSON: is this the address of wylon?")
+            cure = proxy_hint(self._base_url) or " Is this the address of wylon?"
+            raise ApiError(f"{self._base_url} answered with something else than JSON.{cure}")
         return parsed
 
     def _away(self, fault: Exception) -> ApiAway:
-        return ApiAway(f"No answer from {self._base_url}: {fault or type(fault).__name__}. Is `wylon up` running?")
+        cure = proxy_hint(self._base_url) or " Is `wylon up` running?"
+        return ApiAway(f"No answer from {self._base_url}: {fault or type(fault).__name__}.{cure}")
+
+    def _check(self, answer: httpx.Response) -> None:
+        if not answer.is_error:
+            return
+        cure = ""
+        try:
+            message = str(answer.json()["error"]["message"])
+        except (ValueError, KeyError, TypeError):
+            message, cure = answer.reason_phrase, proxy_hint(self._base_url)
+        kind: type[ApiError] = ApiAway if answer.status_code >= 500 else ApiError
+        if answer.status_code == HTTPStatus.UNAUTHORIZED:
+            kind = KeyRefused
+        raise kind(f"{' '.join(message.split())} (HTTP {answer.status_code}){cure and f'.{cure}'}")
 
 
 class _CountedReader:
@@ -134,16 +148,3 @@ class _CountedReader:
 
     def tell(self) -> int:
         return self._file.tell()
-
-
-def _check(answer: httpx.Response) -> None:
-    if not answer.is_error:
-        return
-    try:
-        message = str(answer.json()["error"]["message"])
-    except (ValueError, KeyError, TypeError):
-        message = answer.reason_phrase
-    kind: type[ApiError] = ApiAway if answer.status_code >= 500 else ApiError
-    if answer.status_code == HTTPStatus.UNAUTHORIZED:
-        kind = KeyRefused
-    raise kind(f"{' '.join(message.split())} (HTTP {answer.status_code})")

@@ -2,14 +2,15 @@
 
 from collections.abc import Callable
 from functools import wraps
-from pathlib import Path
 from typing import Any
 
 import click
 
 from app.cli.client.api_client import ApiClient, ApiError, Connection, KeyRefused
 from app.cli.up.run_folder import read_kept_key
+from app.config.addresses import given_path
 from app.config.values import unfit_for_header
+from app.domain.errors import SettingInvalid
 
 DEFAULT_BASE_URL = "http://127.0.0.1:8080/v1"
 
@@ -44,7 +45,7 @@ def talks_to_api(command: Callable[..., None]) -> Callable[..., None]:
     )
     @wraps(command)
     def connected(*args: Any, base_url: str, api_key: str | None, data: str, **kwargs: Any) -> None:
-        key = api_key or read_kept_key(Path(data).expanduser())
+        key = api_key or _kept_key(data)
         if key is None:
             raise click.UsageError(
                 f"No API key: give --api-key, set WYLON_API_KEY, or name the folder of `wylon up` by --data; "
@@ -59,6 +60,17 @@ def talks_to_api(command: Callable[..., None]) -> Callable[..., None]:
                 raise ApiError(f"{fault.message} {_where_to_look(data, is_given=bool(api_key))}") from None
 
     return connected
+
+
+def _kept_key(data: str) -> str | None:
+    try:
+        return read_kept_key(given_path("DATA", data))
+    except SettingInvalid as fault:
+        raise click.UsageError(str(fault)) from None
+    except (OSError, UnicodeDecodeError) as fault:
+        raise click.UsageError(
+            f"The key in {data} can't be read: {fault}. Give --api-key, or correct --data."
+        ) from None
 
 
 def _where_to_look(data: str, *, is_given: bool) -> str:

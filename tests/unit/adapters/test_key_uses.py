@@ -1,3 +1,4 @@
+import threading
 from collections.abc import Mapping
 from pathlib import Path
 
@@ -42,6 +43,17 @@ def test_a_database_that_is_away_ends_nothing() -> None:
 
     until(lambda: written == ["key_1", "key_2"], 20, "the second use is written")
     uses.stop()
+
+
+def test_a_database_that_hangs_does_not_hold_up_the_stop() -> None:
+    may_answer = threading.Event()
+    uses = KeyUses(lambda _: may_answer.wait(60) and None, FakeClock(), every_s=3_600)
+    uses.note("key_1")
+
+    uses.stop()
+
+    assert not may_answer.is_set()
+    may_answer.set()
 
 
 def test_two_processes_write_uses_of_the_same_keys_in_one_order(tmp_path: Path) -> None:

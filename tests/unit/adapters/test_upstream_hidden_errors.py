@@ -34,9 +34,39 @@ from tests.unit.adapters.upstream_server import answer, call, once
         (b'{"id":"r","status":"failed","error":{"code":"server_error"},"output":[]}', 500),
         (b'{"choices":[ ],"error":{"code":504}}', 504),
         (b'{"choices":null,"data":{},"error":{"code":500}}', 500),
+        (b'{"error":500}', 500),
+        (b'{"error":429,"message":"slow down"}', 429),
+        (b'{"error":["a","b"]}', 400),
+        (b'{"error":["overloaded","b"]}', 503),
+        (b'{"error":[{"code":502}],"a":1}', 502),
+        (b'{"error":[1.5,[2]],"a":1}', 400),
+        (b'{"errors":[{"code":7009,"message":"no"}],"success":false,"result":null,"messages":[]}', 400),
+        (b'{"errors":[{"code":"server_error"}],"data":null}', 500),
+        (b'{"type":"error","code":503}', 503),
+        (b'{"status":"error","message":"no"}', 400),
     ],
 )
 def test_an_error_without_a_result_is_the_error_that_its_code_says(body, status):
+    assert status_within(body) == status
+
+
+@pytest.mark.parametrize("error", [b"{}", b"{ }", b"[]", b'""'])
+def test_an_answer_of_an_empty_error_alone_is_an_error(error):
+    assert status_within(b'{"error": ' + error + b"}") == 400
+    assert status_within(b'{"error": ' + error + b',"id":"r"}') is None
+
+
+@pytest.mark.parametrize(
+    ("body", "status"),
+    [
+        (b'[{"error":{"code":400,"message":"no","status":"INVALID_ARGUMENT"}}]', 400),
+        (b'\n[ {"error":{"code":503,"status":"UNAVAILABLE"}} , {"error":"b"}]', 503),
+        (b'[{"error":{"code":500}},{"embedding":[1]}]', None),
+        (b'[{"error":{"code":500}},[0.5]]', None),
+        (b'[{"label":"error","score":0.5}]', None),
+    ],
+)
+def test_a_list_of_nothing_but_errors_is_the_first_error(body, status):
     assert status_within(body) == status
 
 
@@ -57,7 +87,18 @@ def test_an_error_without_a_result_is_the_error_that_its_code_says(body, status)
         b'{"choices":[{"error":{"code":500}}]}',
         b'{"a":{"error":{"code":500}}}',
         b'{"text":"say \\"error\\": {}"}',
-        b'[{"error":{"code":500}}]',
+        b'{"error":null}',
+        b'{"error":false}',
+        b'{"error":0}',
+        b'{"error":0.5}',
+        b'{"error":12}',
+        b'{"error":' + b"5" * 5_000 + b"}",
+        b'{"errors":[],"success":true,"result":{"response":"a"}}',
+        b'{"errors":[{"code":1}],"success":true,"result":{"response":"a"}}',
+        b'{"errors":2,"passed":3}',
+        b'{"id":"c","object":"chat.completion","error":null,"choices":[{"message":{"content":"error"}}]}',
+        b'{"id":"r","object":"response","status":"completed","error":null,"output":[{"type":"message"}]}',
+        b'{"id":"m","model":"error","results":[{"flagged":false,"categories":{"error":true}}]}',
     ],
 )
 def test_an_answer_with_a_result_or_without_an_error_is_an_answer(body):

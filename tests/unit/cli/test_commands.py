@@ -1,7 +1,7 @@
 import json
 import socket
 import threading
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
 from http.server import BaseHTTPRequestHandler, HTTPServer
 from pathlib import Path
@@ -12,8 +12,15 @@ from click.testing import CliRunner, Result
 from app.cli.main import main
 from tests.unit.cli.stand_in import stand_in
 
+# The variables of the environment that have a part in a call, all unset, in both spellings.
+NO_VARIABLES = {
+    spelt: None
+    for name in ("HTTP_PROXY", "HTTPS_PROXY", "ALL_PROXY", "NO_PROXY", "SSL_CERT_FILE", "SSL_CERT_DIR", "SSLKEYLOGFILE")
+    for spelt in (name, name.lower())
+}
 
-def run(*arguments: str, environ: dict[str, str] | None = None) -> Result:
+
+def run(*arguments: str, environ: Mapping[str, str | None] | None = None) -> Result:
     unset = {"WYLON_BASE_URL": None, "WYLON_API_KEY": None, "WYLON_DATA": None}
     return CliRunner().invoke(main, list(arguments), env={**unset, **(environ or {})})
 
@@ -119,6 +126,15 @@ def test_a_client_command_without_a_key_says_where_to_get_one(tmp_path: Path) ->
     assert "--api-key" in result.output
 
 
+@pytest.mark.parametrize("data", ["", "~no-such-user/data", "/" + 256 * "x", "/\udcff", "/dev/null"])
+def test_a_client_command_refuses_a_folder_that_cannot_be_in_one_line(data: str) -> None:
+    result = run("list", "--data", data)
+
+    assert result.exit_code == 2
+    assert "Error: " in result.output
+    assert isinstance(result.exception, SystemExit)
+
+
 def test_an_api_that_is_not_there_is_one_line(tmp_path: Path) -> None:
     (tmp_path / "api-key").write_text("wy-kept\n")
     with socket.create_server(("127.0.0.1", 0)) as closed:
@@ -131,13 +147,91 @@ def test_an_api_that_is_not_there_is_one_line(tmp_path: Path) -> None:
     assert result.output.count("\n") == 1
 
 
+@pytest.mark.parametrize("host", ["127.0.0.1", "localhost"])
+@pytest.mark.parametrize("variable", ["HTTP_PROXY", "ALL_PROXY"])
+def test_a_call_to_this_machine_uses_no_proxy(host: str, variable: str) -> None:
+    with api_that_knows_no_key() as base_url, socket.create_server(("127.0.0.1", 0)) as closed:
+        environ = {**NO_VARIABLES, variable: f"http://127.0.0.1:{closed.getsockname()[1]}"}
+        closed.close()
+
+        result = run("list", "--base-url", base_url.replace("127.0.0.1", host), "--api-key", "k", environ=environ)
+
+    assert "(HTTP 401)" in result.output
+    assert "proxy" not in result.output
+
+
+@pytest.mark.parametrize("variable", ["HTTP_PROXY", "http_proxy", "ALL_PROXY"])
+def test_a_proxy_that_does_not_answer_is_named_without_its_password(variable: str) -> None:
+    with socket.create_server(("127.0.0.1", 0)) as closed:
+        port = closed.getsockname()[1]
+    environ = {**NO_VARIABLES, variable: f"http://someone:hush@127.0.0.1:{port}"}
+
+    result = run("list", "--base-url", "http://wylon.test/v1", "--api-key", "k", environ=environ)
+
+    assert result.exit_code == 1
+    assert f"the proxy http://…@127.0.0.1:{port} of {variable.upper()}" in result.output
+    assert "add wylon.test to NO_PROXY" in result.output
+    assert "hush" not in result.output
+    assert result.output.count("\n") == 1
+
+
+def test_an_error_of_a_proxy_is_told_with_the_proxy() -> None:
+    with api_that_knows_no_key(b"<html>") as proxy:
+        environ = {**NO_VARIABLES, "HTTP_PROXY": proxy}
+
+        result = run("list", "--base-url", "http://wylon.test/v1", "--api-key", "k", environ=environ)
+
+    assert "(HTTP 401). The call went to the proxy http://127.0.0.1:" in result.output
+
+
+@pytest.mark.parametrize(
+    ("variable", "value"),
+    [
+        ("SSL_CERT_FILE", "/no/such/file"),
+        ("SSL_CERT_FILE", "/dev/null"),
+        ("SSLKEYLOGFILE", "/no/such/folder/keys"),
+        ("HTTPS_PROXY", "ftp://hush"),
+        ("HTTP_PROXY", "http://someone:hush#1@host:3128"),
+        ("ALL_PROXY", "socks5://hush"),
+    ],
+)
+@pytest.mark.parametrize("command", ["list", "submit"])
+def test_a_variable_of_the_environment_that_cannot_be_used_is_one_line(
+    tmp_path: Path, command: str, variable: str, value: str
+) -> None:
+    (tmp_path / "lines.jsonl").write_text("{}")
+    given = (str(tmp_path / "lines.jsonl"),) if command == "submit" else ()
+
+    result = run(
+        command,
+        *given,
+        "--base-url",
+        "http://wylon.test/v1",
+        "--api-key",
+        "k",
+        environ={**NO_VARIABLES, variable: value},
+    )
+
+    assert result.exit_code == 1
+    assert result.output.startswith(f"Error: {variable} can't be used: ")
+    assert "hush" not in result.output
+    assert result.output.count("\n") == 1
+
+
+def test_a_base_url_that_is_no_address_is_one_line() -> None:
+    result = run("list", "--base-url", "http://host:port/v1", "--api-key", "k")
+
+    assert result.exit_code == 1
+    assert result.output == "Error: --base-url or WYLON_BASE_URL is no address: give http://HOST:PORT/v1.\n"
+
+
 @contextmanager
-def api_that_knows_no_key() -> Iterator[str]:
+def api_that_knows_no_key(said: bytes = b'{"error": {"message": "Incorrect API key provided."}}') -> Iterator[str]:
     class Refusal(BaseHTTPRequestHandler):
         def do_GET(self) -> None:
             self.send_response(401)
             self.end_headers()
-            self.wfile.write(b'{"error": {"message": "Incorrect API key provided."}}')
+            self.wfile.write(said)
 
         def log_message(self, *_: object) -> None: ...
 

@@ -1,5 +1,6 @@
 import re
 import shlex
+import subprocess
 from pathlib import Path
 
 import pytest
@@ -31,6 +32,25 @@ def test_the_procfile_runs_what_up_runs(settings: Settings) -> None:
     assert procfile_command("files") == ["python", *processes.files_command(settings)]
     assert procfile_command("worker") == ["python", *processes.worker_command(settings, "worker-$$")]
     assert procfile_command("beat") == ["python", *processes.beat_command(settings)]
+
+
+@pytest.mark.parametrize(
+    ("port", "bound"), [("9090", "9090"), ("", "8080"), ("tcp://10.0.0.7:8080", "8080"), ("udp://[fd00::1]:53", "8080")]
+)
+def test_the_web_process_of_the_procfile_ignores_a_port_that_is_an_address_of_kubernetes(port: str, bound: str) -> None:
+    web = re.search(r"^web: wylon migrate && (.*)$", (ROOT / "Procfile").read_text(), re.MULTILINE)
+    assert web is not None
+    shown = web[1].replace("exec python", "echo")
+
+    said = subprocess.run(
+        ["sh", "-c", shown],
+        env={"WYLON_PORT": port},
+        capture_output=True,
+        text=True,
+        check=True,
+    )
+
+    assert f"--bind 127.0.0.1:{bound} " in said.stdout
 
 
 @pytest.mark.parametrize("name", ["web", "control", "files", "worker", "beat"])

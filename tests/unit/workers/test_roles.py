@@ -6,7 +6,9 @@ from typing import Any
 import pytest
 from structlog.testing import capture_logs
 
-from workers.roles import ControlRole
+from app.cli.up import processes
+from app.config import Process, load_settings
+from workers.roles import ControlRole, process_of
 
 TICKS = ["ticks", "ticks.expire", "ticks.refill", "ticks.repair"]
 FILES = ["files", "files.sweep", "files.sweep_blobs", "files.sweep_broker", "files.validate"]
@@ -22,6 +24,27 @@ def added(*named: str) -> list[str]:
     )
     ControlRole(consumer, give_way=lambda: given_way.append(True)).start(consumer)
     return [*sorted(taken), *(["gives way"] if given_way else [])]
+
+
+SETTINGS = load_settings({"WYLON_CONFIG": ""})
+
+
+@pytest.mark.parametrize(
+    ("arguments", "kind"),
+    [
+        (processes.control_command(SETTINGS), Process.CONTROL),
+        (processes.files_command(SETTINGS), Process.FILES),
+        (processes.worker_command(SETTINGS, "worker-1"), Process.LINES),
+        (processes.beat_command(SETTINGS), Process.BEAT),
+        (["worker", "-Qlines", "-n", "beat"], Process.LINES),
+        (["worker", "--queues=files"], Process.FILES),
+        (["worker", "--queues", "ticks"], Process.CONTROL),
+        (["worker", "-n", "beat", "-Q", "ticks,files"], Process.CELERY),
+        (["worker"], Process.CELERY),
+    ],
+)
+def test_the_command_line_of_a_celery_process_gives_its_kind(arguments: list[str], kind: Process) -> None:
+    assert process_of(arguments) is kind
 
 
 @pytest.mark.parametrize(
