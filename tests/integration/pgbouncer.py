@@ -25,7 +25,7 @@ def needs_pgbouncer() -> pytest.MarkDecorator:
 
 @contextmanager
 def pooled(url: str, *, connections: int = 4, mode: str = "transaction") -> Iterator[str]:
-    """Yield the address by which this database is reached through a pool of this mode and with so few connections."""
+    """Run a pooler before the database, with a pool of `connections` in `mode`; yields the pooler's address."""
     target, port = make_url(url), free_port()
     folder = Path(tempfile.mkdtemp(prefix="pgb-"))
     (folder / "users.txt").write_text('"postgres" ""\n')
