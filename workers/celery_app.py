@@ -20,7 +20,8 @@ from workers.schedule import QUEUES_OF_KINDS, SCHEDULE
 from workers.transport import SentinelTransport, Transport
 
 keep_private()
-# Celery itself reads the environment, here and in the command line, which goes on once this module is loaded.
+# Celery and libpq read the environment by themselves: Celery here and in the command line, which goes on once this
+# module is loaded.
 _FOREIGN = leave_out_foreign()
 settings = settings_of_start(process_of(sys.argv))
 warn_of_foreign(_FOREIGN)

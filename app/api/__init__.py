@@ -19,7 +19,7 @@ def create_app() -> Flask:
     """Build the app from the environment; gunicorn calls `create_app` in every worker process."""
     # A killed gunicorn arbiter can't end its processes, and the processes would hold the port.
     end_with_parent()
-    # Celery, which publishes the API's tasks, reads the environment by itself.
+    # Celery, which publishes the API's tasks, and libpq read the environment by themselves.
     foreign = leave_out_foreign()
     settings = settings_of_start(Process.WEB)
     warn_of_foreign(foreign)

@@ -154,6 +154,8 @@ def checked_model_server(value: str, key_place: str) -> str:
         key_place: the right place for a key, which the address must not hold.
     """
     _check_scheme(value, ("http", "https"))
+    if " " in value or not value.isprintable():
+        raise ValueError(f"{masked(value)!r} has a space or a character that is not shown: leave it out")
     try:
         parts = urlsplit(value)
         is_plain = bool(parts.hostname) and not (parts.username or parts.password or parts.query or parts.fragment)

@@ -150,7 +150,7 @@ def trouble_of(status: int, *, names_fault: bool = True) -> Trouble:
     """
     if status in _AWAY_STATUSES:
         return Trouble.AWAY
-    if status in _FLAKY_STATUSES or status >= 500:
+    if status in _FLAKY_STATUSES or 500 <= status < 600:
         return Trouble.FLAKY
     if 200 <= status < 300:
         return Trouble.NONE

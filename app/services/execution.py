@@ -68,7 +68,7 @@ class LineAttempt(NamedTuple):
 
 
 class ExecutionService:
-    """Makes one call for a line and interprets the answer."""
+    """Makes one call for a line and interprets the answer; `draw` returns a number in [0, 1), for jitter."""
 
     def __init__(
         self,
@@ -79,7 +79,9 @@ class ExecutionService:
         call_timeout_s: float,
         name: str = "",
         steady: Callable[[], float] = time.monotonic,
+        draw: Callable[[], float] = random.random,
     ) -> None:
+        self._draw = draw
         self._upstream = upstream
         self._clock = clock
         self._policy = policy
@@ -158,7 +160,7 @@ class ExecutionService:
         circuit = answer.circuit
         if circuit is not None and circuit.is_open:
             return self._wait(line, tries, answer, answer)
-        delay_s = self._policy.delay_s(tries.calls, answer.retry_after_s, random.random())
+        delay_s = self._policy.delay_s(tries.calls, answer.retry_after_s, self._draw())
         # Only once: while the server may be at fault, the line waits as long as other lines.
         is_news = tries.calls == 1 or tries.faults > line.caller.before.faults
         would_be = tries.with_verdict(Verdict.LINE, self._steady())
@@ -171,7 +173,7 @@ class ExecutionService:
         ):
             is_alone = tries.is_unknown and not tries.others_failed
             look_s = self._policy.checked_look_s if is_alone else self._policy.doubt_look_s
-            delay_s = min(delay_s, random.random() * look_s)
+            delay_s = min(delay_s, self._draw() * look_s)
         if self._told.may_tell(self._steady()):
             log.warning(
                 "line.retried",
@@ -194,7 +196,7 @@ class ExecutionService:
         tries = before.forgotten()
         if answer.circuit is None or answer.circuit.is_open:
             return self._wait(line, tries, answer, met)
-        delay_s = self._policy.delay_s(tries.calls + tries.unanswered_checks, answer.retry_after_s, random.random())
+        delay_s = self._policy.delay_s(tries.calls + tries.unanswered_checks, answer.retry_after_s, self._draw())
         return self._retry(line, delay_s, tries, met)
 
     def _wait(self, line: LineAttempt, tries: Tries, answer: Answer, met: Answer) -> Retry:
@@ -203,7 +205,7 @@ class ExecutionService:
         if answer.circuit is not None and answer.circuit.is_open:
             asked_s = max(asked_s, answer.circuit.wait_s(self._steady()))
         wait_s = max(asked_s, _LEAST_WAIT_S)
-        delay_s = wait_s + random.random() * min(_SPREAD_S, max(wait_s / 2, _LEAST_WAIT_S))
+        delay_s = wait_s + self._draw() * min(_SPREAD_S, max(wait_s / 2, _LEAST_WAIT_S))
         return self._retry(line, delay_s, tries, met)
 
     def _retry(self, line: LineAttempt, delay_s: float, tries: Tries, met: Answer | None) -> Retry:

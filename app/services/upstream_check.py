@@ -99,7 +99,7 @@ class UpstreamCheckService:
                 is_fine = not unlisted
                 outcome = f"does not list {', '.join(unlisted)}" if unlisted else f"lists {question.model}"
             elif question is None:
-                is_fine, outcome = await self._without_model(spec, server, listed)
+                is_fine, outcome = await self._without_model(spec, url, server, listed)
             else:
                 is_fine, outcome = await self._with_model(spec, server, question)
                 unlisted = [model for model in _unlisted(spec, listed) if model != question.model]
@@ -116,7 +116,9 @@ class UpstreamCheckService:
             return True, f"answers in {took_ms:,.0f} ms"
         return False, self._trouble(spec, answer, question)
 
-    async def _without_model(self, spec: UpstreamSpec, server: Server, listed: list[str] | None) -> tuple[bool, str]:
+    async def _without_model(
+        self, spec: UpstreamSpec, url: str, server: Server, listed: list[str] | None
+    ) -> tuple[bool, str]:
         """Find out as much as possible without a model to ask for."""
         if listed is not None:
             if not any(has_check(endpoint) for endpoint in self._endpoints_of(spec)):
@@ -128,8 +130,14 @@ class UpstreamCheckService:
             return False, self._trouble(spec, answer, None)
         is_model_missing = _lacks_model(answer.status, _message_in(answer.body), question.model)
         if answer.status in _ENDPOINT_MISSING and not is_model_missing:
-            return False, f"{answer.status} at {CHAT.removeprefix('/v1')} below this URL: does the URL lack /v1?"
+            return False, f"{answer.status} at {CHAT.removeprefix('/v1')} below this URL: {self._place_hint(url)}"
         return False, "lists no models: name one in full in models, so that it can be tried"
+
+    def _place_hint(self, url: str) -> str:
+        for path in (endpoint.removeprefix("/v1") for endpoint in self._endpoints):
+            if url.endswith(path):
+                return f"leave out {path} at the end of the URL"
+        return "is this a model server?" if url.endswith("/v1") else "does the URL lack /v1?"
 
     async def _ask(self, server: Server, question: _Question) -> Answer:
         async def call(endpoint: str, body: bytes) -> Answer:

@@ -121,5 +121,7 @@ def warn_of_foreign(names: Sequence[str]) -> None:
     """Log the foreign variables left out, which would have taken the place of settings."""
     if names:
         structlog.get_logger().warning(
-            "environment.left_out", variables=list(names), advice="Only WYLON_… counts, such as WYLON_BROKER_URL."
+            "environment.left_out",
+            variables=list(names),
+            advice="Only WYLON_… counts, such as WYLON_BROKER_URL and WYLON_DATABASE_URL.",
         )

@@ -7,7 +7,7 @@ from typing import NoReturn
 
 import structlog
 
-from app.adapters.broker.check import warn_of_eviction
+from app.adapters.broker.check import explain_eviction
 from app.adapters.db.engine import check as check_database
 from app.adapters.db.engine import open_engine
 from app.adapters.db.schema import check_schema
@@ -107,7 +107,8 @@ def await_start(settings: Settings, *, is_beat: bool = False) -> None:
     try:
         with ending_plainly():
             await_parts(checks, lambda words: log.warning("start.waiting", parts=words), within_s=settings.start_wait_s)
-            warn_of_eviction(client)
+            if (reason := explain_eviction(client)) is not None:
+                log.warning("broker.may_evict", advice=reason)
     finally:
         client.close()
         stores.engine.dispose()
@@ -138,6 +139,8 @@ def await_broker(
             within_s=settings.start_wait_s,
             should_stop=should_stop,
         )
+        if (reason := explain_eviction(client)) is not None:
+            tell(f"Warning: {settings.broker.shown}: {reason}.")
     finally:
         client.close()
 

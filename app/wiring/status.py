@@ -6,6 +6,7 @@ from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
 from typing import TypeVar
 
+from app.adapters.broker.check import check_eviction
 from app.adapters.db.schema import check_schema
 from app.adapters.roster import RedisRoster
 from app.config import Settings
@@ -47,6 +48,7 @@ def look_at(settings: Settings, *, asks_upstreams: bool = True) -> Status:
     sharing = SharingService(stores.batches, roster, stores.clock, weights_of(settings), settings.upstream_names)
     checks = part_checks(settings, stores, client) | {
         "schema": lambda: check_schema(stores.engine),
+        "eviction": lambda: check_eviction(client),
         "ticks": lambda: check_ticks(stores.ticks),
     }
     try:

@@ -8,6 +8,8 @@ from sqlalchemy import make_url, text
 
 from app.adapters.db.engine import check_writes, open_engine, writing
 from app.domain.errors import SettingInvalid, Unavailable, WylonError
+from tests.integration.brokers import answering
+from tests.integration.pgbouncer import needs_pgbouncer, pooled
 from tests.postgres import PostgresServer
 
 
@@ -65,16 +67,29 @@ def test_a_value_that_a_parameter_does_not_take_is_told_with_the_cure_and_not_wa
     assert "correct this parameter of the address" in _said(f"{postgres_url}&{parameter}", SettingInvalid)
 
 
+@pytest.mark.parametrize("mode", ["prefer", "disable"])
+@pytest.mark.parametrize("words", [b"HTTP/1.1 400 Bad Request\r\n\r\n", b"\x15\x03\x03\x00\x02\x02\x46"])
+def test_a_server_of_another_kind_is_told(words: bytes, mode: str) -> None:
+    with answering(words) as port:
+        assert "no PostgreSQL answers there" in _said(f"postgresql://u:hush@127.0.0.1:{port}/wylon?sslmode={mode}")
+
+
+@needs_pgbouncer()
+def test_a_pooler_in_the_mode_statement_is_told_with_the_cure(postgres_url: str) -> None:
+    with pooled(postgres_url, mode="statement") as url:
+        assert "set pool_mode = transaction" in _said(url)
+
+
 @pytest.mark.parametrize("encoding", ["SQL_ASCII", "LATIN1"])
 def test_a_database_that_does_not_keep_text_as_utf_8_is_told_with_the_cure_and_not_waited_for(
-    _postgres_server: PostgresServer,
-    encoding: str,  # noqa: PT019 - it makes the database
+    request: pytest.FixtureRequest, encoding: str
 ) -> None:
-    name = _postgres_server.create_database(encoding)
+    server: PostgresServer = request.getfixturevalue("_postgres_server")
+    name = server.create_database(encoding)
     try:
-        said = _said(_postgres_server.url(name), SettingInvalid)
+        said = _said(server.url(name), SettingInvalid)
     finally:
-        _postgres_server.drop_database(name)
+        server.drop_database(name)
 
     assert f"/{name} of WYLON_DATABASE_URL can't be used: it has the encoding {encoding}" in said
     assert "ENCODING 'UTF8' LOCALE 'C' TEMPLATE template0" in said

@@ -24,9 +24,9 @@ STOP_WITHIN_S = 10.0
 class Deployed:
     """A data folder, and a `wylon up` on the folder, to be stopped and started at will."""
 
-    def __init__(self, **settings: object) -> None:
+    def __init__(self, folder_name: str = "data", **settings: object) -> None:
         self.folder = Path(tempfile.mkdtemp(prefix="wylon-"))
-        self.data = self.folder / "data"
+        self.data = self.folder / folder_name
         self._settings = {"CONCURRENCY": 8, "MAX_TRIES": 3, "CANCEL_GRACE_S": 1, "API_KEY": API_KEY, **settings}
         self._clients: list[OpenAI] = []
         self._seconds: list[Process] = []

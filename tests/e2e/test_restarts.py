@@ -19,12 +19,14 @@ from tests.integration.processes import WYLON, environ_of, until
 pytestmark = pytest.mark.e2e
 
 BACK_WITHIN_S = 30.0
+# An address, gunicorn or a shell would read more in it than a name.
+ODD_NAME = "50% #1?x=y "
 
 
 @pytest.fixture(scope="module")
 def deployed() -> Iterator[Deployed]:
     """A deployment that is killed and restarted, so that no other module has it."""
-    deployed = Deployed()
+    deployed = Deployed(folder_name=ODD_NAME)
     yield deployed
     deployed.end()
 
@@ -96,6 +98,13 @@ def test_a_stop_leaves_no_process_and_a_start_goes_on(running: Deployed) -> None
     assert running.pids() == {}
     running.start()
     assert_completes(running, batch_id, 150)
+
+
+def test_a_data_folder_with_an_odd_name_is_as_good_as_another(running: Deployed) -> None:
+    batch_id = submit(running.client(), request_lines(3)).id
+
+    assert_completes(running, batch_id, 3)
+    assert {path.name for path in running.folder.iterdir() if path.is_dir()} == {ODD_NAME}
 
 
 def test_the_last_use_of_a_key_outlives_a_stop(running: Deployed) -> None:

@@ -1,4 +1,4 @@
-"""Brokers of a test's own by TCP, with what stands between them and their clients: TLS, or Sentinels."""
+"""Brokers of a test over TCP, behind TLS or Sentinels, and servers that are no brokers."""
 
 import asyncio
 import shutil
@@ -7,7 +7,7 @@ import ssl
 import subprocess
 import tempfile
 import threading
-from collections.abc import Iterator, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager, suppress
 from pathlib import Path
 
@@ -61,7 +61,7 @@ def open_server(*options: str) -> Iterator[int]:
 
 
 def make_expired_certificate(folder: Path) -> tuple[Path, ssl.SSLContext]:
-    """Return a certificate whose time is over, and what a server presents it with."""
+    """Return an expired certificate, and the context of a server with the certificate."""
     certificate, context = make_certificate(folder)
     key, expired = folder / "key.pem", folder / "expired.pem"
     command = ["openssl", "x509", "-in", str(certificate), "-signkey", str(key), "-days", "-1", "-out", str(expired)]
@@ -72,41 +72,46 @@ def make_expired_certificate(folder: Path) -> tuple[Path, ssl.SSLContext]:
 
 @contextmanager
 def asking_for_certificates(context: ssl.SSLContext, trusted: Path) -> Iterator[int]:
-    """Ask each client for a certificate that this one signed, and hang up on every client; yields the port."""
+    """Ask each client for a certificate signed by the trusted certificate, and hang up; yields the port."""
     context.verify_mode = ssl.CERT_REQUIRED
     context.load_verify_locations(trusted)
 
-    def serve() -> None:
-        while True:
-            try:
-                connection, _ = server.accept()
-            except OSError:
-                return
-            # The failed handshake sends the alert by itself.
-            with connection, suppress(OSError), context.wrap_socket(connection, server_side=True):
-                pass
+    def shake_hands(connection: socket.socket) -> None:
+        # The failed handshake sends the alert by itself.
+        with context.wrap_socket(connection, server_side=True):
+            pass
 
-    with socket.create_server(("127.0.0.1", 0)) as server:
-        threading.Thread(target=serve, daemon=True).start()
-        yield server.getsockname()[1]
+    with _hanging_up_after(shake_hands) as port:
+        yield port
 
 
 @contextmanager
 def answering(words: bytes) -> Iterator[int]:
-    """Answer these words to whatever comes first, and hang up; yields the port."""
+    """Answer the first message of each client with these words, and hang up; yields the port."""
 
-    def serve() -> None:
+    def answer(connection: socket.socket) -> None:
+        connection.recv(_PIECE_BYTES)
+        connection.sendall(words)
+
+    with _hanging_up_after(answer) as port:
+        yield port
+
+
+@contextmanager
+def _hanging_up_after(serve: Callable[[socket.socket], None]) -> Iterator[int]:
+    """Serve each connection, then hang up; yields the port."""
+
+    def accept() -> None:
         while True:
             try:
                 connection, _ = server.accept()
             except OSError:
                 return
             with connection, suppress(OSError):
-                connection.recv(_PIECE_BYTES)
-                connection.sendall(words)
+                serve(connection)
 
     with socket.create_server(("127.0.0.1", 0)) as server:
-        threading.Thread(target=serve, daemon=True).start()
+        threading.Thread(target=accept, daemon=True).start()
         yield server.getsockname()[1]
 
 

@@ -24,8 +24,8 @@ def needs_pgbouncer() -> pytest.MarkDecorator:
 
 
 @contextmanager
-def pooled(url: str, *, connections: int = 4) -> Iterator[str]:
-    """Yield the address by which this database is reached through a pool of so few connections."""
+def pooled(url: str, *, connections: int = 4, mode: str = "transaction") -> Iterator[str]:
+    """Run a pooler before the database, with a pool of `connections` in `mode`; yields the pooler's address."""
     target, port = make_url(url), free_port()
     folder = Path(tempfile.mkdtemp(prefix="pgb-"))
     (folder / "users.txt").write_text('"postgres" ""\n')
@@ -34,7 +34,7 @@ def pooled(url: str, *, connections: int = 4) -> Iterator[str]:
         "listen_port": port,
         "unix_socket_dir": "",
         "auth_type": "any",
-        "pool_mode": "transaction",
+        "pool_mode": mode,
         "default_pool_size": connections,
         "max_client_conn": 500,
         "logfile": folder / "log",

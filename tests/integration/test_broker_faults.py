@@ -9,12 +9,15 @@ from pathlib import Path
 
 import pytest
 import redis
-from structlog.testing import capture_logs
 
-from app.adapters.broker.check import check_writes, warn_of_eviction
+from app.adapters.broker.check import check_writes, explain_eviction
 from app.adapters.broker.connections import EVERY_KEY, open_client
 from app.adapters.broker.faults import explain_broker_fault, is_lasting
+from app.config import load_settings
 from app.domain.broker_address import read_broker_address
+from app.wiring.setup import prepare
+from app.wiring.start import await_broker
+from app.wiring.status import look_at
 from tests.integration.brokers import (
     answering,
     asking_for_certificates,
@@ -247,12 +250,28 @@ def test_a_replica_is_hung_up_on_and_is_not_ready() -> None:
     ],
 )
 def test_a_broker_that_may_evict_is_warned_of_with_the_cure(options: list[str], *, is_warned_of: bool) -> None:
-    with open_server(*options) as port, capture_logs() as logs:
+    with open_server(*options) as port:
         client = open_client(read_broker_address(f"redis://127.0.0.1:{port}/0"), 4.0)
-        warn_of_eviction(client)
+        reason = explain_eviction(client)
         client.close()
 
-    assert any("noeviction" in entry["advice"] for entry in logs) is is_warned_of
+    assert ("set maxmemory-policy noeviction" in str(reason)) is is_warned_of
+
+
+def test_up_and_status_tell_that_a_broker_may_evict(tmp_path: Path) -> None:
+    with open_server("--maxmemory", "100mb", "--maxmemory-policy", "allkeys-lru") as port:
+        settings = load_settings(
+            {"WYLON_CONFIG": "", "WYLON_DATA": str(tmp_path), "WYLON_BROKER_URL": f"redis://127.0.0.1:{port}/0"}
+        )
+        prepare(settings)
+        said_by_up = list[str]()
+        await_broker(settings, said_by_up.append)
+        parts = look_at(settings, asks_upstreams=False).parts
+
+    assert len(said_by_up) == 1
+    assert f"Warning: 127.0.0.1:{port}/0: the broker drops messages" in said_by_up[0]
+    assert "by its maxmemory-policy allkeys-lru" in str(parts["eviction"])
+    assert parts["broker"] is None
 
 
 def test_a_connection_by_tcp_is_kept_alive_and_given_up_within_a_minute(port: int) -> None:

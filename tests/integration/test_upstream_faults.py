@@ -134,8 +134,9 @@ def test_a_fault_is_met_by_so_many_calls_with_such_pauses(runs: Runs, fault: Fau
     if fault.calls is None:
         assert calls > FAULTY * MAX_TRIES
     else:
-        # These lines begin first: until another is answered their failures are the server's, and use no try.
-        most = FAULTY * (fault.calls + UNJUDGED)
+        # These lines begin first: until another is answered their failures are the server's, and use no try. On a busy
+        # machine the first answers come late.
+        most = FAULTY * (fault.calls + 2 * UNJUDGED)
         assert FAULTY * fault.calls <= calls <= (2 if fault.may_be_resent else 1) * most
         # An answer ends a line at once. In the pause after a failure the window can end, and so can the tries, where
         # other lines are answered meanwhile.

@@ -172,3 +172,10 @@ def test_a_data_folder_behind_a_link_that_leads_nowhere_is_refused(
 def test_an_empty_data_folder_is_refused() -> None:
     with pytest.raises(SettingInvalid, match="WYLON_DATA: it is empty"):
         load_settings({"WYLON_DATA": ""})
+
+
+@pytest.mark.parametrize("unfit", [" ", "\t", "\n", "\u00a0", "\u200b"])
+@pytest.mark.parametrize("place", ["http://host/v1{}", "http://ho{}st/v1", "http://host/{}v1"])
+def test_the_url_of_a_model_server_has_no_space_and_no_hidden_character(unfit: str, place: str) -> None:
+    with pytest.raises(SettingInvalid, match=r"WYLON_UPSTREAM_URL: .* has a space or a character that is not shown"):
+        load_settings({"WYLON_UPSTREAM_URL": place.format(unfit), "WYLON_CONFIG": ""})

@@ -1,11 +1,9 @@
 """Checks whether the broker accepts writes, and whether it keeps the data."""
 
 import redis
-import structlog
 
 from app.domain import ids
-
-log = structlog.get_logger()
+from app.domain.errors import Unavailable
 
 _PROBE_LIFETIME_MS = 10_000
 _KEEPS_ALL = "noeviction"
@@ -18,19 +16,22 @@ def check_writes(client: redis.Redis) -> None:
     client.delete(key)
 
 
-def warn_of_eviction(client: redis.Redis) -> None:
-    """Log a warning where the broker may evict data."""
+def explain_eviction(client: redis.Redis) -> str | None:
+    """Return how the broker may evict data, with the cure; None where it keeps everything or does not say."""
     try:
         memory = client.info("memory")
-    except redis.RedisError:
+    except (redis.RedisError, OSError):
         # The user may lack the permission for INFO; accepting writes matters more.
-        return
+        return None
     policy = str(memory.get("maxmemory_policy", _KEEPS_ALL))
-    limit = int(memory.get("maxmemory", 0) or 0)
-    if policy != _KEEPS_ALL and limit:
-        log.warning(
-            "broker.may_evict",
-            policy=policy,
-            maxmemory=limit,
-            advice="Set maxmemory-policy to noeviction: what is evicted is sent again, but only seconds later.",
-        )
+    if policy == _KEEPS_ALL or not int(memory.get("maxmemory", 0) or 0):
+        return None
+    return (
+        f"the broker drops messages once it is full, by its maxmemory-policy {policy}: set maxmemory-policy noeviction"
+    )
+
+
+def check_eviction(client: redis.Redis) -> None:
+    """Raise Unavailable where the broker may evict data."""
+    if (reason := explain_eviction(client)) is not None:
+        raise Unavailable(reason)

@@ -22,15 +22,7 @@ _SET = ("SADD", "SCARD", "SISMEMBER", "SMEMBERS", "SREM")
 _SORTED_SET = ("ZADD", "ZCARD", "ZRANGE", "ZRANGEBYSCORE", "ZREM", "ZREVRANGEBYSCORE", "ZSCORE")
 _STRING = ("GET", "INCR", "INCRBY", "SETEX")
 _ANY = ("DUMP", "EXPIRE", "PERSIST", "PEXPIRE", "PTTL", "PUBLISH", "SET", "TTL", "TYPE")
-# The type of value that a command works on, by the command's name.
-_TYPES = {
-    **dict.fromkeys(_HASH, b"hash"),
-    **dict.fromkeys(_LIST, b"list"),
-    **dict.fromkeys(_SET, b"set"),
-    **dict.fromkeys(_SORTED_SET, b"zset"),
-    **dict.fromkeys(_STRING, b"string"),
-}
-_ONE_KEY = frozenset((*_TYPES, *_ANY))
+_ONE_KEY = frozenset((*_HASH, *_LIST, *_SET, *_SORTED_SET, *_STRING, *_ANY))
 _ALL_KEYS = frozenset({"DEL", "EXISTS", "MGET", "UNLINK", "WATCH"})
 _NO_KEY = frozenset(
     {"CLIENT", "CONFIG", "DBSIZE", "DISCARD", "EXEC", "FLUSHALL", "FLUSHDB", "INFO", "MULTI", "PING", "TIME", "UNWATCH"}

@@ -10,6 +10,11 @@ _PARAMETER = "invalid .*value|bad value for|unrecognized configuration parameter
 _CURES = (
     # Before the patterns that a parameter's name matches, such as sslmode.
     (_PARAMETER, "correct this parameter of the address"),
+    (
+        "invalid response to SSL negotiation|expected authentication request",
+        "no PostgreSQL answers there: correct host and port",
+    ),
+    ("statement pooling", "the pooler has the mode statement: set pool_mode = transaction"),
     ("could not translate host name|name or service not known|resolve host", "no such host: correct its name"),
     ("connection refused", "nothing listens there: start it, or correct host and port"),
     ("timeout expired|timed out", "no answer to a connection: look at host, port and firewall"),

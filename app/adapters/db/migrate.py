@@ -4,10 +4,13 @@ from pathlib import Path
 
 from alembic import command
 from alembic.config import Config
+from alembic.runtime.migration import MigrationContext
+from alembic.script import ScriptDirectory
 from sqlalchemy import Connection, Engine, text
 
 from app.adapters.db.engine import writing
 from app.adapters.db.postgres import MIGRATING
+from app.adapters.db.schema import other_schema
 
 # The number of an advisory lock, unlikely to be used elsewhere: the first digits of the SHA-256 of "wylon migrate".
 _LOCK_KEY = 0x5F73D962
@@ -15,10 +18,14 @@ _SCRIPTS = Path(__file__).parent / "migrations"
 
 
 def migrate(engine: Engine, revision: str = "head") -> None:
-    """Bring the database to `revision`; a database already there is left alone."""
+    """Bring the database to `revision`; Unavailable where a newer version of this program has migrated it."""
     with writing(engine, MIGRATING) as connection:
         _take_turns(connection)
-        command.upgrade(_config(connection), revision)
+        config = _config(connection)
+        known = {script.revision for script in ScriptDirectory.from_config(config).walk_revisions()}
+        for newer in set(MigrationContext.configure(connection).get_current_heads()) - known:
+            raise other_schema(newer)
+        command.upgrade(config, revision)
 
 
 def unmigrate(engine: Engine, revision: str = "base") -> None:

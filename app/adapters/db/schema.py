@@ -43,7 +43,12 @@ def check_schema(engine: Engine) -> None:
     if found is None:
         raise Unavailable("the database has no schema yet: run `wylon migrate`")
     if found != newest_revision():
-        raise Unavailable(
-            f"the database has schema {found} and this program needs {newest_revision()}: run `wylon migrate` of the"
-            " newest version that you use, then start all processes with that version"
-        )
+        raise other_schema(found)
+
+
+def other_schema(found: str) -> Unavailable:
+    """Return the error of a database with a schema of a different version."""
+    return Unavailable(
+        f"the database has schema {found} and this program needs {newest_revision()}: run `wylon migrate` of the"
+        " newest version that you use, then start all processes with that version"
+    )

@@ -1,12 +1,12 @@
 """Opens the HTTP client of the commands, with the certificates and proxies that the environment names."""
 
-import os
 from ipaddress import ip_address
 from urllib.request import getproxies, proxy_bypass
 
 import click
 import httpx
 
+from app.cli.up.options import merged_environ
 from app.config.addresses import masked
 
 # An upload has no time limit; the API answers after storing the file.
@@ -58,5 +58,6 @@ def _is_this_machine(host: str) -> bool:
 
 
 def _unusable(names: tuple[str, ...], reason: str) -> click.ClickException:
-    given = [name for name in names if os.environ.get(name) or os.environ.get(name.lower())]
+    environ = merged_environ({})
+    given = [name for name in names if environ.get(name) or environ.get(name.lower())]
     return click.ClickException(f"{' or '.join(given or names)} can't be used: {reason}. Correct it, or unset it.")

@@ -135,8 +135,9 @@ class Deployment:
 
     def _spec(self, name: str, command: Sequence[str]) -> ChildSpec:
         log = None if self._is_logging_here else self._folder.log_of(name)
-        # Run in the data folder: Python and Celery import from the current folder, which may hold a foreign `app`.
-        return ChildSpec(name, command, child_environ(self._environ, self._settings), self._settings.data, log)
+        # Run in a folder of wylon's own: Python and Celery import from the current folder, which may hold a foreign
+        # `app`. gunicorn refuses a current folder whose name ends in a space, as the data folder's name may.
+        return ChildSpec(name, command, child_environ(self._environ, self._settings), self._folder.run, log)
 
     def _await_ready(self, supervisor: Supervisor, signals: SignalWatch, say: Callable[[str], None]) -> None:
         deadline = time.monotonic() + READY_WITHIN_S

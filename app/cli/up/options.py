@@ -3,16 +3,21 @@
 import os
 from collections.abc import Mapping
 
-from app.config import PREFIX, Settings, foreign_variables
+from app.config import PREFIX, Settings, foreign_variables, leave_out_foreign
 
 _SECRET = ("DATABASE_URL", "BROKER_URL", "UPSTREAM_API_KEY")
 
 
 def merged_environ(options: Mapping[str, str | None]) -> dict[str, str]:
-    """Return the environment, overridden by the given options under the names of their settings."""
+    """Return the environment, overridden by the given options under the names of their settings.
+
+    Foreign variables are in the returned environment, to be warned of, and are taken out of the process's own.
+    """
     given = {f"{PREFIX}{name}": value for name, value in options.items() if value is not None}
     # Read only to pass the environment on to children; app.config alone reads settings.
-    return {**os.environ, **given}
+    merged = {**os.environ, **given}
+    leave_out_foreign()
+    return merged
 
 
 def has_broker(environ: Mapping[str, str]) -> bool:

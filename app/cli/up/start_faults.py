@@ -19,6 +19,9 @@ def told_in_one_line() -> Iterator[None]:
     """Turn a fault of the disk, the database or another part into a command line error without passwords."""
     try:
         yield
+    except BrokenPipeError:
+        # Nobody reads the output any more, as with `wylon up | head`: click ends the command without a word.
+        raise
     except OSError as fault:
         where = f"Can't use {fault.filename}" if fault.filename else "The system refused"
         raise _error(f"{where}: {fault.strerror or fault}.") from None

@@ -24,6 +24,11 @@ def test_a_fault_at_the_start_is_told_in_one_line_without_passwords(fault: Excep
     assert error.value.exit_code == 1
 
 
+def test_an_output_that_nobody_reads_is_left_to_click_which_says_nothing() -> None:
+    with pytest.raises(BrokenPipeError), told_in_one_line():
+        raise BrokenPipeError(32, "Broken pipe")
+
+
 def test_a_bug_keeps_its_trace() -> None:
     with pytest.raises(KeyError), told_in_one_line():
         raise KeyError

@@ -13,7 +13,7 @@ random = st.floats(0, 1, exclude_max=True)
     ("statuses", "expected"),
     [
         ((200, 201, 204), Trouble.NONE),
-        ((301, 400, 404, 405, 413, 422), Trouble.FINAL),
+        ((301, 400, 404, 405, 413, 422, 600, 999), Trouble.FINAL),
         ((401, 402, 403, 407), Trouble.DENIED),
         ((408, 409, 425, 500, 501, 599), Trouble.FLAKY),
         ((429, 502, 503, 504, 529), Trouble.AWAY),

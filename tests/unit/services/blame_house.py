@@ -112,6 +112,7 @@ class BlameHouse:
         max_tries: of each line.
         endpoint: of each line.
         cuts_s: the instants at which the server cuts all calls in flight.
+        seed: of the jitter.
     """
 
     def __init__(
@@ -123,14 +124,17 @@ class BlameHouse:
         max_tries: int = 5,
         endpoint: str = CHAT,
         cuts_s: Sequence[float] = (),
+        seed: int = 7,
     ) -> None:
         self._endpoint = endpoint
         self.loop = SimulatedLoop()
         self.server = SimulatedServer(behaviour, latency_s, self.loop, cuts_s)
-        draw = random.Random(7)
-        self.upstream = BalancedUpstream({"http://gpu/v1": self.server}, now=self.loop.now, draw=draw.random)
+        draw = random.Random(seed).random
+        self.upstream = BalancedUpstream({"http://gpu/v1": self.server}, now=self.loop.now, draw=draw)
         policy = RetryPolicy(max_tries=max_tries)
-        self._service = ExecutionService(self.upstream, self.loop, policy, call_timeout_s=600, steady=self.loop.now)
+        self._service = ExecutionService(
+            self.upstream, self.loop, policy, call_timeout_s=600, steady=self.loop.now, draw=draw
+        )
         self._slots = asyncio.Semaphore(concurrency)
         self.results: dict[str, Result] = {}
         self.ended_at: dict[str, float] = {}

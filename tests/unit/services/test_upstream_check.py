@@ -180,7 +180,7 @@ def test_a_server_that_wants_the_key_of_a_variable_that_is_not_set_names_the_var
         (failure("No connection to the upstream: ConnectionRefusedError: x (gpu:80)"), "refuses connections"),
         (refusal(401), "401: it wants a key: name the variable that holds it by api_key_env"),
         (refusal(404, "The model `none` does not exist."), "lists no models: name one in full in models, so that it"),
-        (refusal(404, "Not Found"), "404 at /chat/completions below this URL: does the URL lack /v1?"),
+        (refusal(404, "Not Found"), "404 at /chat/completions below this URL: is this a model server?"),
     ],
 )
 def test_without_a_model_to_ask_for_it_is_seen_whether_the_server_is_there(answer: Answer, outcome: str) -> None:
@@ -188,6 +188,22 @@ def test_without_a_model_to_ask_for_it_is_seen_whether_the_server_is_there(answe
 
     assert not found.is_fine
     assert found.outcome.startswith(outcome)
+
+
+@pytest.mark.parametrize(
+    ("url", "hint"),
+    [
+        ("http://gpu", "does the URL lack /v1?"),
+        ("http://gpu/openai", "does the URL lack /v1?"),
+        ("http://gpu/v1", "is this a model server?"),
+        ("http://gpu/v1/chat/completions", "leave out /chat/completions at the end of the URL"),
+        ("http://gpu/v1/embeddings", "leave out /embeddings at the end of the URL"),
+    ],
+)
+def test_a_url_below_which_nothing_is_gets_the_hint_that_fits_the_url(url: str, hint: str) -> None:
+    found = check(Server(refusal(404, "Not Found")), replace(spec("gpu", "*"), urls=(url,)))
+
+    assert found.outcome == f"404 at /chat/completions below this URL: {hint}"
 
 
 def test_a_server_that_lists_no_model_of_the_upstream_is_not_fine() -> None:
