@@ -15,7 +15,8 @@ from app.domain.result import Met
 from tests.contracts.conftest import NOW, Stores, planned, result, stores_over
 
 # Random characters: PostgreSQL compresses the columns of an index.
-LONG = "".join(chr(Random(1).randrange(0x4E00, 0x9FFF)) for _ in range(100_000))
+LONG = "".join(map(chr, Random(1).choices(range(0x4E00, 0x9FFF), k=100_000)))
+LONGEST = "".join(map(chr, Random(2).choices(range(0x1F300, 0x1F5FF), k=MAX_MODEL_CHARS)))
 # The names that no index of PostgreSQL takes, or no column.
 ODD_NAMES = {
     "with a NUL": "a\0b",
@@ -29,7 +30,7 @@ PLAIN_NAMES = {
     "empty": ("", ""),
     "none": (None, ""),
     "quotes": ("o'; :name %s %(x)s", "o'; :name %s %(x)s"),
-    "the longest": ("\U0001f600" * MAX_MODEL_CHARS, "\U0001f600" * MAX_MODEL_CHARS),
+    "the longest": (LONGEST, LONGEST),
 }
 
 
