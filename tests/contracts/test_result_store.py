@@ -58,6 +58,21 @@ def test_progress_says_what_is_dispatched_and_recorded_whole(stores: Stores) -> 
     assert last == [Progress("batch_1", True, True, 0)]
 
 
+def test_results_recorded_again_after_a_commit_of_unknown_outcome_say_that_the_batch_is_recorded_whole(
+    stores: Stores,
+) -> None:
+    stores.add_running(total=2)
+    stores.add_mixed("batch_2", {"gpu": 1, "cpu": 1})
+    of_both = [result(0), result(1), result(0, batch_id="batch_2")]
+    stores.batches.move_cursor("batch_1", 0, 1)
+    first = stores.results.record(of_both)
+
+    again = stores.results.record(of_both)
+
+    assert again == first
+    assert {one.batch_id: one.is_recorded_whole for one in again} == {"batch_1": True, "batch_2": False}
+
+
 def test_results_of_several_batches_are_recorded_together(stores: Stores) -> None:
     stores.add_running("batch_1")
     stores.add_running("batch_2", total=1)

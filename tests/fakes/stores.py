@@ -253,12 +253,11 @@ class MemoryResultStore:
                 if row is None or row.batch.status not in RECORDING or row.batch.sealed_at is not None:
                     continue
                 new = [result for result in results if result.batch_id == batch_id]
-                before = row.batch.recorded
                 self._record_one(row, new)
                 batch, per_task = row.batch, row.batch.lines_per_task
                 for each in batch.sections:
                     if any(each.first_line <= one.position < each.end_line for one in new):
-                        is_sent, is_done = each.next_task >= each.end_task, before < batch.recorded == batch.total
+                        is_sent, is_done = each.next_task >= each.end_task, batch.recorded == batch.total
                         progress.append(Progress(batch_id, is_sent, is_done, each.outstanding(per_task), each.upstream))
             return progress
 

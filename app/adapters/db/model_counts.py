@@ -1,14 +1,14 @@
 """Counts results and tokens of batches by model, in the transaction that records the results."""
 
 from collections import Counter, defaultdict
-from collections.abc import Iterable, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from typing import Any
 
 from sqlalchemy import Connection, bindparam, func, select, text
 
 from app.adapters.db.batch_row import USAGE
 from app.adapters.db.stored_text import OTHER_MODELS, fit_model
-from app.adapters.db.tables import section_models
+from app.adapters.db.tables import section_models, sections
 from app.domain.result import Result
 
 # Lines of further models of a batch are counted together. Transactions at once for several sections of the batch may
@@ -16,9 +16,9 @@ from app.domain.result import Result
 _MOST_MODELS = 1_000
 
 _C = section_models.c
-_IS_GIVEN = _C.batch_id.in_(bindparam("ids", expanding=True))
-_NUMBERS = select(_C.batch_id, func.count()).where(_IS_GIVEN).group_by(_C.batch_id)
-_KEYS = select(_C.batch_id, _C.upstream, _C.model).where(_IS_GIVEN)
+# For the statement that locks the sections: a statement by itself would cost each commit more.
+MODELS_OF_BATCH = select(func.count()).where(_C.batch_id == sections.c.batch_id).scalar_subquery().label("models")
+_KEYS = select(_C.batch_id, _C.upstream, _C.model).where(_C.batch_id.in_(bindparam("ids", expanding=True)))
 _SUMS = ("completed", "failed", *USAGE)
 # The statement fits SQLite and PostgreSQL; SQLAlchemy has no common form for it.
 _COUNT = text(f"""
@@ -32,8 +32,16 @@ ON CONFLICT (batch_id, upstream, model) DO UPDATE SET
 _Key = tuple[str, str, str]
 
 
-def count_by_model(connection: Connection, recorded: Iterable[tuple[str, str, Sequence[Result]]]) -> None:
-    """Add results to the counts of their models, given batch, upstream and new results of each section."""
+def count_by_model(
+    connection: Connection, recorded: Iterable[tuple[str, str, Sequence[Result]]], known: Mapping[str, int]
+) -> None:
+    """Add results to the counts of their models.
+
+    Args:
+        connection: a transaction that holds the locks of the results' sections.
+        recorded: batch, upstream and new results of each section.
+        known: the number of counted models of each batch.
+    """
     sums: dict[_Key, list[int]] = defaultdict(lambda: [0] * len(_SUMS))
     for batch_id, upstream, results in recorded:
         for result in results:
@@ -45,7 +53,7 @@ def count_by_model(connection: Connection, recorded: Iterable[tuple[str, str, Se
             of_model[5] += used.reasoning_tokens
     rows: list[dict[str, Any]] = [
         {"batch_id": batch_id, "upstream": upstream, "model": model, **dict(zip(_SUMS, of_model, strict=True))}
-        for (batch_id, upstream, model), of_model in _fold_surplus(connection, sums).items()
+        for (batch_id, upstream, model), of_model in _fold_surplus(connection, sums, known).items()
     ]
     connection.execute(_COUNT, rows)
 
@@ -58,11 +66,12 @@ def _name(model: str | None) -> str:
     return OTHER_MODELS if name is None else name
 
 
-def _fold_surplus(connection: Connection, sums: dict[_Key, list[int]]) -> dict[_Key, list[int]]:
+def _fold_surplus(
+    connection: Connection, sums: dict[_Key, list[int]], known: Mapping[str, int]
+) -> dict[_Key, list[int]]:
     """Return the sums with the surplus models of each batch together."""
     given = Counter(batch_id for batch_id, *_ in sums)
-    known: dict[str, int] = {row[0]: row[1] for row in connection.execute(_NUMBERS, {"ids": list(given)})}
-    room = {batch_id: _MOST_MODELS - known.get(batch_id, 0) for batch_id in given}
+    room = {batch_id: _MOST_MODELS - known[batch_id] for batch_id in given}
     full = [batch_id for batch_id, number in given.items() if number > room[batch_id]]
     if not full:
         return sums

@@ -94,13 +94,13 @@ def seal_batch(connection: Connection, batch_id: str, token: str, now: float) ->
     if batch.status not in ACTIVE - {Status.VALIDATING}:
         raise StateConflict(f"{batch_id} is {batch.status}: there is nothing to finalize.")
     _check_locked(batch.total, locked)
-    if batch.status is not Status.IN_PROGRESS:
-        row = connection.execute(_SEAL_AGAIN, {"batch_id": batch_id, **_new(values)}).one()
-    elif batch.recorded < batch.total:
-        raise StateConflict(f"{batch.total - batch.recorded} lines of {batch_id} have no result yet.")
-    else:
+    if batch.status is Status.IN_PROGRESS:
+        if batch.recorded < batch.total:
+            raise StateConflict(f"{batch.total - batch.recorded} lines of {batch_id} have no result yet.")
         # The row is locked: nobody was first.
         row = move_batch(connection, batch_id, batch.status, Event.ALL_RECORDED, now, values)
+    else:
+        row = connection.execute(_SEAL_AGAIN, {"batch_id": batch_id, **_new(values)}).one_or_none()
     if row is None:
         raise StateConflict(f"Another process was first with {batch_id}.")
     close_sections(connection, batch_id)

@@ -13,7 +13,7 @@ from sqlalchemy import Connection, Engine, Integer, Row, bindparam, delete, func
 
 from app.adapters.db.batch_row import SECTION, section_of
 from app.adapters.db.engine import reading, writing
-from app.adapters.db.model_counts import count_by_model
+from app.adapters.db.model_counts import MODELS_OF_BATCH, count_by_model
 from app.adapters.db.segments import LINE_BYTES, SegmentReader, pack_segments
 from app.adapters.db.stages import SENDING, SENT, UNCLEARED
 from app.adapters.db.tables import batches, sections, segments
@@ -27,8 +27,10 @@ _BATCHES_PER_CLEAR = 200
 # Built once: building a statement costs more than running it.
 _LOCK = (
     select(sections.c.id, sections.c.batch_id, sections.c.number, sections.c.lines_per_task, sections.c.recorded)
-    .add_columns(*SECTION)
+    .add_columns(MODELS_OF_BATCH, *SECTION)
     .where(sections.c.batch_id.in_(bindparam("ids", expanding=True)), sections.c.is_open)
+    # No section outside of the results' span: commits for other upstreams go on.
+    .where(sections.c.first_line <= bindparam("last"), sections.c.end_line > bindparam("first"))
     .order_by(sections.c.batch_id, sections.c.number)
     .with_for_update()
 )
@@ -44,6 +46,7 @@ _LEAVE = (
     .values(sections_left=batches.c.sections_left - bindparam("whole"))
     .returning(batches.c.sections_left)
 )
+_LEFT = select(batches.c.id, batches.c.sections_left).where(batches.c.id.in_(bindparam("ids", expanding=True)))
 _BITS = (
     select(sections.c.first_line, sections.c.recorded)
     .where(sections.c.batch_id == bindparam("batch_id"))
@@ -81,7 +84,9 @@ class SqlResultStore:
         if not by_batch:
             return []
         with writing(self._engine) as connection:
-            locked = connection.execute(_LOCK, {"ids": sorted(by_batch)}).all()
+            positions = [result.position for result in results]
+            span = {"first": min(positions), "last": max(positions)}
+            locked = connection.execute(_LOCK, {"ids": sorted(by_batch), **span}).all()
             return _record(connection, [part for row in locked if (part := _part(row, by_batch[row.batch_id])).given])
 
     def recorded(self, batch_id: str, first: int, end: int) -> set[int]:
@@ -139,6 +144,8 @@ class _Part(NamedTuple):
     batch_id: str
     number: int
     lines_per_task: int
+    # The models that the batch's results are counted by.
+    models: int
     section: Section
     completed: int
     failed: int
@@ -147,22 +154,24 @@ class _Part(NamedTuple):
 
 
 def _part(row: Row[Any], results: Sequence[Result]) -> _Part:
-    row_id, batch_id, number, lines_per_task, recorded, *values = tuple(row)
+    row_id, batch_id, number, lines_per_task, recorded, models, *values = tuple(row)
     section, (completed, failed) = section_of(values), values[-2:]
     given = [result for result in results if section.first_line <= result.position < section.end_line]
-    return _Part(row_id, batch_id, number, lines_per_task, section, completed, failed, bytearray(recorded), given)
+    bits = bytearray(recorded)
+    return _Part(row_id, batch_id, number, lines_per_task, models, section, completed, failed, bits, given)
 
 
 def _record(connection: Connection, parts: Sequence[_Part]) -> list[Progress]:
     rows, counts, of_models, recorded = list[Any](), list[Any](), list[Any](), dict[int, int]()
     whole: dict[str, int] = defaultdict(int)
+    dialect = connection.dialect.name
     for part in parts:
         new = _take_new(part)
         recorded[part.row_id] = part.section.recorded + len(new)
         if not new:
             continue
         of_part = {"batch_id": part.batch_id, "section": part.number}
-        rows += [{**of_part, "lines": lines, "payload": payload} for lines, payload in pack_segments(new)]
+        rows += [{**of_part, "lines": lines, "payload": payload} for lines, payload in pack_segments(new, dialect)]
         ok = sum(result.ok for result in new)
         totals = {"new_completed": part.completed + ok, "new_failed": part.failed + len(new) - ok}
         counts.append({"of_id": part.row_id, "new_recorded": bytes(part.bits), **totals})
@@ -171,16 +180,20 @@ def _record(connection: Connection, parts: Sequence[_Part]) -> list[Progress]:
     if rows:
         connection.execute(_ADD, rows)
         connection.execute(_COUNT, counts)
-        count_by_model(connection, of_models)
+        count_by_model(connection, of_models, {part.batch_id: part.models for part in parts})
     # The batches' rows come last, in the order of their ids.
     left = {
         batch_id: connection.execute(_LEAVE, {"of_id": batch_id, "whole": count}).scalar_one()
         for batch_id, count in whole.items()
         if count
     }
+    states = [(part, part.section._replace(recorded=recorded[part.row_id])) for part in parts]
+    # Results may be recorded again because nobody knew whether the commit that completed the batch was carried out.
+    again = {part.batch_id for part, section in states if not section.unrecorded} - left.keys()
+    if again:
+        left |= {row.id: row.sections_left for row in connection.execute(_LEFT, {"ids": list(again)})}
     progress = []
-    for part in parts:
-        section = part.section._replace(recorded=recorded[part.row_id])
+    for part, section in states:
         is_sent, outstanding = section.next_task >= section.end_task, section.outstanding(part.lines_per_task)
         progress.append(Progress(part.batch_id, is_sent, left.get(part.batch_id) == 0, outstanding, section.upstream))
     return progress

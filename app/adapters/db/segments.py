@@ -3,9 +3,9 @@
 from array import array
 from collections.abc import Iterable, Iterator, Sequence
 from struct import Struct
-from typing import Any, NamedTuple
+from typing import NamedTuple
 
-from sqlalchemy import Connection, Engine, bindparam, func, literal_column, select
+from sqlalchemy import Connection, Engine, bindparam, select, text
 
 from app.adapters.db.engine import reading
 from app.adapters.db.tables import segments
@@ -16,18 +16,17 @@ from app.domain.result import Result
 # position (u32), ok (u8), length of the payload (u32), and the four counts of tokens (u32)
 _LINE = Struct("<IBI4I")
 LINE_BYTES = _LINE.size
-# A larger row would be copied whole in many places at once; a single larger result is a row by itself.
-_SEGMENT_BYTES = MIB
+# The most bytes of a segment, except for a single larger payload. SQLite reads a segment whole even for one result:
+# with larger segments, reading the results in another order than that of recording takes too long. PostgreSQL reads
+# the wanted pieces, and recording costs less with larger segments.
+_SEGMENT_BYTES = {"sqlite": 16 * 1024, "postgresql": MIB}
 # The most bytes of a page, except for a single larger payload; several batches may be read in parallel.
 _PAGE_BYTES = 4 * MIB
 # Segments that are read whole come together, up to this many bytes and this many rows.
 _READ_BYTES = MIB
 _READ_ROWS = 250
-# A segment is read whole if it is small, or if at least one byte in so many is wanted; else piece by piece.
-_SMALL_BYTES = 128 * 1024
-_GOOD_PART = 8
-# Databases bound the columns of a statement.
-_MOST_PIECES = 500
+# On PostgreSQL a segment is read piece by piece if less than one byte in so many is wanted.
+_GOOD_PART = 4
 
 _LINES = (
     select(segments.c.seq, segments.c.lines)
@@ -35,14 +34,23 @@ _LINES = (
     .order_by(segments.c.seq)
 )
 _WHOLE = select(segments.c.seq, segments.c.payload).where(segments.c.seq.in_(bindparam("seqs", expanding=True)))
+# PostgreSQL then reads no other part of a payload; SQLAlchemy has no form for this statement.
+_PIECES = text("""
+SELECT piece.position, substr(segments.payload, piece.start + 1, piece.length)
+FROM unnest(
+    CAST(:seqs AS bigint[]), CAST(:positions AS integer[]), CAST(:starts AS integer[]), CAST(:lengths AS integer[])
+) AS piece (seq, position, start, length)
+JOIN segments ON segments.seq = piece.seq
+""")
 
 
-def pack_segments(results: Iterable[Result]) -> Iterator[tuple[bytes, bytes]]:
-    """Yield the lines and the payload of each segment of these results."""
+def pack_segments(results: Iterable[Result], dialect: str) -> Iterator[tuple[bytes, bytes]]:
+    """Yield the lines and the payload of each segment of these results, for a database of this dialect."""
+    most = _SEGMENT_BYTES[dialect]
     some: list[Result] = []
     size = 0
     for result in results:
-        if some and size + len(result.payload) > _SEGMENT_BYTES:
+        if some and size + len(result.payload) > most:
             yield _pack(some)
             some, size = [], 0
         some.append(result)
@@ -79,6 +87,7 @@ class SegmentReader:
 
     def __init__(self, engine: Engine, batch_id: str) -> None:
         self._engine = engine
+        self._reads_pieces = engine.dialect.name == "postgresql"
         with reading(engine) as connection:
             rows = connection.execute(_LINES, {"batch_id": batch_id}).all()
         self._seqs = [row.seq for row in rows]
@@ -132,12 +141,12 @@ class SegmentReader:
         for piece in page:
             by_segment.setdefault(piece.segment, []).append(piece)
         found: dict[int, bytes] = {}
-        whole: list[int] = []
+        whole, apart = list[int](), list[_Piece]()
         with reading(self._engine) as connection:
             for segment, pieces in by_segment.items():
                 size = self._sizes[segment]
-                if size > _SMALL_BYTES and sum(piece.length for piece in pieces) * _GOOD_PART < size:
-                    found |= self._cut(connection, segment, pieces)
+                if self._reads_pieces and sum(piece.length for piece in pieces) * _GOOD_PART < size:
+                    apart += pieces
                     continue
                 if whole and (self._bytes_of(whole) + size > _READ_BYTES or len(whole) == _READ_ROWS):
                     found |= self._read_whole(connection, whole, by_segment)
@@ -145,6 +154,8 @@ class SegmentReader:
                 whole.append(segment)
             if whole:
                 found |= self._read_whole(connection, whole, by_segment)
+            if apart:
+                found |= self._read_pieces(connection, apart)
         return found
 
     def _bytes_of(self, numbers: Iterable[int]) -> int:
@@ -161,17 +172,11 @@ class SegmentReader:
             for piece in by_seq[seq]
         }
 
-    def _cut(self, connection: Connection, segment: int, pieces: Sequence[_Piece]) -> dict[int, bytes]:
-        """Read pieces of a segment: PostgreSQL then reads no other part of the payload."""
-        found: dict[int, bytes] = {}
-        for first in range(0, len(pieces), _MOST_PIECES):
-            some = pieces[first : first + _MOST_PIECES]
-            columns: list[Any] = [
-                func.substr(segments.c.payload, literal_column(str(each.start + 1)), literal_column(str(each.length)))
-                for each in some
-            ]
-            query = select(*columns).where(segments.c.seq == self._seqs[segment])
-            # The places differ each time: keeping the statement would only fill memory.
-            row = connection.execute(query, execution_options={"compiled_cache": None}).one_or_none()
-            found |= {piece.position: value for piece, value in zip(some, row or (), strict=row is not None)}
-        return found
+    def _read_pieces(self, connection: Connection, pieces: Sequence[_Piece]) -> dict[int, bytes]:
+        given = {
+            "seqs": [self._seqs[piece.segment] for piece in pieces],
+            "positions": [piece.position for piece in pieces],
+            "starts": [piece.start for piece in pieces],
+            "lengths": [piece.length for piece in pieces],
+        }
+        return {row[0]: row[1] for row in connection.execute(_PIECES, given)}

@@ -1,6 +1,8 @@
 """Finds the batches for upkeep, and the sections for dispatch, every second or so, by indexes on the columns `stage`.
 
 Apart from a few rows, a query here reads only the rows to return: neither the ended batches nor every running batch.
+PostgreSQL may read the table of sections whole for all outstanding lines and for all upstreams: 4 ms for 20,000
+sections, and ended batches have none.
 """
 
 from collections.abc import Collection

@@ -50,13 +50,14 @@ _SECTION_WAYS = {
 }
 # position (u32), ok (u8), length of the payload (u32), and the four counts of tokens (u32)
 _LINE = Struct("<IBI4I")
-_SEGMENT_BYTES = 1024 * 1024
+# SQLite reads a segment whole even for one result.
+_SEGMENT_BYTES = 16 * 1024
 _SEGMENT_LINES = 1_000
 _TOKENS = ("input_tokens", "cached_tokens", "output_tokens", "reasoning_tokens")
 # The largest count that an entry of a line holds, and the longest name of a model that every index holds.
 _MOST_TOKENS = 2**32 - 1
 _MOST_MODEL_CHARS = 512
-_UNWRITTEN = "coalesce(stage, '') <> 'uncleared'"
+_UNWRITTEN = "SELECT id FROM batches WHERE coalesce(stage, '') <> 'uncleared'"
 _HAS_RESULTS = "EXISTS (SELECT 1 FROM results WHERE results.batch_id = batches.id)"
 _RUNNING = "status IN ('in_progress', 'finalizing', 'cancelling', 'expiring') AND total > 0"
 
@@ -67,7 +68,7 @@ def upgrade() -> None:
     op.add_column("batches", sa.Column("sections_left", sa.Integer(), server_default="0", nullable=False))
     for batch in _rows(f"SELECT * FROM batches WHERE {_RUNNING}"):  # noqa: S608 - fixed names
         _add_sections(batch)
-    for (batch_id,) in _rows(f"SELECT id FROM batches WHERE {_UNWRITTEN} AND {_HAS_RESULTS}"):  # noqa: S608 - fixed names
+    for (batch_id,) in _rows(f"{_UNWRITTEN} AND {_HAS_RESULTS}"):
         _pack(batch_id)
     # The files of these batches have all results: the results go with the table.
     _run("UPDATE batches SET has_results = :no WHERE has_results AND stage = 'uncleared'", no=False)
@@ -100,8 +101,7 @@ def downgrade() -> None:
         sa.Column("payload", sa.LargeBinary(), nullable=False),
         sa.PrimaryKeyConstraint("batch_id", "position"),
     )
-    of_batches = f"SELECT id FROM batches WHERE {_UNWRITTEN}"  # noqa: S608 - fixed names
-    for (seq,) in _rows(f"SELECT seq FROM segments WHERE batch_id IN ({of_batches})"):  # noqa: S608 - fixed names
+    for (seq,) in _rows(f"SELECT seq FROM segments WHERE batch_id IN ({_UNWRITTEN})"):  # noqa: S608 - fixed names
         _unpack(seq)
     _run("UPDATE batches SET has_results = :no WHERE has_results AND stage = 'uncleared'", no=False)
     for batch_id, per_task, total in _rows(
@@ -233,12 +233,8 @@ def _pack(batch_id: str) -> None:
                     bits[(row.position - first) // 8] |= 1 << (row.position - first) % 8
         if part is not None and sums[0] + sums[1]:
             counts = {"completed": sums[0], "failed": sums[1]}
-            _run(
-                "UPDATE sections SET recorded = :bits, completed = :completed, failed = :failed WHERE id = :id",
-                bits=bytes(bits),
-                id=part.id,
-                **counts,
-            )
+            assigned = "recorded = :bits, completed = :completed, failed = :failed"
+            _run(f"UPDATE sections SET {assigned} WHERE id = :id", bits=bytes(bits), id=part.id, **counts)  # noqa: S608 - fixed names
             tokens = dict(zip(_TOKENS, sums[2:], strict=True))
             _insert("section_models", batch_id=batch_id, upstream=part.upstream, model=model, **counts, **tokens)
 
@@ -282,13 +278,11 @@ def _fold_sections(batch_id: str, per_task: int, total: int) -> None:
         ),
         "upstream": parts[0].upstream,
         "mixed": json.dumps(folded) if len(parts) > 1 else None,
-        "waiting_for": ",".join(sorted(part.upstream for part in parts if part.next_task < part.end_task)),
+        "waiting_for": ",".join(sorted(p.upstream for p in parts if p.next_task < p.end_task or len(parts) == 1)),
         "completed": sum(part.completed for part in parts),
         "failed": sum(part.failed for part in parts),
         "has_results": any(part.completed + part.failed for part in parts),
     }
-    if len(parts) == 1:
-        values["waiting_for"] = parts[0].upstream
     assigned = ", ".join(f"{name} = :{name}" for name in values)
     _run(f"UPDATE batches SET {assigned} WHERE id = :id", id=batch_id, **values)  # noqa: S608 - fixed names
 
