@@ -7,7 +7,6 @@ from msgspec import UNSET, Raw, Struct, UnsetType
 
 from app.domain.errors import LineInvalid
 from app.domain.limits import MAX_CUSTOM_ID_CHARS, MAX_JSON_DEPTH, MAX_LINE_BYTES
-from app.domain.line_counts import count_inputs, estimate_tokens
 from app.domain.nesting import is_nested_deeper
 from app.domain.prefix import prefix_key
 from app.domain.surrogates import has_surrogates, hide_surrogates, show_surrogates, without_surrogates
@@ -30,6 +29,11 @@ _MAX_SHOWN_MODEL_CHARS = 200
 _EMBEDDINGS = "/v1/embeddings"
 # Models of these endpoints read a text whole, and keep nothing of the text for the next call.
 _NEVER_ALIKE = frozenset({_EMBEDDINGS, "/v1/moderations"})
+# A rough mean over languages and tokenizers.
+_BYTES_PER_TOKEN = 4
+# As much as a plan's entry holds.
+_MAX_TOKENS = 2**32 - 1
+_MAX_TOKENS_DIGITS = 10
 # OpenAI's limit over a whole embeddings batch.
 MAX_EMBEDDING_INPUTS = 50_000
 
@@ -165,10 +169,9 @@ def check_line(data: bytes, endpoint: str) -> CheckedLine:
             "invalid_url", "The URL provided for this request does not match the batch endpoint.", param="url"
         )
     _check_body(line.body, endpoint)
-    body = line.body
-    inputs = count_inputs(body.input) if endpoint == _EMBEDDINGS else 1
-    tokens = estimate_tokens(len(data), (body.max_completion_tokens, body.max_output_tokens, body.max_tokens))
-    return CheckedLine(line.custom_id, body.model or None, inputs, _prefix_key(body, endpoint), tokens)
+    inputs = _count_inputs(line.body.input) if endpoint == _EMBEDDINGS else 1
+    tokens = min(len(data) // _BYTES_PER_TOKEN + _requested_tokens(line.body), _MAX_TOKENS)
+    return CheckedLine(line.custom_id, line.body.model or None, inputs, _prefix_key(line.body, endpoint), tokens)
 
 
 def _decode(data: bytes) -> _Line:
@@ -246,6 +249,25 @@ def _prefix_key(body: _Body, endpoint: str) -> int:
     fields = (body.tools, body.system, body.instructions, body.prompt, body.messages, body.input)
     given = [field for field in fields if field is not UNSET]
     return prefix_key(given) if given else 0
+
+
+def _requested_tokens(body: _Body) -> int:
+    """Return the most tokens that the line asks for; 0 if the line names no number."""
+    for field in (body.max_completion_tokens, body.max_output_tokens, body.max_tokens):
+        value = b"" if field is UNSET else bytes(field)
+        if value.isdigit():
+            return int(value) if len(value) <= _MAX_TOKENS_DIGITS else _MAX_TOKENS
+    return 0
+
+
+def _count_inputs(given: Raw | UnsetType) -> int:
+    """Return the number of texts in `input` of an embeddings line: strings, or lists of token numbers."""
+    value = b"" if given is UNSET else bytes(given)
+    if not value.startswith(b"["):
+        return 1
+    if value[1:].lstrip()[:1] == b'"':
+        return value.replace(b"\\\\", b"").replace(b'\\"', b"").count(b'"') // 2
+    return max(1, value.count(b"[") - 1)
 
 
 def _decode_by_parts(data: bytes) -> _Line:

@@ -1,4 +1,5 @@
 import json
+from typing import Any
 
 import pytest
 from hypothesis import given
@@ -7,7 +8,31 @@ from hypothesis import strategies as st
 from app.domain.errors import LineInvalid
 from app.domain.limits import MAX_CUSTOM_ID_CHARS, MAX_JSON_DEPTH, MAX_LINE_BYTES
 from app.domain.line import check_line, duplicate, model_not_found, read_model, read_request
-from tests.unit.domain.request_lines import CHAT, GOOD, body, body_without, line, without
+
+CHAT = "/v1/chat/completions"
+GOOD: dict[str, Any] = {
+    "custom_id": "a",
+    "method": "POST",
+    "url": CHAT,
+    "body": {"model": "small", "messages": [{"role": "user", "content": "hi"}]},
+}
+
+
+def line(**changes: object) -> bytes:
+    return json.dumps({**GOOD, **changes}).encode()
+
+
+def without(name: str) -> bytes:
+    return json.dumps({key: value for key, value in GOOD.items() if key != name}).encode()
+
+
+def body(**changes: object) -> bytes:
+    return line(body={**GOOD["body"], **changes})
+
+
+def body_without(name: str) -> bytes:
+    return line(body={key: value for key, value in GOOD["body"].items() if key != name})
+
 
 NOT_JSON = ("invalid_json_line", None, "not parseable as valid JSON")
 NOT_OBJECT = ("invalid_json_line", None, "not a JSON object")
@@ -147,6 +172,49 @@ def test_each_endpoint_needs_its_own_input(endpoint: str, given: dict[str, objec
 
 
 @pytest.mark.parametrize(
+    ("given", "inputs"),
+    [
+        ("one", 1),
+        (["one", 'with ", " inside', "three"], 3),
+        ([1, 2, 3], 1),
+        ([[1, 2], [3]], 2),
+        ([], 1),
+        (["x"] * 60_000, 60_000),
+    ],
+)
+def test_the_inputs_of_an_embeddings_line_are_counted(given: object, inputs: int) -> None:
+    data = line(url="/v1/embeddings", body={"model": "m", "input": given})
+
+    assert check_line(data, "/v1/embeddings")[:3] == ("a", "m", inputs)
+
+
+@pytest.mark.parametrize(
+    ("given", "requested"),
+    [
+        ({}, 0),
+        ({"max_tokens": 100}, 100),
+        ({"max_completion_tokens": 200, "max_tokens": 100}, 200),
+        ({"max_output_tokens": 300}, 300),
+        ({"max_tokens": None}, 0),
+        ({"max_tokens": "many"}, 0),
+        ({"max_tokens": -5}, 0),
+        ({"max_tokens": 1.5}, 0),
+    ],
+)
+def test_the_tokens_of_a_line_are_estimated_by_its_length_and_what_it_asks_for(
+    given: dict[str, object], requested: int
+) -> None:
+    data = body(**given)
+
+    assert check_line(data, CHAT).tokens == len(data) // 4 + requested
+
+
+@pytest.mark.parametrize("asked", [2**32 - 2, 2**32, 10**30])
+def test_an_estimate_of_tokens_fits_into_the_plan(asked: int) -> None:
+    assert check_line(body(max_tokens=asked), CHAT).tokens == 2**32 - 1
+
+
+@pytest.mark.parametrize(
     ("given_body", "model"),
     [
         ({"model": "m", "messages": []}, "m"),
@@ -225,3 +293,46 @@ def test_any_other_url_is_not_the_endpoints(url: str) -> None:
     with pytest.raises(LineInvalid) as fault:
         check_line(line(url=url), CHAT)
     assert fault.value.code == "invalid_url"
+
+
+PROMPT = [{"role": "system", "content": "s" * 300}]
+TOOLS = [{"type": "function", "function": {"name": "f" * 300}}]
+
+
+def key(endpoint: str = CHAT, **given: object) -> int:
+    """Return the upper bits of a line's key, those of what the model sees in the first 256 bytes."""
+    return check_line(line(url=endpoint, body={"model": "m", **given}), endpoint).prefix_key >> 48
+
+
+def test_lines_that_begin_alike_share_a_key() -> None:
+    hello, goodbye = ([*PROMPT, {"role": "user", "content": text}] for text in ("hello", "goodbye"))
+
+    assert key(messages=hello) == key(messages=goodbye)
+    assert key(messages=hello) != key(messages=hello[1:])
+    # Each model keeps its own: they stay mixed as they are in the file.
+    assert key(messages=hello, model="other") == key(messages=hello)
+
+
+@pytest.mark.parametrize(
+    ("endpoint", "first", "then"),
+    [
+        (CHAT, {"tools": TOOLS}, {"messages": PROMPT}),
+        ("/v1/responses", {"tools": TOOLS}, {"instructions": "i" * 300}),
+        ("/v1/responses", {"instructions": "i" * 300}, {"input": "x" * 300}),
+        ("/v1/messages", {"system": "s" * 300}, {"messages": PROMPT}),
+        ("/v1/completions", {"prompt": "p" * 300}, {}),
+    ],
+)
+def test_what_the_model_sees_first_makes_the_key(
+    endpoint: str, first: dict[str, object], then: dict[str, object]
+) -> None:
+    needed = {"messages": [], "prompt": "", "input": ""}
+
+    assert key(endpoint, **needed | first | then) == key(endpoint, **needed | first)
+    assert key(endpoint, **needed | first | then) == key(endpoint, **needed | then | first)
+    assert key(endpoint, **needed | first) != key(endpoint, **needed | then)
+
+
+@pytest.mark.parametrize("endpoint", ["/v1/embeddings", "/v1/moderations"])
+def test_lines_whose_model_keeps_nothing_are_all_alike(endpoint: str) -> None:
+    assert {key(endpoint, input=text * 300) for text in "abc"} == {0}
