@@ -38,6 +38,7 @@ def add_sections(connection: Connection, batch_id: str, parts: tuple[Section, ..
             "batch_id": batch_id,
             "number": number,
             "lines_per_task": lines_per_task,
+            "batch_tasks": parts[-1].end_task,
             "is_sending": True,
             "is_open": True,
             "completed": 0,
