@@ -163,9 +163,9 @@ class _Part(NamedTuple):
 
 def _part(row: Row[Any], results: Sequence[Result]) -> _Part:
     row_id, batch_id, number, lines_per_task, recorded, *values = tuple(row)
-    section = section_of(values)
+    section, counts = section_of(values), (values[-2], values[-1])
     given = [result for result in results if section.first_line <= result.position < section.end_line]
-    return _Part(row_id, batch_id, number, lines_per_task, section, *values[-2:], bytearray(recorded), given)
+    return _Part(row_id, batch_id, number, lines_per_task, section, *counts, bytearray(recorded), given)
 
 
 def _record(connection: Connection, parts: Sequence[_Part]) -> list[Progress]:

@@ -155,7 +155,7 @@ def test_a_batch_whose_files_cannot_be_written_fails_at_last(house: PipelineHous
 
     assert house.batch().status is Status.FAILED
     assert house.queue.finalized == []
-    assert house.results.recorded("batch_1", 0, 1) == {0}
+    assert [position for position, *_ in house.results.read("batch_1")] == [0]
 
 
 @pytest.mark.parametrize("event", [Event.CANCEL_REQUESTED, Event.WINDOW_ELAPSED])

@@ -108,13 +108,13 @@ def test_lines_that_begin_alike_are_put_together_within_their_upstream() -> None
 def test_a_line_without_a_model_goes_to_the_first_upstream_that_takes_its_endpoint(house: RoutedHouse) -> None:
     house.planned_of(request("a", url="/v1/moderations", model=None, input="x"), "/v1/moderations")
 
-    assert house.batch.upstream == "gpu"
+    assert [section.upstream for section in house.batch.sections] == ["gpu"]
 
 
 def test_a_line_goes_only_where_its_endpoint_is_taken(house: RoutedHouse) -> None:
     house.planned_of(request("a", url=EMBEDDINGS, model="embed-1", input="x"), EMBEDDINGS)
 
-    assert house.batch.upstream == "embedder"
+    assert [section.upstream for section in house.batch.sections] == ["embedder"]
 
 
 def test_a_model_whose_upstream_does_not_take_the_endpoint_is_not_found(house: RoutedHouse) -> None:
