@@ -273,13 +273,9 @@ class MemoryResultStore:
         with self._db.lock:
             found = {}
             for batch in (self._db.batches[each].batch for each in batch_ids if each in self._db.batches):
-                has_result = self._db.results.get(batch.id, {})
-                lacking = [
-                    position
-                    for section in batch.sections
-                    for position in range(section.first_line, section.line_at(section.next_task, batch.lines_per_task))
-                    if position not in has_result
-                ]
+                recorded, per_task = self._db.results.get(batch.id, {}), batch.lines_per_task
+                sent = [range(s.first_line, s.line_at(s.next_task, per_task)) for s in batch.sections]
+                lacking = [position for some in sent for position in some if position not in recorded]
                 if lacking and batch.status is Status.IN_PROGRESS:
                     found[batch.id] = lacking
             return found

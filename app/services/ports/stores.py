@@ -204,8 +204,11 @@ class BatchStore(Protocol):
     def outstanding_totals(self) -> dict[tuple[str, str], RunningTotal]:
         """Return the outstanding lines of batches in progress, by upstream and tenant."""
 
-    def bound_elsewhere(self, upstreams: Collection[str]) -> list[Batch]:
-        """Return batches in progress with lines left for an upstream outside `upstreams`, by deadline."""
+    def bound_elsewhere(self, upstreams: Collection[str]) -> list[tuple[str, str, int]]:
+        """Return the sections of batches in progress with lines that lack a result, for upstreams outside `upstreams`.
+
+        A section is its upstream, its batch's id and the number of these lines; the nearest deadline comes first.
+        """
 
     def statuses(self, batch_ids: Sequence[str]) -> dict[str, Status]:
         """Return the status of each batch that exists."""
