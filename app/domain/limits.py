@@ -13,6 +13,8 @@ MAX_FILE_BYTES = 512 * MIB
 MAX_LINE_BYTES = 8 * MIB
 # A custom_id is repeated in the output; 512 characters hold any path or hash that callers join by.
 MAX_CUSTOM_ID_CHARS = 512
+# Longer than any name or path of a model.
+MAX_MODEL_CHARS = 512
 # Enough errors to mend a file by, few enough for a row and a response.
 MAX_LINE_ERRORS = 100
 # Deeper than any real request; at greater depth parsers, wylon's and the upstream's, differ and crash.

@@ -7,7 +7,7 @@ from typing import NamedTuple
 
 from app.domain.batch import LineError
 from app.domain.errors import LineInvalid
-from app.domain.limits import MAX_LINE_ERRORS, MAX_LINES, MIB
+from app.domain.limits import MAX_LINE_ERRORS, MAX_LINES, MAX_MODEL_CHARS, MIB
 from app.domain.line import MAX_EMBEDDING_INPUTS, check_line, duplicate, model_not_found, too_long
 from app.domain.source_lines import SourceLine
 
@@ -16,8 +16,6 @@ from app.domain.source_lines import SourceLine
 _ENTRY = Struct("<IIQIIQ")
 # Up to this length a custom_id is kept as it is to find duplicates; a digest of a longer custom_id takes less room.
 _PLAIN_ID_CHARS = 40
-# Longer than any name or path of a model; a name that is not kept can't be searched for either.
-_MAX_MODEL_CHARS = 512
 # The names are held in memory and kept with the structure: room for 50,000 adapters with names of 80 bytes.
 _MAX_MODEL_BYTES = 4 * MIB
 
@@ -99,8 +97,8 @@ class _Check:
     def _place_of(self, model: str | None) -> int:
         place = self.models.get(model)
         if place is None:
-            # No name has a NUL, and some databases can't store a NUL.
-            if model is not None and (len(model) > _MAX_MODEL_CHARS or "\0" in model):
+            # No name is longer or has a NUL, and databases can't store or search these names.
+            if model is not None and (len(model) > MAX_MODEL_CHARS or "\0" in model):
                 raise model_not_found(model)
             place = self.models[model] = len(self.models)
             self._model_bytes += len(model.encode()) if model else 0

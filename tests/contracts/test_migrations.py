@@ -5,6 +5,7 @@ from collections.abc import Iterator
 from concurrent.futures import ThreadPoolExecutor
 from contextlib import contextmanager
 from pathlib import Path
+from random import Random
 from typing import Any
 
 import pytest
@@ -29,6 +30,8 @@ BEFORE_SECTIONS = "0012"
 # Two sections of a batch for two upstreams: 3 of 5 lines and 1 of 4 lines were handed out, by two a task.
 SECTIONS = [["gpu", 0, 3, 0, 5, 2, 1], ["cpu", 3, 5, 5, 9, 3, 0]]
 HASH = "a" * 64
+# Random characters: PostgreSQL compresses the columns of an index.
+LONG = "".join(map(chr, Random(1).choices(range(0x4E00, 0x9FFF), k=100_000)))
 TOKENS = ("input_tokens", "cached_tokens", "output_tokens", "reasoning_tokens")
 
 
@@ -250,6 +253,44 @@ def test_many_and_large_results_are_packed_with_nothing_lost(engine: Engine) -> 
     assert largest[0] == 3_000_000
     assert largest[1] <= MIB
     assert models == [("small", 1_300, 1_300)]
+
+
+def test_results_of_a_model_whose_name_can_not_be_stored_are_counted_as_other(engine: Engine) -> None:
+    migrate(engine, BEFORE_SECTIONS)
+    # PostgreSQL never took a NUL, and SQLite has no limit for an entry of an index.
+    names = [LONG, "m" * 513, "m" * 512, *(["a\0b"] if engine.dialect.name == "sqlite" else [])]
+    for number, model in enumerate(names):
+        add_batch(engine, f"batch_{number}", Status.IN_PROGRESS, plan_blob="p", total=2, tasks=2, model=model)
+        add_result(engine, f"batch_{number}", 0)
+    # The columns of SQLite take any number.
+    if engine.dialect.name == "sqlite":
+        with writing(engine) as connection:
+            connection.execute(text(f"UPDATE results SET input_tokens = {2**40}, output_tokens = -1"))
+
+    migrate(engine)
+
+    with reading(engine) as connection:
+        counted = connection.execute(text("SELECT batch_id, model, completed FROM section_models ORDER BY batch_id"))
+        rows = [tuple(row) for row in counted]
+    assert rows == [(f"batch_{number}", name if len(name) == 512 else "other", 1) for number, name in enumerate(names)]
+    results = SqlResultStore(engine)
+    for number in range(len(names)):
+        results.record([result(1, batch_id=f"batch_{number}")._replace(model=names[number])])
+        assert [row[2] for row in results.read(f"batch_{number}")] == [payload_of(0), b"{}"]
+
+
+def test_results_that_are_in_files_are_not_packed(engine: Engine) -> None:
+    arrange(engine)
+    migrate(engine, BEFORE_SECTIONS)
+
+    migrate(engine)
+
+    with reading(engine) as connection:
+        packed = set(connection.scalars(text("SELECT batch_id FROM segments")))
+        uncleared = set(connection.scalars(text("SELECT id FROM batches WHERE has_results AND stage IS NOT NULL")))
+    assert packed.isdisjoint({"batch_completed", "batch_cancelled", "batch_expired"})
+    assert "batch_failed" in packed
+    assert uncleared == set()
 
 
 def test_a_migration_that_is_cut_off_leaves_everything_as_it_was(engine: Engine) -> None:

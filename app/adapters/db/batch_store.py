@@ -19,6 +19,7 @@ from app.adapters.db.section_rows import (
     read_totals,
 )
 from app.adapters.db.stages import SqlStages
+from app.adapters.db.stored_text import fit_model
 from app.adapters.db.tables import batches, files, sections
 from app.domain.batch import Batch, LineError
 from app.domain.errors import NotFound, StateConflict
@@ -118,7 +119,9 @@ class SqlBatchStore(SqlStages):
 
     def accept(self, batch_id: str, planned: Planned, now: float) -> Batch:
         parts = planned.sections
-        values = {name: getattr(planned, name) for name in ("plan_blob", "lines_per_task", "total", "model")}
+        values = {name: getattr(planned, name) for name in ("plan_blob", "lines_per_task", "total")}
+        # Without a model, workers read the model in each line.
+        values["model"] = None if planned.model is None else fit_model(planned.model)
         values |= {"plan_digest": planned.plan_digest, "sections_left": len(parts), "lease_owner": None}
         with writing(self._engine, is_synced=False) as connection:
             # A batch that is validating has no sections to lock.

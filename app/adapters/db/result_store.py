@@ -9,10 +9,11 @@ from collections.abc import Iterable, Iterator, Sequence
 from itertools import accumulate
 from typing import Any, NamedTuple
 
-from sqlalchemy import Connection, Engine, Integer, Row, bindparam, delete, func, insert, select, text, update
+from sqlalchemy import Connection, Engine, Integer, Row, bindparam, delete, func, insert, select, update
 
-from app.adapters.db.batch_row import SECTION, USAGE, section_of
+from app.adapters.db.batch_row import SECTION, section_of
 from app.adapters.db.engine import reading, writing
+from app.adapters.db.model_counts import count_by_model
 from app.adapters.db.segments import LINE_BYTES, SegmentReader, pack_segments
 from app.adapters.db.stages import SENDING, SENT, UNCLEARED
 from app.adapters.db.tables import batches, sections, segments
@@ -20,9 +21,6 @@ from app.domain.batch import Section, Usage
 from app.domain.result import Result
 from app.services.ports import Progress
 
-# Lines of further models of a batch are counted together, under this name.
-_MOST_MODELS = 1_000
-_OTHER_MODELS = "other"
 # A transaction clears many small batches, because each transaction costs a sync of the disk.
 _BATCHES_PER_CLEAR = 200
 
@@ -40,19 +38,6 @@ _COUNT = (
     .where(sections.c.id == bindparam("of_id"))
     .values({name: bindparam(f"new_{name}") for name in ("completed", "failed", "recorded")})
 )
-_SUMS = ("completed", "failed", *USAGE)
-# The statement fits SQLite and PostgreSQL; SQLAlchemy has no common form for it.
-_COUNT_MODEL = text(f"""
-INSERT INTO section_models (batch_id, upstream, model, {", ".join(_SUMS)})
-SELECT CAST(:batch_id AS VARCHAR), CAST(:upstream AS VARCHAR), CASE
-    WHEN EXISTS (
-        SELECT 1 FROM section_models WHERE batch_id = :batch_id AND upstream = :upstream AND model = :model
-    ) OR (SELECT count(*) FROM section_models WHERE batch_id = :batch_id) < {_MOST_MODELS} THEN :model
-    ELSE '{_OTHER_MODELS}' END, {", ".join(f":{name}" for name in _SUMS)}
-WHERE true
-ON CONFLICT (batch_id, upstream, model) DO UPDATE SET
-    {", ".join(f"{name} = section_models.{name} + excluded.{name}" for name in _SUMS)}
-""")  # noqa: S608 - fixed names
 _LEAVE = (
     update(batches)
     .where(batches.c.id == bindparam("of_id"))
@@ -169,7 +154,7 @@ def _part(row: Row[Any], results: Sequence[Result]) -> _Part:
 
 
 def _record(connection: Connection, parts: Sequence[_Part]) -> list[Progress]:
-    rows, counts, models, recorded = list[Any](), list[Any](), list[Any](), dict[int, int]()
+    rows, counts, of_models, recorded = list[Any](), list[Any](), list[Any](), dict[int, int]()
     whole: dict[str, int] = defaultdict(int)
     for part in parts:
         new = _take_new(part)
@@ -181,12 +166,12 @@ def _record(connection: Connection, parts: Sequence[_Part]) -> list[Progress]:
         ok = sum(result.ok for result in new)
         totals = {"new_completed": part.completed + ok, "new_failed": part.failed + len(new) - ok}
         counts.append({"of_id": part.row_id, "new_recorded": bytes(part.bits), **totals})
-        models += _by_model(part, new)
+        of_models.append((part.batch_id, part.section.upstream, new))
         whole[part.batch_id] += len(new) == part.section.unrecorded
     if rows:
         connection.execute(_ADD, rows)
         connection.execute(_COUNT, counts)
-        connection.execute(_COUNT_MODEL, models)
+        count_by_model(connection, of_models)
     # The batches' rows come last, in the order of their ids.
     left = {
         batch_id: connection.execute(_LEAVE, {"of_id": batch_id, "whole": count}).scalar_one()
@@ -210,20 +195,6 @@ def _take_new(part: _Part) -> list[Result]:
             bits[place] |= 1 << bit
             new.append(result)
     return new
-
-
-def _by_model(part: _Part, new: Iterable[Result]) -> list[dict[str, Any]]:
-    """Return what each model of the results adds to its counts."""
-    sums: dict[str, list[int]] = defaultdict(lambda: [0] * len(_SUMS))
-    for result in new:
-        used, of_model = result.usage, sums[result.model or ""]
-        of_model[0 if result.ok else 1] += 1
-        of_model[2] += used.input_tokens
-        of_model[3] += used.cached_tokens
-        of_model[4] += used.output_tokens
-        of_model[5] += used.reasoning_tokens
-    key = {"batch_id": part.batch_id, "upstream": part.section.upstream}
-    return [{**key, "model": model, **dict(zip(_SUMS, of_model, strict=True))} for model, of_model in sums.items()]
 
 
 def _positions(first_line: int, bits: int) -> Iterator[int]:

@@ -5,6 +5,7 @@ from collections.abc import Mapping
 from sqlalchemy import Connection, Engine, Table, delete, select, text
 
 from app.adapters.db.engine import reading, writing
+from app.adapters.db.stored_text import fit_text
 from app.adapters.db.tables import batches, trials, unanswered_tries
 from app.domain.lifecycle import ACTIVE
 from app.domain.result import Met
@@ -42,7 +43,7 @@ class SqlTrialStore:
 
     def note(self, met: Mapping[tuple[str, int], Met]) -> None:
         rows = [
-            {"batch_id": batch_id, "position": position, "tries": each.tries, "met": each.what}
+            {"batch_id": batch_id, "position": position, "tries": each.tries, "met": fit_text(each.what)}
             # In a fixed order, to avoid a deadlock of two workers.
             for (batch_id, position), each in sorted(met.items())
         ]

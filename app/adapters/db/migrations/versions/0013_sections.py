@@ -53,6 +53,11 @@ _LINE = Struct("<IBI4I")
 _SEGMENT_BYTES = 1024 * 1024
 _SEGMENT_LINES = 1_000
 _TOKENS = ("input_tokens", "cached_tokens", "output_tokens", "reasoning_tokens")
+# The largest count that an entry of a line holds, and the longest name of a model that every index holds.
+_MOST_TOKENS = 2**32 - 1
+_MOST_MODEL_CHARS = 512
+_UNWRITTEN = "coalesce(stage, '') <> 'uncleared'"
+_HAS_RESULTS = "EXISTS (SELECT 1 FROM results WHERE results.batch_id = batches.id)"
 _RUNNING = "status IN ('in_progress', 'finalizing', 'cancelling', 'expiring') AND total > 0"
 
 
@@ -60,13 +65,12 @@ def upgrade() -> None:
     _create_tables()
     op.add_column("batches", sa.Column("api_key_id", sa.String(length=64)))
     op.add_column("batches", sa.Column("sections_left", sa.Integer(), server_default="0", nullable=False))
-    # The files of these batches have all results.
-    _run("DELETE FROM results WHERE batch_id IN (SELECT id FROM batches WHERE stage = 'uncleared')")
-    _run("UPDATE batches SET has_results = :no WHERE has_results AND stage = 'uncleared'", no=False)
     for batch in _rows(f"SELECT * FROM batches WHERE {_RUNNING}"):  # noqa: S608 - fixed names
         _add_sections(batch)
-    for (batch_id,) in _rows("SELECT DISTINCT batch_id FROM results"):
+    for (batch_id,) in _rows(f"SELECT id FROM batches WHERE {_UNWRITTEN} AND {_HAS_RESULTS}"):  # noqa: S608 - fixed names
         _pack(batch_id)
+    # The files of these batches have all results: the results go with the table.
+    _run("UPDATE batches SET has_results = :no WHERE has_results AND stage = 'uncleared'", no=False)
     is_left = "s.batch_id = batches.id AND s.completed + s.failed < s.end_line - s.first_line"
     left = f"SELECT count(*) FROM sections AS s WHERE {is_left}"  # noqa: S608 - fixed names
     counts = f"completed = 0, failed = 0, has_results = :no, sections_left = ({left})"
@@ -96,10 +100,10 @@ def downgrade() -> None:
         sa.Column("payload", sa.LargeBinary(), nullable=False),
         sa.PrimaryKeyConstraint("batch_id", "position"),
     )
-    _run("DELETE FROM segments WHERE batch_id IN (SELECT id FROM batches WHERE stage = 'uncleared')")
-    _run("UPDATE batches SET has_results = :no WHERE has_results AND stage = 'uncleared'", no=False)
-    for (seq,) in _rows("SELECT seq FROM segments"):
+    of_batches = f"SELECT id FROM batches WHERE {_UNWRITTEN}"  # noqa: S608 - fixed names
+    for (seq,) in _rows(f"SELECT seq FROM segments WHERE batch_id IN ({of_batches})"):  # noqa: S608 - fixed names
         _unpack(seq)
+    _run("UPDATE batches SET has_results = :no WHERE has_results AND stage = 'uncleared'", no=False)
     for batch_id, per_task, total in _rows(
         "SELECT id, lines_per_task, total FROM batches WHERE id IN (SELECT batch_id FROM sections)"
     ):
@@ -212,7 +216,9 @@ def _add_sections(batch: Any) -> None:
 
 def _pack(batch_id: str) -> None:
     """Pack the results of a batch into segments, and count them in the sections; a batch that failed has none."""
-    model = op.get_bind().scalar(sa.text("SELECT model FROM batches WHERE id = :id"), {"id": batch_id}) or "other"
+    model = op.get_bind().scalar(sa.text("SELECT model FROM batches WHERE id = :id"), {"id": batch_id})
+    if not model or len(model) > _MOST_MODEL_CHARS or "\0" in model:
+        model = "other"
     parts = _rows("SELECT * FROM sections WHERE batch_id = :id ORDER BY number", id=batch_id)
     end = 2**31 - 1
     for part in parts or [None]:
@@ -220,11 +226,11 @@ def _pack(batch_id: str) -> None:
         bits = bytearray(part.recorded if part is not None else b"")
         sums = [0] * 6
         for some in _pages(batch_id, first, end_line):
-            lines = b"".join(_LINE.pack(row.position, row.ok, len(row.payload), *row[2:6]) for row in some)
+            lines = b"".join(_LINE.pack(row.position, row.ok, len(row.payload), *_tokens(row)) for row in some)
             payload = b"".join(row.payload for row in some)
             _insert("segments", batch_id=batch_id, section=number, lines=lines, payload=payload)
             for row in some:
-                sums = [sum(pair) for pair in zip(sums, (row.ok, not row.ok, *row[2:6]), strict=True)]
+                sums = [sum(pair) for pair in zip(sums, (row.ok, not row.ok, *_tokens(row)), strict=True)]
                 if part is not None:
                     bits[(row.position - first) // 8] |= 1 << (row.position - first) % 8
         if part is not None and sums[0] + sums[1]:
@@ -237,6 +243,10 @@ def _pack(batch_id: str) -> None:
             )
             tokens = dict(zip(_TOKENS, sums[2:], strict=True))
             _insert("section_models", batch_id=batch_id, upstream=part.upstream, model=model, **counts, **tokens)
+
+
+def _tokens(row: Any) -> list[int]:
+    return [min(max(getattr(row, name), 0), _MOST_TOKENS) for name in _TOKENS]
 
 
 def _pages(batch_id: str, first: int, end: int) -> Iterator[Sequence[Any]]:
