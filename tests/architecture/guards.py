@@ -21,6 +21,7 @@ from tests.architecture.source import ROOT
 _RUN_S = 180.0
 _PASSED, _FAILED = 0, 1
 _BATCH_STORE = "app/adapters/db/batch_store.py"
+_MOVES = "app/adapters/db/moves.py"
 
 
 _SQLITE = "app/adapters/db/sqlite.py"
@@ -122,13 +123,13 @@ GUARDS = (
     Guard(
         "finalize lease: one holder",
         _BATCH_STORE,
-        ".where(_OF_ID, _MAY_LEASE)",
-        ".where(_OF_ID)",
+        ".where(OF_ID, _MAY_LEASE)",
+        ".where(OF_ID)",
         "tests/races/test_two_finalizers.py::test_of_two_that_lease_a_batch_the_second_waits_and_gets_none[sqlite]",
     ),
     Guard(
         "finalize lease: the holder seals",
-        _BATCH_STORE,
+        _MOVES,
         "if batch.lease_owner not in (None, token):",
         "if False:",
         "tests/races/test_two_finalizers.py::test_only_the_holder_of_the_lease_seals[sqlite]",
@@ -143,21 +144,21 @@ GUARDS = (
     Guard(
         "finalize lease: the holder pauses",
         _BATCH_STORE,
-        "_PAUSE = update(batches).where(_HELD)",
-        "_PAUSE = update(batches).where(_OF_ID)",
+        "_PAUSE = update(batches).where(HELD)",
+        "_PAUSE = update(batches).where(OF_ID)",
         "tests/contracts/test_batch_leases.py::test_nobody_pauses_the_lease_of_another[sqlite]",
     ),
     Guard(
         "finalize lease: a lease is broken as it was seen",
         _BATCH_STORE,
-        'where(_HELD, batches.c.lease_renewals == bindparam("seen_renewals"))',
-        'where(_OF_ID, batches.c.lease_renewals == bindparam("seen_renewals"))',
+        'where(HELD, batches.c.lease_renewals == bindparam("seen_renewals"))',
+        'where(OF_ID, batches.c.lease_renewals == bindparam("seen_renewals"))',
         "tests/contracts/test_batch_leases.py::test_a_lease_that_was_paused_since_it_was_seen_is_not_broken[sqlite]",
     ),
     Guard(
         "finalize lease: a lease of one batch is broken",
         _BATCH_STORE,
-        "update(batches).where(_HELD, batches.c.lease_renewals",
+        "update(batches).where(HELD, batches.c.lease_renewals",
         'update(batches).where(batches.c.lease_owner == bindparam("token"), batches.c.lease_renewals',
         "tests/contracts/test_batch_leases.py::"
         "test_a_lease_of_one_batch_changes_no_other_batch_of_the_same_holder[sqlite]",

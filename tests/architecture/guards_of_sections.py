@@ -3,6 +3,7 @@
 from tests.architecture.guard import Guard
 
 _BATCH_STORE = "app/adapters/db/batch_store.py"
+_MOVES = "app/adapters/db/moves.py"
 _RESULT_STORE = "app/adapters/db/result_store.py"
 _SECTION_ROWS = "app/adapters/db/section_rows.py"
 
@@ -16,14 +17,14 @@ GUARDS_OF_SECTIONS = (
     ),
     Guard(
         "status guard: a move from the status that was read",
-        _BATCH_STORE,
+        _MOVES,
         ', batches.c.status == bindparam("old_status"))',
         ")",
         "tests/races/test_cancel_and_expiry.py::test_of_two_that_read_the_same_status_one_moves_it[postgresql-True]",
     ),
     Guard(
         "status guard: no result after the seal",
-        _BATCH_STORE,
+        _MOVES,
         "close_sections(connection, batch_id)\n",
         "pass\n",
         "tests/races/test_record_and_seal.py::test_a_result_behind_the_seal_waits_and_is_dropped[sqlite]",

@@ -6,7 +6,7 @@ import pytest
 from app.domain.lifecycle import TRANSITIONS
 from tests.architecture.source import ROOT, called_name, calls, modules, name_of, parse
 
-ONLY_WRITER = ("app/adapters/db/batch_store.py", "_move_statement")
+ONLY_WRITER = ("app/adapters/db/moves.py", "_move_statement")
 _ROW = re.compile(r"\| (\w+) \| (\w+) \| (\w+) \|")
 _RAW_UPDATE = re.compile(r"\bset\b.*\bstatus\s*=", re.IGNORECASE | re.DOTALL)
 

@@ -1,61 +1,41 @@
-"""Batches in the database; the only module that writes their status."""
+"""Batches in the database."""
 
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Sequence
 from dataclasses import asdict
-from functools import cache
 from typing import Any
 
-from sqlalchemy import Connection, Row, Select, String, Update, and_, bindparam, insert, or_, select, update
+from sqlalchemy import Connection, Select, String, Update, and_, bindparam, insert, or_, select, update
 
 from app.adapters.db.batch_row import PLAIN, as_batch, read_batches, select_batches
 from app.adapters.db.engine import reading, writing
 from app.adapters.db.file_store import add_file, hold_file
 from app.adapters.db.key_store import store_claim
-from app.adapters.db.section_rows import (
-    add_sections,
-    close_sections,
-    follow_batch,
-    lock_sections,
-    read_totals,
-)
+from app.adapters.db.moves import FIND, HELD, OF_ID, apply_event, begin_anew, move_batch, seal_batch
+from app.adapters.db.section_rows import add_sections
 from app.adapters.db.stages import SqlStages
 from app.adapters.db.stored_text import fit_model
 from app.adapters.db.tables import batches, files, sections
 from app.domain.batch import Batch, LineError
 from app.domain.errors import NotFound, StateConflict
-from app.domain.lifecycle import ACTIVE, TERMINAL, Event, Status, next_status, stamps
+from app.domain.lifecycle import Event, Status
 from app.services.ports import PAUSED, Claim, Lease, Move, Planned, Written
 
-# When two moves of a batch collide, the later move reads again; more than a few collisions in a row do not happen.
-_MOVE_TRIES = 5
-
-_OF_ID = batches.c.id == bindparam("batch_id")
-_HELD = and_(_OF_ID, batches.c.lease_owner == bindparam("token"))
 _MAY_LEASE = or_(batches.c.lease_owner.is_(None), batches.c.lease_owner == bindparam("token"))
 
 # Built once: building a statement costs more than running it.
 _ADD = insert(batches)
-_FIND = select_batches(_OF_ID)
-_FIND_LOCKED = _FIND.with_for_update(of=batches)
-_GET = select_batches(and_(_OF_ID, batches.c.tenant_id == bindparam("tenant_id")))
-_STATUS = select(batches.c.status).where(_OF_ID)
+_GET = select_batches(and_(OF_ID, batches.c.tenant_id == bindparam("tenant_id")))
 _STATUSES = select(batches.c.id, batches.c.status).where(batches.c.id.in_(bindparam("batch_ids", expanding=True)))
 _INPUT_BYTES = select(files.c.bytes).where(files.c.blob == bindparam("input_blob"))
 _LEASE = (
     update(batches)
-    .where(_OF_ID, _MAY_LEASE)
+    .where(OF_ID, _MAY_LEASE)
     .values(lease_owner=bindparam("token"), lease_renewals=batches.c.lease_renewals + 1)
 )
-_RELEASE = update(batches).where(_HELD).values(lease_owner=None)
-_PAUSE = update(batches).where(_HELD).values(lease_owner=PAUSED + bindparam("token", type_=String))
-_BREAK = update(batches).where(_HELD, batches.c.lease_renewals == bindparam("seen_renewals")).values(lease_owner=None)
-_EXCUSE = update(batches).where(_HELD, batches.c.finalize_tries > 0).values(finalize_tries=batches.c.finalize_tries - 1)
-_SEAL_AGAIN = (
-    update(batches)
-    .where(_OF_ID)
-    .values({name: bindparam(f"new_{name}") for name in ("sealed_at", "finalize_tries", "lease_owner")})
-    .returning(*batches.c)
-)
+_RELEASE = update(batches).where(HELD).values(lease_owner=None)
+_PAUSE = update(batches).where(HELD).values(lease_owner=PAUSED + bindparam("token", type_=String))
+_BREAK = update(batches).where(HELD, batches.c.lease_renewals == bindparam("seen_renewals")).values(lease_owner=None)
+_EXCUSE = update(batches).where(HELD, batches.c.finalize_tries > 0).values(finalize_tries=batches.c.finalize_tries - 1)
 _FREE_CURSORS = (
     select(sections.c.batch_id, sections.c.next_task)
     .where(sections.c.batch_id.in_(bindparam("batch_ids", expanding=True)), sections.c.is_sending)
@@ -93,7 +73,7 @@ class SqlBatchStore(SqlStages):
         return self._one(_GET, {"batch_id": batch_id, "tenant_id": tenant_id})
 
     def find(self, batch_id: str) -> Batch | None:
-        return self._one(_FIND, {"batch_id": batch_id})
+        return self._one(FIND, {"batch_id": batch_id})
 
     def input_bytes(self, input_blob: str) -> int | None:
         with reading(self._engine) as connection:
@@ -114,8 +94,7 @@ class SqlBatchStore(SqlStages):
             return read_batches(connection, select_batches(is_on_page, batches.c.seq.desc()))
 
     def advance(self, batch_id: str, event: Event, now: float) -> Batch:
-        with writing(self._engine) as connection:
-            return _apply(connection, batch_id, event, now)
+        return begin_anew(self._engine, batch_id, lambda connection: apply_event(connection, batch_id, event, now))
 
     def accept(self, batch_id: str, planned: Planned, now: float) -> Batch:
         parts = planned.sections
@@ -125,57 +104,36 @@ class SqlBatchStore(SqlStages):
         values |= {"plan_digest": planned.plan_digest, "sections_left": len(parts), "lease_owner": None}
         with writing(self._engine, is_synced=False) as connection:
             # A batch that is validating has no sections to lock.
-            row = _move(connection, batch_id, Status.VALIDATING, Event.ACCEPTED, now, values)
+            row = move_batch(connection, batch_id, Status.VALIDATING, Event.ACCEPTED, now, values)
             if row is None:
                 raise StateConflict(f"{batch_id} is not validating any more.")
             add_sections(connection, row, parts, planned.lines_per_task)
             return as_batch(row._mapping, parts)
 
     def reject(self, batch_id: str, errors: Sequence[LineError], now: float) -> Batch:
-        with writing(self._engine) as connection:
-            values = {"errors": [asdict(error) for error in errors], "lease_owner": None}
-            return _apply(connection, batch_id, Event.REJECTED, now, values)
+        return self._end_with(errors, batch_id, Event.REJECTED, now)
 
     def give_up(self, batch_id: str, reasons: Sequence[LineError], now: float) -> Batch:
-        with writing(self._engine) as connection:
-            values = {"errors": [asdict(reason) for reason in reasons], "lease_owner": None}
-            return _apply(connection, batch_id, Event.GAVE_UP, now, values)
+        return self._end_with(reasons, batch_id, Event.GAVE_UP, now)
 
     def finish(self, batch_id: str, written: Written, token: str, now: float) -> Batch:
         values: dict[str, Any] = {} if written.total is None else {"total": written.total}
-        with writing(self._engine) as connection:
-            if written.output is not None:
-                add_file(connection, written.output)
-                values["output_file_id"] = written.output.id
-            if written.errors is not None:
-                add_file(connection, written.errors)
-                values["error_file_id"] = written.errors.id
-            values |= {"lease_owner": None}
-            return _apply(connection, batch_id, Event.FILES_WRITTEN, now, values, token)
+        files = [file for file in (written.output, written.errors) if file is not None]
+        values |= {"output_file_id": written.output.id} if written.output is not None else {}
+        values |= {"error_file_id": written.errors.id} if written.errors is not None else {}
+        values["lease_owner"] = None
+
+        def finish(connection: Connection) -> Batch:
+            for file in files:
+                add_file(connection, file)
+            return apply_event(connection, batch_id, Event.FILES_WRITTEN, now, values, token)
+
+        return begin_anew(self._engine, batch_id, finish)
 
     def seal(self, batch_id: str, token: str, now: float) -> Batch:
-        with writing(self._engine, is_synced=False) as connection:
-            lock_sections(connection, batch_id)
-            batch = next(iter(read_batches(connection, _FIND_LOCKED, {"batch_id": batch_id})), None)
-            if batch is None:
-                raise StateConflict(f"There is no batch {batch_id}.")
-            if batch.lease_owner not in (None, token):
-                raise StateConflict(f"Another process finalizes {batch_id}.")
-            values: dict[str, Any] = {"sealed_at": batch.sealed_at or now, "lease_owner": token}
-            values["finalize_tries"] = batch.finalize_tries + 1
-            if batch.status is Status.IN_PROGRESS:
-                if batch.recorded < batch.total:
-                    raise StateConflict(f"{batch.total - batch.recorded} lines of {batch_id} have no result yet.")
-                # The row is locked: nobody was first.
-                row = _move(connection, batch_id, batch.status, Event.ALL_RECORDED, now, values)
-            elif batch.status in ACTIVE - {Status.VALIDATING}:
-                row = connection.execute(_SEAL_AGAIN, {"batch_id": batch_id, **_new(values)}).one_or_none()
-            else:
-                raise StateConflict(f"{batch_id} is {batch.status}: there is nothing to finalize.")
-            if row is None:
-                raise StateConflict(f"Another process was first with {batch_id}.")
-            close_sections(connection, batch_id)
-            return as_batch({**row._mapping, "completed": batch.completed, "failed": batch.failed}, batch.sections)
+        return begin_anew(
+            self._engine, batch_id, lambda connection: seal_batch(connection, batch_id, token, now), is_synced=False
+        )
 
     def excuse_try(self, batch_id: str, token: str) -> None:
         self._write(_EXCUSE, {"batch_id": batch_id, "token": token})
@@ -212,6 +170,12 @@ class SqlBatchStore(SqlStages):
             found = connection.execute(_STATUSES, {"batch_ids": list(batch_ids)})
             return {row.id: Status(row.status) for row in found}
 
+    def _end_with(self, errors: Sequence[LineError], batch_id: str, event: Event, now: float) -> Batch:
+        values = {"errors": [asdict(error) for error in errors], "lease_owner": None}
+        return begin_anew(
+            self._engine, batch_id, lambda connection: apply_event(connection, batch_id, event, now, values)
+        )
+
     def _write(self, statement: Update, values: dict[str, Any]) -> bool:
         """Run a statement that no answer rests on; return whether it changed a row."""
         with writing(self._engine, is_synced=False) as connection:
@@ -222,64 +186,6 @@ class SqlBatchStore(SqlStages):
             return next(iter(read_batches(connection, query, values)), None)
 
 
-def _apply(
-    connection: Connection,
-    batch_id: str,
-    event: Event,
-    now: float,
-    values: dict[str, Any] | None = None,
-    token: str | None = None,
-) -> Batch:
-    """Apply an event to the current status, together with `values`; with a token, only for the holder of the lease."""
-    for _ in range(_MOVE_TRIES):
-        counts = lock_sections(connection, batch_id)
-        read = connection.scalar(_STATUS, {"batch_id": batch_id})
-        if read is None:
-            raise StateConflict(f"There is no batch {batch_id}.")
-        status = next_status(Status(read), event)
-        totals = read_totals(connection, batch_id, *counts) if status in TERMINAL else {}
-        row = _move(connection, batch_id, Status(read), event, now, {**(values or {}), **totals}, token)
-        if row is not None:
-            follow_batch(connection, batch_id, status)
-            if status in TERMINAL:
-                return as_batch(row._mapping)
-            (batch,) = read_batches(connection, _FIND, {"batch_id": batch_id})
-            return batch
-    raise StateConflict(f"The event {event} came too late for {batch_id}: another process was first.")
-
-
-def _move(
-    connection: Connection,
-    batch_id: str,
-    status: Status,
-    event: Event,
-    now: float,
-    values: dict[str, Any],
-    token: str | None = None,
-) -> Row[Any] | None:
-    """Apply an event to a batch in `status`, together with `values`; return the row, or None if another was first."""
-    to = next_status(status, event)
-    written = {**values, **dict.fromkeys(stamps(to), now), "status": to.value}
-    given = {"batch_id": batch_id, "old_status": status.value, "token": token, **_new(written)}
-    return connection.execute(_move_statement(tuple(written), is_held=token is not None), given).one_or_none()
-
-
-@cache
-def _move_statement(names: tuple[str, ...], *, is_held: bool) -> Any:
-    """Return the statement of a move that writes these columns; no other statement writes the status."""
-    move = update(batches).where(_HELD if is_held else _OF_ID, batches.c.status == bindparam("old_status"))
-    return move.values({"status": bindparam("new_status"), **_parameters(names)}).returning(*batches.c)
-
-
 def _move_cursor(connection: Connection, move: Move) -> bool:
     given = {"of_batch": move.batch_id, "from_task": move.from_task, "to_task": move.to_task}
     return connection.execute(_MOVE_CURSOR, given).rowcount == 1
-
-
-def _parameters(names: Iterable[str]) -> dict[str, Any]:
-    return {name: bindparam(f"new_{name}", type_=batches.c[name].type) for name in names}
-
-
-def _new(values: Mapping[str, Any]) -> dict[str, Any]:
-    """Return values under the names of their parameters."""
-    return {f"new_{name}": value for name, value in values.items()}

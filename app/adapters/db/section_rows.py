@@ -1,10 +1,11 @@
 """The rows of the sections of a batch: made as the batch is accepted, closed and deleted as the batch ends.
 
 Every transaction locks the sections of a batch before the batch's own row, and sections by their batch and number: no
-two transactions wait for each other.
+two transactions wait for each other. A transaction that finds the batch accepted after it looked for sections has the
+batch's row and lacks the sections: it ends, and a new transaction begins.
 """
 
-from typing import Any
+from typing import Any, NamedTuple
 
 from sqlalchemy import Boolean, Connection, Row, and_, bindparam, delete, func, insert, select, update
 
@@ -28,6 +29,14 @@ _SUMS = select(*(func.coalesce(func.sum(section_models.c[name]), 0).label(name) 
 )
 
 
+class Locked(NamedTuple):
+    """The locked sections of a batch: their number, and the lines that they count."""
+
+    sections: int
+    completed: int
+    failed: int
+
+
 def add_sections(connection: Connection, batch: Row[Any], parts: tuple[Section, ...], lines_per_task: int) -> None:
     """Insert the sections of a batch that is accepted by this transaction, given the batch's row."""
     copied = {"batch_id": batch.id, "seq": batch.seq, "tenant_id": batch.tenant_id, "expires_at": batch.expires_at}
@@ -49,10 +58,10 @@ def add_sections(connection: Connection, batch: Row[Any], parts: tuple[Section, 
     connection.execute(_ADD, rows)
 
 
-def lock_sections(connection: Connection, batch_id: str) -> tuple[int, int]:
-    """Keep other writers off the sections until the transaction ends; return the completed and the failed lines."""
+def lock_sections(connection: Connection, batch_id: str) -> Locked:
+    """Keep other writers off the sections until the transaction ends."""
     rows = connection.execute(_LOCK, {"of_batch": batch_id}).all()
-    return sum(row.completed for row in rows), sum(row.failed for row in rows)
+    return Locked(len(rows), sum(row.completed for row in rows), sum(row.failed for row in rows))
 
 
 def close_sections(connection: Connection, batch_id: str) -> None:
@@ -60,10 +69,11 @@ def close_sections(connection: Connection, batch_id: str) -> None:
     connection.execute(_FOLLOW, {"of_batch": batch_id, "sends": False, "takes_results": False})
 
 
-def read_totals(connection: Connection, batch_id: str, completed: int, failed: int) -> dict[str, Any]:
-    """Return what the row of a batch is to say from its end on, given the lines that its locked sections count."""
+def read_totals(connection: Connection, batch_id: str, locked: Locked) -> dict[str, Any]:
+    """Return what the row of a batch is to say from its end on, given the batch's locked sections."""
     used = connection.execute(_SUMS, {"of_batch": batch_id}).one()._asdict()
-    return {**used, "completed": completed, "failed": failed, "has_results": completed + failed > 0}
+    has_results = locked.completed + locked.failed > 0
+    return {**used, "completed": locked.completed, "failed": locked.failed, "has_results": has_results}
 
 
 def follow_batch(connection: Connection, batch_id: str, status: Status) -> None:
