@@ -26,7 +26,8 @@ from tests.fakes.broker import MemoryRoster
 from tests.fakes.database import MemoryDatabase
 from tests.fakes.keys import MemoryIdempotencyStore
 from tests.fakes.outside import FakeClock, MemoryBlobs
-from tests.fakes.stores import MemoryBatchStore, MemoryFileStore, MemoryResultStore
+from tests.fakes.results import MemoryResultStore
+from tests.fakes.stores import MemoryBatchStore, MemoryFileStore
 from tests.fakes.trials import MemoryTrialStore
 
 _BEAT_S = 1.0

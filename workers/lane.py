@@ -24,7 +24,7 @@ _STALLED_S, _BEYOND = 1.0, 8
 _BLOCKED_S = 10.0
 # Lines that a rate limit lets begin in this time are taken ahead; more lines would be kept from equally ready workers.
 _AHEAD_S = 1.0
-# Wall clock minus monotonic clock when this process began.
+# Wall clock minus monotonic clock when this module was loaded.
 _EPOCH_S = time.time() - time.monotonic()
 
 

@@ -6,7 +6,8 @@ from collections.abc import Awaitable, Callable
 import structlog
 
 from app.domain import result
-from app.domain.line import read_model, read_request
+from app.domain.line import read_request
+from app.domain.line_model import read_model
 from app.domain.result import Result
 from app.services.execution import OutOfTime, Retry
 from app.services.ports import TrialStore

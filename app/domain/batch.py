@@ -158,13 +158,10 @@ class InFlight(NamedTuple):
 
     id: str
     lines_per_task: int
-    # The batch's tasks by upstream, in the order of the plan.
+    # The number of Celery tasks in the whole batch.
+    tasks: int
+    # The sections with lines outstanding, in the order of the plan.
     sections: tuple[Section, ...]
-
-    @property
-    def tasks(self) -> int:
-        """The number of Celery tasks in the whole batch."""
-        return self.sections[-1].end_task
 
 
 def cut_into_sections(lines: Sequence[tuple[str, int]], per_task: int) -> tuple[Section, ...]:

@@ -7,6 +7,7 @@ from msgspec import UNSET, Raw, Struct, UnsetType
 
 from app.domain.errors import LineInvalid
 from app.domain.limits import MAX_CUSTOM_ID_CHARS, MAX_JSON_DEPTH, MAX_LINE_BYTES
+from app.domain.line_tokens import estimate_tokens
 from app.domain.nesting import is_nested_deeper
 from app.domain.prefix import prefix_key
 from app.domain.surrogates import has_surrogates, hide_surrogates, show_surrogates, without_surrogates
@@ -29,11 +30,6 @@ _MAX_SHOWN_MODEL_CHARS = 200
 _EMBEDDINGS = "/v1/embeddings"
 # Models of these endpoints read a text whole, and keep nothing of the text for the next call.
 _NEVER_ALIKE = frozenset({_EMBEDDINGS, "/v1/moderations"})
-# A rough mean over languages and tokenizers.
-_BYTES_PER_TOKEN = 4
-# As much as a plan's entry holds.
-_MAX_TOKENS = 2**32 - 1
-_MAX_TOKENS_DIGITS = 10
 # OpenAI's limit over a whole embeddings batch.
 MAX_EMBEDDING_INPUTS = 50_000
 
@@ -84,10 +80,6 @@ class _NamedLine(Struct, gc=False):
     custom_id: Raw
 
 
-class _NamedBody(Struct, gc=False):
-    model: Raw | UnsetType = UNSET
-
-
 class RequestLine(Struct):
     """A checked line, as a worker reads it: `body` is the bytes to send."""
 
@@ -104,7 +96,7 @@ class CheckedLine(NamedTuple):
     inputs: int = 1
     # Equal in the upper bits for lines with the same beginning.
     prefix_key: int = 0
-    # An estimate of the tokens that the line will use: its own, and the most that the line asks for.
+    # An estimate of the tokens that the line will use.
     tokens: int = 0
 
 
@@ -115,7 +107,6 @@ _text_decoder = msgspec.json.Decoder(str)
 _grammar_decoder = msgspec.json.Decoder(Raw)
 _named_decoder = msgspec.json.Decoder(_NamedLine)
 _request_decoder = msgspec.json.Decoder(RequestLine)
-_named_body_decoder = msgspec.json.Decoder(_NamedBody)
 
 
 def read_request(data: bytes) -> RequestLine:
@@ -126,15 +117,6 @@ def read_request(data: bytes) -> RequestLine:
         line = _any_line_decoder.decode(hide_surrogates(data))
         custom_id = _text_of(line.custom_id, "custom_id", "custom_id")
         return RequestLine(custom_id, Raw(show_surrogates(bytes(_given(line.body, "body")))))
-
-
-def read_model(body: Raw) -> str | None:
-    """Return the model of a body that `check_line` accepted; None if the body names no model."""
-    try:
-        named = _named_body_decoder.decode(body)
-    except msgspec.DecodeError:
-        named = _named_body_decoder.decode(hide_surrogates(bytes(body)))
-    return _text_of(named.model, "model", "body.model") or None if _is_given(named.model) else None
 
 
 def read_custom_id(data: bytes) -> str | None:
@@ -170,7 +152,8 @@ def check_line(data: bytes, endpoint: str) -> CheckedLine:
         )
     _check_body(line.body, endpoint)
     inputs = _count_inputs(line.body.input) if endpoint == _EMBEDDINGS else 1
-    tokens = min(len(data) // _BYTES_PER_TOKEN + _requested_tokens(line.body), _MAX_TOKENS)
+    body = line.body
+    tokens = estimate_tokens(len(data), (body.max_completion_tokens, body.max_output_tokens, body.max_tokens))
     return CheckedLine(line.custom_id, line.body.model or None, inputs, _prefix_key(line.body, endpoint), tokens)
 
 
@@ -249,15 +232,6 @@ def _prefix_key(body: _Body, endpoint: str) -> int:
     fields = (body.tools, body.system, body.instructions, body.prompt, body.messages, body.input)
     given = [field for field in fields if field is not UNSET]
     return prefix_key(given) if given else 0
-
-
-def _requested_tokens(body: _Body) -> int:
-    """Return the most tokens that the line asks for; 0 if the line names no number."""
-    for field in (body.max_completion_tokens, body.max_output_tokens, body.max_tokens):
-        value = b"" if field is UNSET else bytes(field)
-        if value.isdigit():
-            return int(value) if len(value) <= _MAX_TOKENS_DIGITS else _MAX_TOKENS
-    return 0
 
 
 def _count_inputs(given: Raw | UnsetType) -> int:

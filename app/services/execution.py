@@ -9,7 +9,8 @@ from typing import NamedTuple
 import structlog
 
 from app.domain import result
-from app.domain.line import RequestLine, read_model, read_request
+from app.domain.line import RequestLine, read_request
+from app.domain.line_model import read_model
 from app.domain.result import Met, Result
 from app.domain.retry import TOO_MANY_REQUESTS, RetryPolicy, Tries, Trouble
 from app.domain.verdict import Verdict, mark_failure

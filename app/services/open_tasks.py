@@ -1,6 +1,6 @@
 """The line tasks that lack results and that nobody has."""
 
-from collections.abc import Callable, Collection, Iterable, Iterator, Sequence
+from collections.abc import Callable, Collection, Iterator, Sequence
 
 from app.domain import ids
 from app.domain.batch import InFlight
@@ -37,14 +37,12 @@ class OpenTasks:
                 self._missing[batch.id] = missing
                 yield batch, missing, is_read
 
-    def _tasks_of(self, batch: InFlight, lines: Iterable[int]) -> list[int]:
+    def _tasks_of(self, batch: InFlight, lines: Collection[int]) -> list[int]:
         """Return the tasks of these lines; tasks for an upstream outside the configuration wait for its return."""
-        tasks: dict[int, None] = {}
-        sections = iter(batch.sections)
-        section = next(sections)
-        for line in lines:
-            while line >= section.end_line:
-                section = next(sections)
+        found: list[int] = []
+        for section in batch.sections:
             if section.upstream in self._upstreams:
-                tasks[section.first_task + (line - section.first_line) // batch.lines_per_task] = None
-        return list(tasks)
+                own = (line for line in lines if section.first_line <= line < section.end_line)
+                tasks = (section.first_task + (line - section.first_line) // batch.lines_per_task for line in own)
+                found += dict.fromkeys(tasks)
+        return found

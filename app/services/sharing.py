@@ -78,7 +78,7 @@ class SharingService:
 
     def stranded(self) -> list[Stranded]:
         """Return the work that waits for upstreams outside the configuration."""
-        return find_stranded(self._batches.bound_elsewhere(self._upstreams), self._upstreams)
+        return find_stranded(self._batches.bound_elsewhere(self._upstreams))
 
     def _look_at(
         self,

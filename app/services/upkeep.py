@@ -203,8 +203,7 @@ class UpkeepService:
             removal.tell()
 
     def _warn_of_stranded(self) -> None:
-        batches = self._batches.bound_elsewhere(self._upstreams)
-        for upstream, lines, batch_ids in find_stranded(batches, self._upstreams):
+        for upstream, lines, batch_ids in find_stranded(self._batches.bound_elsewhere(self._upstreams)):
             if self._may_warn(f"upstream {upstream}"):
                 log.warning(
                     "upstream.missing", upstream=upstream, lines=lines, batches=len(batch_ids), batch_id=batch_ids[0]

@@ -11,7 +11,7 @@ from pathlib import Path
 import msgspec
 import structlog
 
-from app.domain import limits, line, nesting, prefix, source_lines, structure, surrogates
+from app.domain import limits, line, line_tokens, nesting, prefix, source_lines, structure, surrogates
 from app.domain.errors import BlobMissing, StorageFull, Unavailable
 from app.domain.ids import new_token
 from app.domain.limits import MIB
@@ -26,7 +26,7 @@ _WORTH_KEEPING_BYTES = MIB
 _MAX_VERDICT_BYTES = 16 * MIB
 _DIGEST_BYTES = 32
 # The code of these modules makes a verdict: changed code may judge equal bytes differently.
-_RULES = (limits, line, nesting, prefix, source_lines, structure, surrogates)
+_RULES = (limits, line, line_tokens, nesting, prefix, source_lines, structure, surrogates)
 
 
 class _Verdict(msgspec.Struct, frozen=True):

@@ -38,7 +38,8 @@ from tests.contracts.storage import mark, open_blobs
 from tests.fakes.database import MemoryDatabase
 from tests.fakes.keys import MemoryIdempotencyStore, MemoryKeyStore
 from tests.fakes.outside import MemoryBlobs
-from tests.fakes.stores import MemoryBatchStore, MemoryFileStore, MemoryResultStore
+from tests.fakes.results import MemoryResultStore
+from tests.fakes.stores import MemoryBatchStore, MemoryFileStore
 from tests.fakes.ticks import MemoryTickStore
 from tests.fakes.trials import MemoryTrialStore
 

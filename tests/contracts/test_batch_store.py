@@ -210,9 +210,9 @@ def test_in_flight_are_the_batches_with_lines_outstanding_by_deadline(stores: St
     stores.add_in(Status.CANCELLING, "batch_cancelling")
 
     assert stores.batches.in_flight() == [
-        InFlight("batch_soon", 2, (Section("default", 0, 2, 0, 3, 2, 0),)),
-        InFlight("batch_b", 2, (Section("default", 0, 2, 0, 3, 1, 0),)),
-        InFlight("batch_a", 2, (Section("default", 0, 2, 0, 3, 2, 2),)),
+        InFlight("batch_soon", 2, 2, (Section("default", 0, 2, 0, 3, 2, 0),)),
+        InFlight("batch_b", 2, 2, (Section("default", 0, 2, 0, 3, 1, 0),)),
+        InFlight("batch_a", 2, 2, (Section("default", 0, 2, 0, 3, 2, 2),)),
     ]
 
 

@@ -229,8 +229,8 @@ def test_what_is_in_flight_of_a_mixed_batch_is_told_by_section(stores: Stores) -
 
     (in_flight,) = stores.batches.in_flight()
 
-    assert in_flight == InFlight("batch_1", 50, found(stores).sections)
-    assert in_flight.tasks == CPU_END
+    gpu, _ = found(stores).sections
+    assert in_flight == InFlight("batch_1", 50, CPU_END, (gpu,))
 
 
 def test_batches_with_lines_left_for_another_upstream_are_bound_elsewhere(stores: Stores) -> None:
@@ -243,4 +243,4 @@ def test_batches_with_lines_left_for_another_upstream_are_bound_elsewhere(stores
     stores.add_batch("batch_gone")
     stores.batches.accept("batch_gone", planned(10, "gone"), NOW)
 
-    assert [batch.id for batch in stores.batches.bound_elsewhere({"gpu", "cpu"})] == ["batch_partly", "batch_gone"]
+    assert stores.batches.bound_elsewhere({"gpu", "cpu"}) == [("gone", "batch_partly", 1), ("gone", "batch_gone", 10)]

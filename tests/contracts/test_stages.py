@@ -54,9 +54,9 @@ def fresh(request: pytest.FixtureRequest, tmp_path: Path) -> Iterator[Engine]:
 def add_recorded_sections(engine: Engine, count: int) -> None:
     """Add sections that are recorded whole, of batches with other sections that wait for long."""
     statement = text(
-        "INSERT INTO sections (batch_id, number, seq, tenant_id, expires_at, lines_per_task, upstream, first_task,"
-        " end_task, first_line, end_line, next_task, is_sending, is_open, completed, failed, recorded)"
-        " VALUES (:id, 0, 1, 'tenant', 1, 1, 'gpu', 0, 1, 0, 1, 1, :yes, :yes, 1, 0, :bits)"
+        "INSERT INTO sections (batch_id, number, seq, tenant_id, expires_at, lines_per_task, batch_tasks, upstream,"
+        " first_task, end_task, first_line, end_line, next_task, is_sending, is_open, completed, failed, recorded)"
+        " VALUES (:id, 0, 1, 'tenant', 1, 1, 2, 'gpu', 0, 1, 0, 1, 1, :yes, :yes, 1, 0, :bits)"
     )
     with engine.begin() as connection:
         rows = [{"id": f"batch_half_{number}", "yes": True, "bits": b"\x01"} for number in range(count)]

@@ -21,6 +21,15 @@ pytestmark = pytest.mark.e2e
 BACK_WITHIN_S = 30.0
 # An address, gunicorn or a shell would read more in it than a name.
 ODD_NAME = "50% #1?x=y "
+COMMANDS = {
+    "web": "-m gunicorn",
+    "control": "worker -Q ticks",
+    "files": "worker -Q files",
+    "worker-1": "worker -Q lines -n worker-1@",
+    "beat": "workers.celery_app beat",
+    "broker": "valkey-server",
+}
+linux_only = pytest.mark.skipif(sys.platform != "linux", reason="the other systems show none of this")
 
 
 @pytest.fixture(scope="module")
@@ -49,7 +58,7 @@ def assert_completes(deployed: Deployed, batch_id: str, lines: int) -> None:
     assert custom_ids(output) == [f"id-{number}" for number in range(lines)]
 
 
-@pytest.mark.skipif(sys.platform != "linux", reason="the turns of other schedulers are not known")
+@linux_only
 def test_the_workers_alone_wait_for_the_turns_of_others_to_end(running: Deployed) -> None:
     pids = running.pids()
 
@@ -81,6 +90,31 @@ def test_every_process_that_is_killed_comes_back_and_the_batch_completes(running
         )
 
     assert_completes(running, batch_id, 300)
+
+
+@linux_only
+def test_the_processes_are_told_apart_by_their_commands(running: Deployed) -> None:
+    pids = running.pids()
+
+    commands = {name: " ".join(psutil.Process(pid).cmdline()) for name, pid in pids.items()}
+
+    assert {name: told for name, told in COMMANDS.items() if told in commands[name]} == COMMANDS
+
+
+@linux_only
+def test_where_the_process_that_forks_the_others_was_killed_they_go_on_and_come_back(running: Deployed) -> None:
+    client = running.client()
+    batch_id = submit(client, request_lines(150, "[[sleep:250]]")).id
+    await_completed(client, batch_id, 10)
+    before = running.pids()
+    loader = next(one for one in running.processes() if one.cmdline()[-1:] == ["app.cli.up.loader"])
+
+    loader.kill()
+    os.kill(before["worker-1"], signal.SIGKILL)
+
+    until(lambda: running.pids().get("worker-1") not in (None, before["worker-1"]), BACK_WITHIN_S, "the worker is back")
+    assert_completes(running, batch_id, 150)
+    assert {**running.pids(), "worker-1": None} == {**before, "worker-1": None}
 
 
 def test_a_stop_leaves_no_process_and_a_start_goes_on(running: Deployed) -> None:

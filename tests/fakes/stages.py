@@ -42,7 +42,12 @@ class MemoryStages:
 
     def in_flight(self) -> list[InFlight]:
         return [
-            InFlight(batch.id, batch.lines_per_task, batch.sections)
+            InFlight(
+                batch.id,
+                batch.lines_per_task,
+                batch.tasks,
+                tuple(section for section in batch.sections if section.outstanding(batch.lines_per_task)),
+            )
             for batch in self._in_progress()
             if batch.lines_outstanding
         ]
@@ -56,11 +61,12 @@ class MemoryStages:
                     totals[section.upstream, batch.tenant_id] = RunningTotal(count + 1, lines + outstanding)
         return totals
 
-    def bound_elsewhere(self, upstreams: Collection[str]) -> list[Batch]:
+    def bound_elsewhere(self, upstreams: Collection[str]) -> list[tuple[str, str, int]]:
         return [
-            batch
+            (section.upstream, batch.id, section.unrecorded)
             for batch in self._in_progress()
-            if any(section.unrecorded and section.upstream not in upstreams for section in batch.sections)
+            for section in batch.sections
+            if section.unrecorded and section.upstream not in upstreams
         ]
 
     def leases(self) -> list[Lease]:

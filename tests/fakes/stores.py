@@ -1,14 +1,13 @@
 """The stores in memory; give them the same database to let them see each other's rows."""
 
-from collections.abc import Iterator, Sequence
+from collections.abc import Sequence
 from dataclasses import replace
 
-from app.domain.batch import Batch, LineError, Usage
+from app.domain.batch import Batch, LineError
 from app.domain.errors import NotFound, StateConflict
 from app.domain.file import File
-from app.domain.lifecycle import RECORDING, TERMINAL, Event, Status
-from app.domain.result import Result
-from app.services.ports import PAUSED, BatchStore, Claim, Lease, Move, Planned, Progress, Written
+from app.domain.lifecycle import TERMINAL, Event, Status
+from app.services.ports import PAUSED, BatchStore, Claim, Lease, Move, Planned, Written
 from tests.fakes.database import BatchRow, FileRow, MemoryDatabase, page_after
 from tests.fakes.stages import MemoryStages
 
@@ -237,85 +236,3 @@ class MemoryBatchStore(MemoryStages):
         if row.lease_owner != token:
             raise StateConflict("Another holds the lease of the batch by now.")
         return row
-
-
-class MemoryResultStore:
-    """Results in dictionaries by position."""
-
-    def __init__(self, database: MemoryDatabase | None = None) -> None:
-        self._db = database or MemoryDatabase()
-
-    def record(self, results: Sequence[Result]) -> list[Progress]:
-        with self._db.lock:
-            progress = []
-            for batch_id in dict.fromkeys(result.batch_id for result in results):
-                row = self._db.batches.get(batch_id)
-                if row is None or row.batch.status not in RECORDING or row.batch.sealed_at is not None:
-                    continue
-                new = [result for result in results if result.batch_id == batch_id]
-                self._record_one(row, new)
-                batch, per_task = row.batch, row.batch.lines_per_task
-                for each in batch.sections:
-                    if any(each.first_line <= one.position < each.end_line for one in new):
-                        is_sent, is_done = each.next_task >= each.end_task, batch.recorded == batch.total
-                        progress.append(Progress(batch_id, is_sent, is_done, each.outstanding(per_task), each.upstream))
-            return progress
-
-    def recorded(self, batch_id: str, first: int, end: int) -> set[int]:
-        with self._db.lock:
-            row = self._db.batches.get(batch_id)
-            if row is None or not row.batch.sections:
-                return set()
-            return {position for position in self._db.results.get(batch_id, {}) if first <= position < end}
-
-    def unrecorded(self, batch_ids: Sequence[str]) -> dict[str, list[int]]:
-        with self._db.lock:
-            found = {}
-            for batch in (self._db.batches[each].batch for each in batch_ids if each in self._db.batches):
-                has_result = self._db.results.get(batch.id, {})
-                lacking = [
-                    position
-                    for section in batch.sections
-                    for position in range(section.first_line, section.line_at(section.next_task, batch.lines_per_task))
-                    if position not in has_result
-                ]
-                if lacking and batch.status is Status.IN_PROGRESS:
-                    found[batch.id] = lacking
-            return found
-
-    def read(self, batch_id: str) -> Iterator[tuple[int, bool, bytes, Usage]]:
-        with self._db.lock:
-            rows = sorted(self._db.results.get(batch_id, {}).items())
-        for position, result in rows:
-            yield position, result.ok, result.payload, result.usage
-
-    def read_in(self, batch_id: str, order: Sequence[int]) -> Iterator[tuple[int, bool, bytes, Usage]]:
-        with self._db.lock:
-            rows = dict(self._db.results.get(batch_id, {}))
-        for result in (rows[position] for position in order if position in rows):
-            yield result.position, result.ok, result.payload, result.usage
-
-    def clear(self, limit: int) -> int:
-        # Batches that failed while finalizing keep theirs: an operator may want them.
-        written = {Status.COMPLETED, Status.CANCELLED, Status.EXPIRED}
-        with self._db.lock:
-            doomed = [
-                (rows, position)
-                for batch_id, rows in self._db.results.items()
-                if batch_id in self._db.batches and self._db.batches[batch_id].batch.status in written
-                for position in rows
-            ][:limit]
-            for rows, position in doomed:
-                del rows[position]
-            return len(doomed)
-
-    def _record_one(self, row: BatchRow, results: Sequence[Result]) -> None:
-        rows = self._db.results.setdefault(row.batch.id, {})
-        for result in results:
-            if result.position in rows or not 0 <= result.position < row.batch.total:
-                continue
-            rows[result.position] = result
-            batch, at = row.batch, result.position
-            parts = tuple(s._replace(recorded=s.recorded + (s.first_line <= at < s.end_line)) for s in batch.sections)
-            completed, failed = batch.completed + result.ok, batch.failed + (not result.ok)
-            row.batch = replace(batch, completed=completed, failed=failed, sections=parts)

@@ -22,7 +22,8 @@ from app.adapters.db.result_store import SqlResultStore
 from app.adapters.db.trial_store import SqlTrialStore
 from tests.fakes.database import MemoryDatabase
 from tests.fakes.keys import MemoryIdempotencyStore
-from tests.fakes.stores import MemoryBatchStore, MemoryFileStore, MemoryResultStore
+from tests.fakes.results import MemoryResultStore
+from tests.fakes.stores import MemoryBatchStore, MemoryFileStore
 from tests.fakes.trials import MemoryTrialStore
 from tests.model.machine import BatchMachine
 from tests.model.world import Stores

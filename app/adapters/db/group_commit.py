@@ -40,11 +40,18 @@ class GroupCommit:
 
     Args:
         join_within_s: how long after its begin a group takes further threads.
+        look_again_s: how often a thread that waits for the commit looks whether the turn is free.
         turn: the lock held by the thread that uses the group's connection.
     """
 
-    def __init__(self, join_within_s: float = _JOIN_WITHIN_S, turn: Turn | None = None) -> None:
+    def __init__(
+        self,
+        join_within_s: float = _JOIN_WITHIN_S,
+        look_again_s: float = _LOOK_AGAIN_S,
+        turn: Turn | None = None,
+    ) -> None:
         self._join_within_s = join_within_s
+        self._look_again_s = look_again_s
         self._turn = turn or Lock()
         self._holder: int | None = None
         self._counting = Lock()
@@ -104,7 +111,7 @@ class GroupCommit:
 
     def _await_commit(self, group: "_Group", within_s: float) -> None:
         give_up_at = time.monotonic() + within_s
-        while not group.ended.wait(_LOOK_AGAIN_S):
+        while not group.ended.wait(self._look_again_s):
             if self._turn.acquire(blocking=False):
                 # The thread that was expected next came not: it waited for as long as it may.
                 try:

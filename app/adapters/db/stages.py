@@ -78,8 +78,8 @@ _IS_CHOSEN = _C.seq.in_(bindparam("chosen", expanding=True))
 _CHOSEN = select_batches(_IS_CHOSEN, *_BY_DEADLINE)
 # Repair reads every row here, so only the columns that repair needs.
 _IN_FLIGHT = (
-    select(_S.batch_id, _S.lines_per_task, *SECTION)
-    .where(_S.batch_id.in_(select(_S.batch_id).where(_S.stage.in_((SENDING, SENT))).subquery().select()))
+    select(_S.batch_id, _S.lines_per_task, _S.batch_tasks, *SECTION)
+    .where(_S.stage.in_((SENDING, SENT)))
     .order_by(*_WAY_BY_DEADLINE, _S.number)
 )
 _TOTALS = (
@@ -116,19 +116,20 @@ class SqlStages:
         with reading(self._engine) as connection:
             return {Status(status): count for status, count in connection.execute(query)}
 
-    def bound_elsewhere(self, upstreams: Collection[str]) -> list[Batch]:
-        is_elsewhere = and_(_S.stage.in_(_UNRECORDED), _S.upstream.not_in(sorted(upstreams)))
-        found = select(_S.seq).where(is_elsewhere).subquery().select()
+    def bound_elsewhere(self, upstreams: Collection[str]) -> list[tuple[str, str, int]]:
+        unrecorded = _S.end_line - _S.first_line - _S.completed - _S.failed
+        query = select(_S.upstream, _S.batch_id, unrecorded).where(_S.stage.in_(_UNRECORDED))
+        query = query.where(_S.upstream.not_in(sorted(upstreams))).order_by(*_WAY_BY_DEADLINE)
         with reading(self._engine) as connection:
-            return read_batches(connection, select_batches(_C.seq.in_(found), *_BY_DEADLINE))
+            return [(name, batch_id, lines) for name, batch_id, lines in connection.execute(query)]
 
     def in_flight(self) -> list[InFlight]:
         with reading(self._engine) as connection:
             rows = connection.execute(_IN_FLIGHT).all()
-        found = []
-        for (batch_id, per_task), of_batch in groupby(rows, lambda row: (row.batch_id, row.lines_per_task)):
-            found.append(InFlight(batch_id, per_task, tuple(section_of(values) for _, _, *values in of_batch)))
-        return found
+        return [
+            InFlight(*batch, tuple(section_of(row[3:]) for row in of_batch))
+            for batch, of_batch in groupby(rows, lambda row: (row.batch_id, row.lines_per_task, row.batch_tasks))
+        ]
 
     def outstanding_totals(self) -> dict[tuple[str, str], RunningTotal]:
         with reading(self._engine) as connection:

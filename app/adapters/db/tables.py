@@ -160,11 +160,13 @@ sections = Table(
     Column("batch_id", String(64), nullable=False),
     # The place in the batch, 0-based.
     Column("number", Integer, nullable=False),
-    # Copies of columns of the batch that never change.
+    # Copied from the batch; they never change.
     Column("seq", BigInteger, nullable=False),
     Column("tenant_id", String(64), nullable=False),
     Column("expires_at", Double, nullable=False),
     Column("lines_per_task", Integer, nullable=False),
+    # The number of tasks of the whole batch.
+    Column("batch_tasks", Integer, nullable=False),
     Column("upstream", String(64), nullable=False),
     Column("first_task", Integer, nullable=False),
     Column("end_task", Integer, nullable=False),

@@ -77,9 +77,11 @@ class Deployment:
             self._admit_key(say)
             upstreams.start()
             self._folder.write_settings(shared_settings(self._settings), secret_variables(self._environ))
-            loader = Loader(child_environ(self._environ, self._settings), self._settings.data)
+            loader = Loader(child_environ(self._environ, self._settings), self._folder.run)
             stack.callback(loader.stop)
-            loader.start()
+            loader.start(should_stop)
+            if should_stop():
+                return
             supervisor = Supervisor(self._specs(listener, broker), self._folder, loader)
             stack.callback(self._stop, supervisor, signals, say)
             self._await_ready(supervisor, signals, say)

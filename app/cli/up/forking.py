@@ -3,11 +3,13 @@
 import ctypes
 import json
 import os
+import select
 import signal
 import socket
 import subprocess
 import sys
-from collections.abc import Mapping, Sequence
+import time
+from collections.abc import Callable, Mapping, Sequence
 from contextlib import suppress
 from pathlib import Path
 
@@ -21,6 +23,9 @@ _PR_SET_CHILD_SUBREAPER = 36
 # Loading takes seconds on a busy machine; a fork takes milliseconds.
 _LOADED_WITHIN_S = 60.0
 _FORKED_WITHIN_S = 10.0
+_LOOK_EVERY_S = 0.1
+# The command lines of forked processes are shown in the place of the loader's, which has to be longer.
+_ROOM_FOR_COMMANDS = " " * 1024
 
 
 class Forked:
@@ -71,9 +76,10 @@ class Loader:
     Where the loader can't be had, or has ended, processes are started without it.
     """
 
-    def __init__(self, environ: Mapping[str, str], cwd: Path) -> None:
+    def __init__(self, environ: Mapping[str, str], cwd: Path, *, forked_within_s: float = _FORKED_WITHIN_S) -> None:
         self._environ = environ
         self._cwd = cwd
+        self._forked_within_s = forked_within_s
         self._channel: socket.socket | None = None
         self._process: subprocess.Popen[bytes] | None = None
 
@@ -82,8 +88,8 @@ class Loader:
         """The process id of the loader; None where there is none."""
         return None if self._process is None else self._process.pid
 
-    def start(self) -> None:
-        """Start the loader, and return once it has loaded."""
+    def start(self, should_stop: Callable[[], bool] = lambda: False) -> None:
+        """Start the loader, and return once it has loaded, or at a stop."""
         if sys.platform != "linux":
             return
         # A forked process whose intermediate parent has ended becomes a child of this process.
@@ -92,7 +98,10 @@ class Loader:
         ours, theirs = socket.socketpair(socket.AF_UNIX, socket.SOCK_SEQPACKET)
         with theirs:
             self._process = subprocess.Popen(  # noqa: S603 - the command is our own
-                [sys.executable, "-m", "app.cli.up.loader", str(theirs.fileno()), str(os.getpid())],
+                [
+                    *(sys.executable, "-m", "app.cli.up.loader", str(theirs.fileno()), str(os.getpid())),
+                    _ROOM_FOR_COMMANDS,
+                ],
                 env=dict(self._environ),
                 cwd=self._cwd,
                 stdin=subprocess.DEVNULL,
@@ -101,13 +110,17 @@ class Loader:
                 preexec_fn=tie_to(os.getpid()),
             )
         self._channel = ours
-        self._answer(_LOADED_WITHIN_S)
+        deadline = time.monotonic() + _LOADED_WITHIN_S
+        while time.monotonic() < deadline and not select.select([ours], [], [], _LOOK_EVERY_S)[0]:
+            if should_stop():
+                return
+        self._answer(_LOOK_EVERY_S)
 
     def fork(self, name: str, command: Sequence[str], fds: Mapping[int, int]) -> Forked | None:
         """Start a process; return None where the loader can't start it.
 
         Args:
-            name: the name of the process in `ps -o comm` and `top`; the command line is that of the loader.
+            name: the name of the process in `ps -o comm` and `top`.
             command: the command line.
             fds: the descriptors of the process, by their numbers there.
         """
@@ -115,12 +128,20 @@ class Loader:
         if self._channel is None or python != sys.executable or rest[:1] != ["-m"]:
             return None
         request = {"name": [name], "command": rest[1:], "fds": list(fds)}
+        # A forked process runs nothing before this process knows of it: the loader may end, or stand still, before it
+        # answers, and the process would run beside the process that is started instead.
+        may_go, go = os.pipe()
         try:
-            socket.send_fds(self._channel, [json.dumps(request).encode()], list(fds.values()))
+            socket.send_fds(self._channel, [json.dumps(request).encode()], [may_go, *fds.values()])
+            answer = self._answer(self._forked_within_s)
+            if answer:
+                os.write(go, b"1")
         except OSError:
             self._lose()
             return None
-        answer = self._answer(_FORKED_WITHIN_S)
+        finally:
+            os.close(may_go)
+            os.close(go)
         return Forked(int(answer)) if answer else None
 
     def stop(self) -> None:
@@ -129,7 +150,8 @@ class Loader:
             self._channel.close()
             self._channel = None
         if self._process is not None:
-            self._process.terminate()
+            # It has nothing to lose; a process that stands still ends by no other signal.
+            self._process.kill()
             self._process.wait()
             self._process = None
             _adopt_orphans(False)

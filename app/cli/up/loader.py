@@ -7,6 +7,7 @@ Python started anew would.
 
 import atexit
 import ctypes
+import fcntl
 import gc
 import importlib
 import json
@@ -15,12 +16,12 @@ import runpy
 import socket
 import sys
 import threading
-import time
 import traceback
 from collections.abc import Sequence
 from contextlib import suppress
 from typing import NoReturn
 
+from app.cli.up.process_title import show_command
 from app.wiring.parent import tie_to
 
 # Modules that read no setting while they are imported. A missing one costs memory only.
@@ -55,14 +56,12 @@ _MODULES = (
 _PR_SET_NAME = 15
 _MOST_BYTES = 64 * 1024
 _MOST_FDS = 8
-# The intermediate process ends at once.
-_ADOPTED_WITHIN_S = 5.0
-_LOOK_AGAIN_S = 0.001
 
 
 def main(channel_fd: int, parent: int) -> None:
     """Fork a process for each request, until the supervisor closes the channel."""
     channel = socket.socket(fileno=channel_fd)
+    show_command(f"{sys.executable} -m app.cli.up.loader")
     _load()
     channel.send(b"loaded")
     while True:
@@ -88,14 +87,17 @@ def _fork(request: bytes, fds: Sequence[int], channel: socket.socket, parent: in
     reader, writer = os.pipe()
     intermediate = os.fork()
     if intermediate == 0:
-        process = os.fork()
-        if process == 0:
-            os.close(reader)
-            os.close(writer)
-            channel.close()
-            _run(json.loads(request), fds, parent)
-        os.write(writer, str(process).encode())
-        os._exit(0)
+        try:
+            if os.fork() == 0:
+                os.close(reader)
+                channel.close()
+                # The supervisor signals the group of a process from the moment at which it knows the id.
+                os.setsid()
+                os.write(writer, str(os.getpid()).encode())
+                os.close(writer)
+                _run(json.loads(request), fds, parent)
+        finally:
+            os._exit(0)
     os.close(writer)
     pid = int(os.read(reader, 32))
     os.close(reader)
@@ -107,11 +109,19 @@ def _run(request: dict[str, list[str]], fds: Sequence[int], parent: int) -> NoRe
     """Run the module of a request in this process, and end."""
     code = 1
     try:
-        os.setsid()
-        ctypes.CDLL(None).prctl(_PR_SET_NAME, request["name"][0].encode())
-        _await_adoption(parent)
-        _place(fds, [int(number) for number in request["fds"]])
+        go, *given = fds
+        if not os.read(go, 1):
+            # The supervisor does not know this process, and starts another.
+            os._exit(0)
+        os.close(go)
+        tie = tie_to(parent)
+        if tie is not None:
+            # Ends the process where the supervisor has ended.
+            tie()
         module, *arguments = request["command"]
+        ctypes.CDLL(None).prctl(_PR_SET_NAME, request["name"][0].encode())
+        show_command(" ".join((sys.executable, "-m", module, *arguments)))
+        _place(given, [int(number) for number in request["fds"]])
         sys.argv = [module, *arguments]
         runpy.run_module(module, run_name="__main__", alter_sys=True)
         code = 0
@@ -125,20 +135,13 @@ def _run(request: dict[str, list[str]], fds: Sequence[int], parent: int) -> NoRe
         _end(code)
 
 
-def _await_adoption(parent: int) -> None:
-    deadline = time.monotonic() + _ADOPTED_WITHIN_S
-    while os.getppid() != parent and time.monotonic() < deadline:
-        time.sleep(_LOOK_AGAIN_S)
-    tie = tie_to(parent)
-    if tie is not None:
-        # Ends the process where the supervisor has ended.
-        tie()
-
-
 def _place(fds: Sequence[int], numbers: Sequence[int]) -> None:
-    """Give the received descriptors their numbers."""
+    """Give the received descriptors their numbers, and only these."""
     # Out of the way first: a number may be that of another received descriptor.
-    moved = [os.dup2(fd, 500 + place) for place, fd in enumerate(fds)]
+    free = max((*fds, *numbers), default=0) + 1
+    moved = [fcntl.fcntl(fd, fcntl.F_DUPFD, free) for fd in fds]
+    for fd in fds:
+        os.close(fd)
     for fd, number in zip(moved, numbers, strict=True):
         os.dup2(fd, number)
         os.close(fd)

@@ -15,14 +15,13 @@ from app.services.ports.broker import (
     WorkerState,
 )
 from app.services.ports.clock import Clock
+from app.services.ports.keys import IdempotencyStore, KeyStore
 from app.services.ports.models import ANYBODY, Answer, Caller, ModelCatalog, Upstream
 from app.services.ports.stores import (
     PAUSED,
     BatchStore,
     Claim,
     FileStore,
-    IdempotencyStore,
-    KeyStore,
     Known,
     Lease,
     Move,

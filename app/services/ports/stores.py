@@ -3,7 +3,6 @@
 from collections.abc import Collection, Iterator, Mapping, Sequence
 from typing import NamedTuple, Protocol
 
-from app.domain.api_key import ApiKey
 from app.domain.batch import Batch, InFlight, LineError, RunningTotal, Section, Usage, cut_into_sections
 from app.domain.file import File
 from app.domain.lifecycle import Event, Status
@@ -204,8 +203,11 @@ class BatchStore(Protocol):
     def outstanding_totals(self) -> dict[tuple[str, str], RunningTotal]:
         """Return the outstanding lines of batches in progress, by upstream and tenant."""
 
-    def bound_elsewhere(self, upstreams: Collection[str]) -> list[Batch]:
-        """Return batches in progress with lines left for an upstream outside `upstreams`, by deadline."""
+    def bound_elsewhere(self, upstreams: Collection[str]) -> list[tuple[str, str, int]]:
+        """Return the sections of batches in progress with lines that lack a result, for upstreams outside `upstreams`.
+
+        A section is its upstream, its batch's id and the number of these lines; the nearest deadline comes first.
+        """
 
     def statuses(self, batch_ids: Sequence[str]) -> dict[str, Status]:
         """Return the status of each batch that exists."""
@@ -281,32 +283,3 @@ class TrialStore(Protocol):
 
     def met(self, batch_id: str) -> dict[int, Met]:
         """Return the noted failed calls of a batch's lines, by position."""
-
-
-class KeyStore(Protocol):
-    """API keys, found by a hash of their value."""
-
-    def find(self, key_hash: str) -> ApiKey | None:
-        """Return the key with this hash, even a revoked key."""
-
-    def add(self, key: ApiKey, key_hash: str) -> None:
-        """Store a key; a stored key with the same hash stays as it is."""
-
-    def all(self) -> list[ApiKey]:
-        """Return every key, in the order of creation."""
-
-    def revoke(self, key_id: str, now: float) -> bool:
-        """Mark a key as revoked; return False if no key in use has this id."""
-
-    def note_uses(self, uses: Mapping[str, float]) -> None:
-        """Store when keys, by their ids, were used last; an instant older than the stored instant is dropped."""
-
-
-class IdempotencyStore(Protocol):
-    """The Idempotency-Keys of stored objects; files and batches share them."""
-
-    def get(self, tenant_id: str, key: str) -> Known | None:
-        """Return the request and the object of the key; None if no object was stored with the key."""
-
-    def clear(self, before: float) -> int:
-        """Forget keys of objects stored before the instant `before`."""

@@ -7,7 +7,7 @@ from hypothesis import strategies as st
 
 from app.domain.errors import LineInvalid
 from app.domain.limits import MAX_CUSTOM_ID_CHARS, MAX_JSON_DEPTH, MAX_LINE_BYTES
-from app.domain.line import check_line, duplicate, model_not_found, read_model, read_request
+from app.domain.line import check_line, duplicate, model_not_found, read_request
 
 CHAT = "/v1/chat/completions"
 GOOD: dict[str, Any] = {
@@ -186,48 +186,6 @@ def test_the_inputs_of_an_embeddings_line_are_counted(given: object, inputs: int
     data = line(url="/v1/embeddings", body={"model": "m", "input": given})
 
     assert check_line(data, "/v1/embeddings")[:3] == ("a", "m", inputs)
-
-
-@pytest.mark.parametrize(
-    ("given", "requested"),
-    [
-        ({}, 0),
-        ({"max_tokens": 100}, 100),
-        ({"max_completion_tokens": 200, "max_tokens": 100}, 200),
-        ({"max_output_tokens": 300}, 300),
-        ({"max_tokens": None}, 0),
-        ({"max_tokens": "many"}, 0),
-        ({"max_tokens": -5}, 0),
-        ({"max_tokens": 1.5}, 0),
-    ],
-)
-def test_the_tokens_of_a_line_are_estimated_by_its_length_and_what_it_asks_for(
-    given: dict[str, object], requested: int
-) -> None:
-    data = body(**given)
-
-    assert check_line(data, CHAT).tokens == len(data) // 4 + requested
-
-
-@pytest.mark.parametrize("asked", [2**32 - 2, 2**32, 10**30])
-def test_an_estimate_of_tokens_fits_into_the_plan(asked: int) -> None:
-    assert check_line(body(max_tokens=asked), CHAT).tokens == 2**32 - 1
-
-
-@pytest.mark.parametrize(
-    ("given_body", "model"),
-    [
-        ({"model": "m", "messages": []}, "m"),
-        ({"messages": ["\ud800"], "model": "größer"}, "größer"),
-        ({"input": "x"}, None),
-        ({"model": None, "input": "x"}, None),
-        ({"model": "", "input": "x"}, None),
-    ],
-)
-def test_the_model_is_read_of_a_checked_line(given_body: dict[str, object], model: str | None) -> None:
-    request = read_request(json.dumps({"custom_id": "a", "body": given_body}).encode())
-
-    assert read_model(request.body) == model
 
 
 def test_the_body_is_handed_on_as_the_bytes_that_came() -> None:

@@ -92,6 +92,7 @@ def entries_of(upstreams: int, prefixes: int) -> st.SearchStrategy[PlanEntry]:
         upstream=st.integers(0, upstreams - 1),
         prefix_hash=st.integers(0, prefixes - 1),
         model_hash=st.integers(0, 1),
+        tokens=U32,
     )
 
 

@@ -18,7 +18,8 @@ from tests.fakes.broker import MemoryRoster, RecordingQueue
 from tests.fakes.database import MemoryDatabase
 from tests.fakes.keys import MemoryIdempotencyStore
 from tests.fakes.outside import FakeClock, MemoryBlobs
-from tests.fakes.stores import MemoryBatchStore, MemoryFileStore, MemoryResultStore
+from tests.fakes.results import MemoryResultStore
+from tests.fakes.stores import MemoryBatchStore, MemoryFileStore
 from tests.fakes.trials import MemoryTrialStore
 
 NOW = 1_700_000_000.0

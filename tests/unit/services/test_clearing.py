@@ -2,7 +2,7 @@
 
 from app.services.clearing import ClearingService
 from tests.fakes.outside import FakeClock
-from tests.fakes.stores import MemoryResultStore
+from tests.fakes.results import MemoryResultStore
 
 
 class CostlyStore(MemoryResultStore):

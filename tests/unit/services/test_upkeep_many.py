@@ -9,7 +9,7 @@ from app.domain.ids import task_id
 from app.domain.lifecycle import Status
 from app.domain.upstream import DEFAULT_UPSTREAM
 from app.services.repair import RepairService
-from tests.fakes.stores import MemoryResultStore
+from tests.fakes.results import MemoryResultStore
 from tests.unit.services.pipeline_house import NOW, PipelineHouse, new_batch, result_of
 
 TICK_S = 3
