@@ -66,6 +66,14 @@ GUARDS_OF_SECTIONS = (
         "tests/contracts/test_postgres_locks.py::test_who_waits_for_a_row_has_those_locked_that_come_before_it",
     ),
     Guard(
+        "sections that a batch got meanwhile are locked before the batch",
+        _MOVES,
+        "if total and not locked.sections:",
+        "if False:",
+        "tests/races/test_accept_and_end.py::"
+        "test_who_finds_a_batch_accepted_behind_the_search_for_its_sections_locks_these_before_the_batch",
+    ),
+    Guard(
         "sections are locked in one order as their batch moves",
         _SECTION_ROWS,
         ".order_by(sections.c.number)",

@@ -93,6 +93,36 @@ def test_an_end_that_the_acceptance_outran_holds_no_row_while_it_waits_for_the_s
     assert ended.status is ENDS[of]
 
 
+@pytest.mark.parametrize(("of", "at"), [*((of, "SELECT batches.status") for of in ENDS), ("a seal", "SELECT batches.")])
+def test_who_finds_a_batch_accepted_behind_the_search_for_its_sections_locks_these_before_the_batch(
+    open_side: OpenSide, of: Any, at: str
+) -> None:
+    one, other, third = (open_side() for _ in range(3))
+    if is_sqlite(one):
+        pytest.skip("SQLite has one lock for all rows.")
+    add_validating(one)
+    stop = Stop()
+
+    def accept_and_cancel() -> None:
+        accept(other)
+        if of == "a seal":
+            other.cancel()
+
+    act = one.seal if of == "a seal" else partial(one.batches.advance, "batch_1", of, NOW)
+    with ThreadPoolExecutor(1) as pool, standing_at_second(one.engine, LOCK_OF_SECTIONS, stop):
+        try:
+            both = pool.submit(meanwhile, one, act, at, other, accept_and_cancel)
+            assert stop.reached.wait(WAIT_S)
+            with third.engine.connect() as connection:
+                connection.execute(text("SELECT 1 FROM batches WHERE id = 'batch_1' FOR UPDATE NOWAIT"))
+        finally:
+            stop.let_go()
+        ended, _, _ = both.result(WAIT_S)
+
+    assert ended.status is ENDS.get(of, Status.CANCELLING)
+    assert len(ended.sections) == 1
+
+
 def test_a_seal_amid_which_a_batch_is_accepted_and_cancelled_closes_the_sections(one: Side, other: Side) -> None:
     add_validating(one)
 

@@ -50,7 +50,6 @@ _SECTION_WAYS = {
 }
 # position (u32), ok (u8), length of the payload (u32), and the four counts of tokens (u32)
 _LINE = Struct("<IBI4I")
-# SQLite reads a segment whole even for one result.
 _SEGMENT_BYTES = 16 * 1024
 _SEGMENT_LINES = 1_000
 _TOKENS = ("input_tokens", "cached_tokens", "output_tokens", "reasoning_tokens")
@@ -208,8 +207,7 @@ def _add_sections(batch: Any) -> None:
             next_task=next_task,
             is_sending=batch.status == "in_progress",
             is_open=batch.status != "finalizing" and batch.sealed_at is None,
-            completed=0,
-            failed=0,
+            **dict.fromkeys(("completed", "failed"), 0),
             recorded=bytes(-(-(end_line - first_line) // 8)),
         )
 
