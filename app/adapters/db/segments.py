@@ -82,7 +82,8 @@ class _Piece(NamedTuple):
 class SegmentReader:
     """Reads the results of one batch, a bounded number of bytes at a time.
 
-    In memory are the lines of all segments, some 40 bytes for each result of the batch, and one page of payloads.
+    In memory are the lines of all segments, some 40 bytes for each result of the batch, a page of payloads, and up to a
+    MiB of the segments that hold the payloads.
     """
 
     def __init__(self, engine: Engine, batch_id: str) -> None:
