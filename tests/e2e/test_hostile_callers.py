@@ -140,6 +140,7 @@ def test_hundreds_that_send_or_read_a_byte_each_50_ms_hold_up_nobody(
 
 
 def test_a_body_that_drips_is_told_so_in_the_end_and_leaves_nothing(deployed: Deployed, client: OpenAI) -> None:
+    deployed.await_rest(client)
     blobs = deployed.blobs()
     with connect(deployed) as connection:
         connection.sendall(SLOW_UPLOAD + b"{")

@@ -53,6 +53,7 @@ def gathered(deployed: Deployed) -> set[str]:
 
 
 def test_an_upload_cut_off_midway_leaves_no_file(deployed: Deployed, client: OpenAI) -> None:
+    deployed.await_rest(client)
     files, blobs = [file.id for file in client.files.list()], deployed.blobs()
     address = urlsplit(deployed.base_url)
     opening = (
@@ -140,6 +141,7 @@ def test_a_caller_who_waits_for_a_go_on_is_refused_before_it_sends_its_body(
 
 
 def test_a_file_over_the_limit_is_refused_and_leaves_nothing(deployed: Deployed, client: OpenAI) -> None:
+    deployed.await_rest(client)
     files, blobs = [file.id for file in client.files.list()], deployed.blobs()
     mebibyte = b" " * (1024 * 1024 - 1) + b"\n"
 
