@@ -150,7 +150,7 @@ def test_a_body_that_drips_is_told_so_in_the_end_and_leaves_nothing(deployed: De
     error = json.loads(body)["error"]
     assert (status, error["code"]) == (408, "request_timeout")
     assert set(error) == ENVELOPE
-    until(lambda: deployed.blobs() <= blobs, 20, "what was written is gone")
+    until(lambda: deployed.blobs() <= blobs, 60, "what was written is gone")
 
 
 def test_a_head_that_drips_or_has_no_end_is_refused(deployed: Deployed) -> None:

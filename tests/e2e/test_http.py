@@ -66,9 +66,9 @@ def test_an_upload_cut_off_midway_leaves_no_file(deployed: Deployed, client: Ope
     )
     with socket.create_connection((address.hostname, address.port), timeout=10) as connection:
         connection.sendall(head.encode() + opening + b'{"custom_id": "a"}\n' * 100_000)
-        until(lambda: gathered(deployed), 20, "the upload is being gathered")
+        until(lambda: gathered(deployed), 60, "the upload is being gathered")
 
-    until(lambda: not gathered(deployed), 20, "what was gathered is gone")
+    until(lambda: not gathered(deployed), 60, "what was gathered is gone")
     assert [file.id for file in client.files.list()] == files
     assert deployed.blobs() <= blobs
 
@@ -160,7 +160,7 @@ def test_a_file_over_the_limit_is_refused_and_leaves_nothing(deployed: Deployed,
     assert answer.status_code == 413
     assert "200 MiB" in answer.json()["error"]["message"]
     # Blobs of earlier tests may go meanwhile.
-    until(lambda: deployed.blobs() <= blobs, 20, "the refused file's blobs are gone")
+    until(lambda: deployed.blobs() <= blobs, 60, "the refused file's blobs are gone")
     assert [file.id for file in client.files.list()] == files
 
 
