@@ -14,6 +14,7 @@ from itertools import islice
 import structlog
 import uvloop
 
+from app.adapters.upstream.loop_calls import call_soon
 from app.domain import result
 from app.domain.errors import BlobMissing, Unavailable
 from app.domain.line import read_custom_id
@@ -73,20 +74,20 @@ class LineEngine:
 
     def submit(self, lines: list[Line]) -> None:
         """Queue lines; thread-safe."""
-        self._loop.call_soon_threadsafe(self._put, lines)
+        call_soon(self._loop, self._put, lines)
 
     def stop_batch(self, batch: BatchInHand) -> None:
         """Start no more lines of a batch; calls in flight go on. Thread-safe."""
         batch.is_stopped = True
-        self._loop.call_soon_threadsafe(self._drop_waiting, lambda line: line.run.batch is batch)
+        call_soon(self._loop, self._drop_waiting, lambda line: line.run.batch is batch)
 
     def abort_batch(self, batch: BatchInHand) -> None:
         """Cancel a batch's calls in flight; thread-safe."""
-        self._loop.call_soon_threadsafe(self._abort, batch)
+        call_soon(self._loop, self._abort, batch)
 
     def let_go(self) -> None:
         """Drop the waiting lines received in an earlier lease term; thread-safe."""
-        self._loop.call_soon_threadsafe(self._drop_waiting, lambda line: not self._lease.covers(line.run.term))
+        call_soon(self._loop, self._drop_waiting, lambda line: not self._lease.covers(line.run.term))
 
     def share_out(self, place: int, states: Sequence[Mapping[str, LaneState]]) -> None:
         """Give every lane this worker's share of the upstream's limits; thread-safe.
@@ -95,16 +96,16 @@ class LineEngine:
             place: index of this process among the workers, 0-based.
             states: the reported lane states of every worker, by upstream.
         """
-        self._loop.call_soon_threadsafe(self._share_out, place, states)
+        call_soon(self._loop, self._share_out, place, states)
 
     def drain(self, grace_s: float) -> None:
         """Start no more lines, and give lines back: waiting lines now, lines with a call in flight after `grace_s`."""
-        self._loop.call_soon_threadsafe(self._drain, grace_s)
+        call_soon(self._loop, self._drain, grace_s)
 
     def stop(self) -> None:
         """End the loop and its thread."""
         if self._thread.is_alive():
-            self._loop.call_soon_threadsafe(self._stopping.set)
+            call_soon(self._loop, self._stopping.set)
             self._thread.join(_THREAD_WAIT_S)
 
     def _main(self) -> None:

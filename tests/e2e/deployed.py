@@ -66,6 +66,12 @@ class Deployed:
         self._clients.append(client)
         return client
 
+    def await_rest(self, client: OpenAI) -> None:
+        """Wait until every batch has ended, so that no batch of an earlier test adds a file or a blob."""
+        until(
+            lambda: all(batch.status in ENDED for batch in client.batches.list()), END_WITHIN_S, "every batch has ended"
+        )
+
     def blobs(self) -> set[Path]:
         """Return the files in the storage."""
         return {path for path in (self.data / "blobs").rglob("*") if path.is_file()}

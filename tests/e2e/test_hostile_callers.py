@@ -140,6 +140,7 @@ def test_hundreds_that_send_or_read_a_byte_each_50_ms_hold_up_nobody(
 
 
 def test_a_body_that_drips_is_told_so_in_the_end_and_leaves_nothing(deployed: Deployed, client: OpenAI) -> None:
+    deployed.await_rest(client)
     blobs = deployed.blobs()
     with connect(deployed) as connection:
         connection.sendall(SLOW_UPLOAD + b"{")
@@ -149,7 +150,7 @@ def test_a_body_that_drips_is_told_so_in_the_end_and_leaves_nothing(deployed: De
     error = json.loads(body)["error"]
     assert (status, error["code"]) == (408, "request_timeout")
     assert set(error) == ENVELOPE
-    until(lambda: deployed.blobs() <= blobs, 20, "what was written is gone")
+    until(lambda: deployed.blobs() <= blobs, 60, "what was written is gone")
 
 
 def test_a_head_that_drips_or_has_no_end_is_refused(deployed: Deployed) -> None:

@@ -53,6 +53,7 @@ def gathered(deployed: Deployed) -> set[str]:
 
 
 def test_an_upload_cut_off_midway_leaves_no_file(deployed: Deployed, client: OpenAI) -> None:
+    deployed.await_rest(client)
     files, blobs = [file.id for file in client.files.list()], deployed.blobs()
     address = urlsplit(deployed.base_url)
     opening = (
@@ -65,9 +66,9 @@ def test_an_upload_cut_off_midway_leaves_no_file(deployed: Deployed, client: Ope
     )
     with socket.create_connection((address.hostname, address.port), timeout=10) as connection:
         connection.sendall(head.encode() + opening + b'{"custom_id": "a"}\n' * 100_000)
-        until(lambda: gathered(deployed), 20, "the upload is being gathered")
+        until(lambda: gathered(deployed), 60, "the upload is being gathered")
 
-    until(lambda: not gathered(deployed), 20, "what was gathered is gone")
+    until(lambda: not gathered(deployed), 60, "what was gathered is gone")
     assert [file.id for file in client.files.list()] == files
     assert deployed.blobs() <= blobs
 
@@ -140,6 +141,7 @@ def test_a_caller_who_waits_for_a_go_on_is_refused_before_it_sends_its_body(
 
 
 def test_a_file_over_the_limit_is_refused_and_leaves_nothing(deployed: Deployed, client: OpenAI) -> None:
+    deployed.await_rest(client)
     files, blobs = [file.id for file in client.files.list()], deployed.blobs()
     mebibyte = b" " * (1024 * 1024 - 1) + b"\n"
 
@@ -158,7 +160,7 @@ def test_a_file_over_the_limit_is_refused_and_leaves_nothing(deployed: Deployed,
     assert answer.status_code == 413
     assert "200 MiB" in answer.json()["error"]["message"]
     # Blobs of earlier tests may go meanwhile.
-    until(lambda: deployed.blobs() <= blobs, 20, "the refused file's blobs are gone")
+    until(lambda: deployed.blobs() <= blobs, 60, "the refused file's blobs are gone")
     assert [file.id for file in client.files.list()] == files
 
 

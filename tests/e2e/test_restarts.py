@@ -18,7 +18,7 @@ from tests.integration.processes import WYLON, environ_of, until
 
 pytestmark = pytest.mark.e2e
 
-BACK_WITHIN_S = 30.0
+BACK_WITHIN_S = 60.0
 # An address, gunicorn or a shell would read more in it than a name.
 ODD_NAME = "50% #1?x=y "
 COMMANDS = {
@@ -221,7 +221,7 @@ def test_after_a_killed_supervisor_the_same_port_is_served_again_at_once(running
 def test_a_folder_that_is_in_use_is_refused(running: Deployed) -> None:
     second = running.start_beside()
 
-    until(lambda: second.exit_code is not None, 30, "the second one ends")
+    until(lambda: second.exit_code is not None, 60, "the second one ends")
 
     assert second.exit_code != 0
     assert f"process id {running.up.pid}" in second.said()

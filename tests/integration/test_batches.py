@@ -146,7 +146,7 @@ def test_what_is_not_done_within_the_window_expires(pipeline: Pipeline) -> None:
 def test_an_ended_batch_leaves_nothing_in_the_broker_or_the_database(pipeline: Pipeline) -> None:
     batch = pipeline.await_end(pipeline.submit(request_lines(20)))
 
-    until(lambda: not list(pipeline.stores.results.read(batch.id)), 30, "its results are swept")
+    until(lambda: not list(pipeline.stores.results.read(batch.id)), 60, "its results are swept")
     until(
         lambda: not pipeline.redis.keys("*chord*") and not pipeline.redis.keys("celery-task*"), 30, "its chord is gone"
     )

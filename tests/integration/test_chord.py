@@ -20,7 +20,7 @@ from tests.integration.processes import until
 QUEUE = lines_queue(DEFAULT_UPSTREAM)
 pytestmark = pytest.mark.integration
 
-WITHIN_S = 20.0
+WITHIN_S = 60.0
 
 
 @pytest.fixture(scope="module")

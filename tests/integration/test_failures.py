@@ -148,7 +148,7 @@ def _kill_while_finalizing(pipeline: Pipeline, lines: list[bytes]) -> str:
 def test_a_batch_whose_model_is_away_does_not_hold_up_another(pipeline: Pipeline) -> None:
     stuck = pipeline.submit(request_lines(600, "[[fail:503]]"))
     # Dispatch stops between 7.5 and 10.5 for each call, and as a rule some are amid one.
-    until(lambda: pipeline.lines_paused() >= 7 * BOTH_WORKERS, 30, "the workers' hands are full of refused lines")
+    until(lambda: pipeline.lines_paused() >= 7 * BOTH_WORKERS, 60, "the workers' hands are full of refused lines")
 
     batch_id = pipeline.submit(request_lines(30))
 

@@ -34,7 +34,7 @@ def test_they_are_run_by_the_other_worker_and_no_line_twice(pipeline: Pipeline) 
     # One call is kept for a batch that comes.
     hanging = [hang(pipeline, CONCURRENCY - 1, CONCURRENCY - 1), hang(pipeline, 1, CONCURRENCY)]
     waiting = pipeline.submit(request_lines(WAITING, "waiting"))
-    until(lambda: pipeline.tasks_held() >= CONCURRENCY + WAITING, 30, "the worker holds the lines that wait")
+    until(lambda: pipeline.tasks_held() >= CONCURRENCY + WAITING, 60, "the worker holds the lines that wait")
 
     pipeline.start("worker-2")
     ended = pipeline.await_end(waiting)

@@ -206,7 +206,7 @@ def test_a_message_is_taken_though_the_brokers_clock_was_set_back_while_a_reques
                 return queues_of(house)
 
             try:
-                assert until(look, 10, "the message is taken") == [GPU]
+                assert until(look, 30, "the message is taken") == [GPU]
             finally:
                 # The open request ends by the broker's clock, and whoever stops to consume reads its answer.
                 clocks.set(60, "broker")

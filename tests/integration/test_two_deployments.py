@@ -58,7 +58,7 @@ def test_each_sees_its_own_workers_alone(pair: tuple[Pipeline, Pipeline]) -> Non
     one, other = pair
     one.start("worker-2")
 
-    until(lambda: len(one.workers()) == 2, 30, "two workers report to the one")
+    until(lambda: len(one.workers()) == 2, 60, "two workers report to the one")
 
     assert len(other.workers()) == 1
 

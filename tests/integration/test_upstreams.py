@@ -126,7 +126,7 @@ def test_the_limit_of_requests_a_minute_holds_over_all_workers(house: House) -> 
 def test_an_upstream_that_is_gone_keeps_nothing_of_another_waiting(house: House) -> None:
     pipeline = house.pipeline
     stuck = pipeline.submit([request_line(f"id-{number}", f"{number}", "gone-model") for number in range(600)])
-    until(lambda: pipeline.lines_paused() > 16, 30, "lines of the upstream that is gone wait")
+    until(lambda: pipeline.lines_paused() > 16, 60, "lines of the upstream that is gone wait")
 
     batch_id = pipeline.submit([request_line(f"id-{number}", f"{number}", "fast-model") for number in range(40)])
 
@@ -149,7 +149,7 @@ def test_a_killed_worker_costs_no_line_of_either(house: House) -> None:
 def test_line_tasks_in_the_one_queue_of_an_older_version_are_sent_again_to_their_upstream(house: House) -> None:
     pipeline, own_queue = house.pipeline, lines_queue("slow")
     batch_id = pipeline.submit(mixed_lines(slow=40, fast=10, sleep_ms=500))
-    until(lambda: pipeline.redis.llen(own_queue), 30, "tasks wait for the slow model")
+    until(lambda: pipeline.redis.llen(own_queue), 60, "tasks wait for the slow model")
 
     moved = 0
     while message := pipeline.redis.rpop(own_queue):

@@ -58,7 +58,7 @@ def stop_between_commits(pipeline: Pipeline, name: str) -> None:
         os.kill(pid, signal.SIGCONT)
         return False
 
-    until(is_stopped_without_a_lock, 30, f"{name} is stopped between two commits")
+    until(is_stopped_without_a_lock, 60, f"{name} is stopped between two commits")
 
 
 @pytest.fixture(autouse=True)
@@ -123,13 +123,13 @@ def test_lines_given_back_are_with_another_worker_within_seconds(pipeline: Pipel
     batch_id = pipeline.submit(request_lines(lines, "[[sleep:40000]]"))
     await_in_flight(pipeline, BOTH_WORKERS // 2)
     held = lambda: sum(len(w.held_tasks) for w in RedisRoster(pipeline.redis).workers())  # noqa: E731
-    until(lambda: held() == lines, 30, "the worker has taken more than it can run")
+    until(lambda: held() == lines, 60, "the worker has taken more than it can run")
     pipeline.start("worker-2")
 
     os.kill(pipeline.processes["worker-1"].pid, signal.SIGTERM)
 
     # The draining worker's calls go on while the other worker has begun the lines given back.
-    until(lambda: pipeline.upstream_stats()["in_flight"] == lines, 5, "the other worker runs the rest")
+    until(lambda: pipeline.upstream_stats()["in_flight"] == lines, 10, "the other worker runs the rest")
     pipeline.batches.cancel(TENANT, batch_id)
     assert pipeline.processes["worker-1"].terminate(within_s=20) == 0
     assert pipeline.await_end(batch_id).status is Status.CANCELLED
@@ -148,9 +148,9 @@ def test_a_task_is_counted_as_lost_with_the_worker_that_had_taken_it(pipeline: P
     pipeline.start("worker-1")
 
     roster = RedisRoster(pipeline.redis)
-    until(lambda: roster.losses(batch_id) == {0: 1}, 30, "the task is counted as lost")
+    until(lambda: roster.losses(batch_id) == {0: 1}, 60, "the task is counted as lost")
     assert pipeline.await_end(batch_id).status is Status.COMPLETED
-    until(lambda: _unacked_tags(pipeline) <= left_before, 5, "all messages of this batch are acknowledged")
+    until(lambda: _unacked_tags(pipeline) <= left_before, 30, "all messages of this batch are acknowledged")
 
 
 # Four deaths, each missed after some 12 to 16 s.

@@ -4,6 +4,7 @@ import asyncio
 from collections.abc import Callable
 from threading import Lock
 
+from app.adapters.upstream.loop_calls import call_soon
 from app.domain.limits import MIB
 
 # An answer up to this size is not counted: nearly all answers are smaller, and counting slows down every call.
@@ -70,9 +71,8 @@ class AnswerMemory:
         """Stop counting an answer after it was recorded or dropped."""
         with self._lock:
             self._unrecorded -= size
-        loop = self._loop
-        if loop is not None and not loop.is_closed():
-            loop.call_soon_threadsafe(self._let_go_on)
+        if self._loop is not None:
+            call_soon(self._loop, self._let_go_on)
 
     def _has_room(self) -> bool:
         return self._sum + self._unrecorded <= self._budget_bytes
