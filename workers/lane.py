@@ -2,6 +2,7 @@
 
 import time
 from collections.abc import Awaitable, Callable, Sequence
+from functools import cache
 
 from app.adapters.upstream.balanced import OpenUpstream
 from app.domain.concurrency import ConcurrencyLimit, Outcome, Report
@@ -24,13 +25,17 @@ _STALLED_S, _BEYOND = 1.0, 8
 _BLOCKED_S = 10.0
 # Lines that a rate limit lets begin in this time are taken ahead; more lines would be kept from equally ready workers.
 _AHEAD_S = 1.0
-# Wall clock minus monotonic clock when this module was loaded.
-_EPOCH_S = time.time() - time.monotonic()
+
+
+@cache
+def epoch_s() -> float:
+    """Return wall clock minus monotonic clock at the first use: a module is loaded before its process is forked."""
+    return time.time() - time.monotonic()
 
 
 def steady_time() -> float:
     """Return seconds since the epoch that never step back: workers compare the instants at which they began to call."""
-    return _EPOCH_S + time.monotonic()
+    return epoch_s() + time.monotonic()
 
 
 class Lane:

@@ -141,6 +141,22 @@ def test_a_data_folder_with_an_odd_name_is_as_good_as_another(running: Deployed)
     assert {path.name for path in running.folder.iterdir() if path.is_dir()} == {ODD_NAME}
 
 
+def test_code_that_lies_in_the_data_folder_is_not_run(running: Deployed) -> None:
+    """`wylon up --data .` in a project: Python takes modules from the current folder first."""
+    running.up.terminate(within_s=20)
+    ran = running.folder / "ran"
+    foreign = [running.data / "uvloop.py", running.data / "app.py", running.data / "workers.py"]
+    for module in foreign:
+        module.write_text(f"open({str(ran)!r}, 'w')")
+
+    running.start()
+
+    assert_completes(running, submit(running.client(), request_lines(3)).id, 3)
+    assert not ran.exists()
+    for module in foreign:
+        module.unlink()
+
+
 def test_the_last_use_of_a_key_outlives_a_stop(running: Deployed) -> None:
     used_at = int(time.time())
     running.client().models.list()

@@ -11,7 +11,7 @@ from pathlib import Path
 from typing import BinaryIO
 
 from app.cli.up.backoff import Backoff
-from app.cli.up.forking import Forked, Loader, bury_orphans
+from app.cli.up.forking import Forked, Loader
 from app.wiring.parent import tie_to
 
 
@@ -40,7 +40,6 @@ class Child:
     backoff: Backoff = field(default_factory=Backoff)
     exit_code: int | None = None
     _started_at: float = 0.0
-    _last_group: int | None = None
     _start_at: float = 0.0
 
     @property
@@ -54,8 +53,6 @@ class Child:
 
     def start(self) -> int:
         """Start the process; return the process id."""
-        if self._last_group is not None:
-            bury_orphans(self._last_group)
         with ExitStack() as stack:
             output = stack.enter_context(self.spec.log.open("ab")) if self.spec.log else None
             self.process = self._fork(output) or subprocess.Popen(  # noqa: S603 - the commands are our own
@@ -70,11 +67,11 @@ class Child:
                 start_new_session=True,
                 preexec_fn=tie_to(os.getpid()),
             )
-        self._started_at, self._last_group = time.monotonic(), self.process.pid
+        self._started_at = time.monotonic()
         return self.process.pid
 
     def _fork(self, output: BinaryIO | None) -> Forked | None:
-        if self.loader is None:
+        if self.loader is None or not self.loader.suits(self.spec.environ, self.spec.cwd):
             return None
         streams = {} if output is None else dict.fromkeys((1, 2), output.fileno())
         return self.loader.fork(

@@ -9,7 +9,7 @@ import socket
 import subprocess
 import sys
 import time
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Collection, Mapping, Sequence
 from contextlib import suppress
 from pathlib import Path
 
@@ -22,7 +22,7 @@ log = structlog.get_logger()
 _PR_SET_CHILD_SUBREAPER = 36
 # Loading takes seconds on a busy machine; a fork takes milliseconds.
 _LOADED_WITHIN_S = 60.0
-_FORKED_WITHIN_S = 10.0
+_FORKED_WITHIN_S = 2.0
 _LOOK_EVERY_S = 0.1
 # The command lines of forked processes are shown in the place of the loader's, which has to be longer.
 _ROOM_FOR_COMMANDS = " " * 1024
@@ -52,9 +52,14 @@ class Forked:
 
     def _wait(self, options: int) -> int | None:
         if self.returncode is None:
-            pid, status = os.waitpid(self.pid, options)
-            if pid == self.pid:
-                self.returncode = os.waitstatus_to_exitcode(status)
+            try:
+                pid, status = os.waitpid(self.pid, options)
+            except ChildProcessError:
+                # Somebody else has waited for the process: it has ended, nobody knows how. `subprocess` says 0 as well.
+                self.returncode = 0
+            else:
+                if pid == self.pid:
+                    self.returncode = os.waitstatus_to_exitcode(status)
         return self.returncode
 
 
@@ -63,11 +68,11 @@ def _adopt_orphans(is_wanted: bool) -> bool:
     return bool(ctypes.CDLL(None).prctl(_PR_SET_CHILD_SUBREAPER, int(is_wanted), 0, 0, 0) == 0)
 
 
-def bury_orphans(group: int) -> None:
-    """Take note of ended processes of a process group that have become children of this process."""
+def bury_orphans(known: Collection[int]) -> None:
+    """Take note of ended processes that have become children of this process; `known` are for others to wait for."""
     with suppress(ChildProcessError):
-        while os.waitid(os.P_PGID, group, os.WEXITED | os.WNOHANG) is not None:
-            pass
+        while (ended := os.waitid(os.P_ALL, 0, os.WEXITED | os.WNOHANG | os.WNOWAIT)) and ended.si_pid not in known:
+            os.waitid(os.P_PID, ended.si_pid, os.WEXITED | os.WNOHANG)
 
 
 class Loader:
@@ -77,7 +82,7 @@ class Loader:
     """
 
     def __init__(self, environ: Mapping[str, str], cwd: Path, *, forked_within_s: float = _FORKED_WITHIN_S) -> None:
-        self._environ = environ
+        self._environ = dict(environ)
         self._cwd = cwd
         self._forked_within_s = forked_within_s
         self._channel: socket.socket | None = None
@@ -92,9 +97,6 @@ class Loader:
         """Start the loader, and return once it has loaded, or at a stop."""
         if sys.platform != "linux":
             return
-        # A forked process whose intermediate parent has ended becomes a child of this process.
-        if not _adopt_orphans(True):
-            return
         ours, theirs = socket.socketpair(socket.AF_UNIX, socket.SOCK_SEQPACKET)
         with theirs:
             self._process = subprocess.Popen(  # noqa: S603 - the command is our own
@@ -102,7 +104,7 @@ class Loader:
                     *(sys.executable, "-m", "app.cli.up.loader", str(theirs.fileno()), str(os.getpid())),
                     _ROOM_FOR_COMMANDS,
                 ],
-                env=dict(self._environ),
+                env=self._environ,
                 cwd=self._cwd,
                 stdin=subprocess.DEVNULL,
                 pass_fds=(theirs.fileno(),),
@@ -116,6 +118,21 @@ class Loader:
                 return
         self._answer(_LOOK_EVERY_S)
 
+    def suits(self, environ: Mapping[str, str], cwd: Path) -> bool:
+        """Whether a forked process has this environment and this folder: it has those of the loader."""
+        return dict(environ) == self._environ and cwd == self._cwd
+
+    def look(self, known: Collection[int]) -> None:
+        """Notice the end of the loader, and take note of the ends of further children, such as gunicorn's workers.
+
+        Args:
+            known: the children for which somebody else waits.
+        """
+        if self._process is not None and self._process.poll() is not None:
+            self._lose()
+        if sys.platform == "linux":
+            bury_orphans({*known, *((self.pid,) if self.pid else ())})
+
     def fork(self, name: str, command: Sequence[str], fds: Mapping[int, int]) -> Forked | None:
         """Start a process; return None where the loader can't start it.
 
@@ -126,6 +143,9 @@ class Loader:
         """
         python, *rest = command
         if self._channel is None or python != sys.executable or rest[:1] != ["-m"]:
+            return None
+        # A forked process, whose intermediate parent has ended, becomes a child of this process.
+        if not _adopt_orphans(True):
             return None
         request = {"name": [name], "command": rest[1:], "fds": list(fds)}
         # A forked process runs nothing before this process knows of it: the loader may end, or stand still, before it

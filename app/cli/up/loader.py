@@ -5,7 +5,6 @@ processes. It has a single thread. A forked process becomes a child of the super
 Python started anew would.
 """
 
-import atexit
 import ctypes
 import fcntl
 import gc
@@ -15,11 +14,8 @@ import os
 import runpy
 import socket
 import sys
-import threading
-import traceback
 from collections.abc import Sequence
 from contextlib import suppress
-from typing import NoReturn
 
 from app.cli.up.process_title import show_command
 from app.wiring.parent import tie_to
@@ -68,7 +64,13 @@ def main(channel_fd: int, parent: int) -> None:
         request, fds, _, _ = socket.recv_fds(channel, _MOST_BYTES, _MOST_FDS)
         if not request:
             return
-        channel.send(str(_fork(request, fds, channel, parent)).encode())
+        pid = _fork()
+        if pid is None:
+            channel.close()
+            # The interpreter ends the process, with its exit code, as any other: the module's exceptions are for it.
+            _run(json.loads(request), fds, parent)
+            return
+        channel.send(str(pid).encode())
         for fd in fds:
             os.close(fd)
 
@@ -82,22 +84,28 @@ def _load() -> None:
     gc.freeze()
 
 
-def _fork(request: bytes, fds: Sequence[int], channel: socket.socket, parent: int) -> int:
-    """Fork a process through an intermediate process, whose end makes the process a child of the supervisor."""
+def _fork() -> int | None:
+    """Fork a process and return its id; None in the process itself.
+
+    The process is forked through an intermediate process, whose end makes it a child of the supervisor.
+    """
     reader, writer = os.pipe()
     intermediate = os.fork()
     if intermediate == 0:
+        is_intermediate = True
         try:
-            if os.fork() == 0:
-                os.close(reader)
-                channel.close()
-                # The supervisor signals the group of a process from the moment at which it knows the id.
-                os.setsid()
-                os.write(writer, str(os.getpid()).encode())
-                os.close(writer)
-                _run(json.loads(request), fds, parent)
+            is_intermediate = os.fork() != 0
         finally:
-            os._exit(0)
+            if is_intermediate:
+                os._exit(0)
+        os.close(reader)
+        # The supervisor signals the group of a process from the moment at which it knows the id.
+        os.setsid()
+        # Without the loader nobody reads the id, and no byte comes by which the process may go on.
+        with suppress(BrokenPipeError):
+            os.write(writer, str(os.getpid()).encode())
+        os.close(writer)
+        return None
     os.close(writer)
     pid = int(os.read(reader, 32))
     os.close(reader)
@@ -105,34 +113,23 @@ def _fork(request: bytes, fds: Sequence[int], channel: socket.socket, parent: in
     return pid
 
 
-def _run(request: dict[str, list[str]], fds: Sequence[int], parent: int) -> NoReturn:
-    """Run the module of a request in this process, and end."""
-    code = 1
-    try:
-        go, *given = fds
-        if not os.read(go, 1):
-            # The supervisor does not know this process, and starts another.
-            os._exit(0)
-        os.close(go)
-        tie = tie_to(parent)
-        if tie is not None:
-            # Ends the process where the supervisor has ended.
-            tie()
-        module, *arguments = request["command"]
-        ctypes.CDLL(None).prctl(_PR_SET_NAME, request["name"][0].encode())
-        show_command(" ".join((sys.executable, "-m", module, *arguments)))
-        _place(given, [int(number) for number in request["fds"]])
-        sys.argv = [module, *arguments]
-        runpy.run_module(module, run_name="__main__", alter_sys=True)
-        code = 0
-    except SystemExit as end:
-        code = end.code if isinstance(end.code, int) else int(end.code is not None)
-        if isinstance(end.code, str):
-            sys.stderr.write(f"{end.code}\n")
-    except BaseException:
-        traceback.print_exc()
-    finally:
-        _end(code)
+def _run(request: dict[str, list[str]], fds: Sequence[int], parent: int) -> None:
+    """Run the module of a request in this process."""
+    go, *given = fds
+    if not os.read(go, 1):
+        # The supervisor does not know this process, and starts another.
+        os._exit(0)
+    os.close(go)
+    tie = tie_to(parent)
+    if tie is not None:
+        # Ends the process where the supervisor has ended.
+        tie()
+    module, *arguments = request["command"]
+    ctypes.CDLL(None).prctl(_PR_SET_NAME, request["name"][0].encode())
+    show_command(" ".join((sys.executable, "-m", module, *arguments)))
+    _place(given, [int(number) for number in request["fds"]])
+    sys.argv = [module, *arguments]
+    runpy.run_module(module, run_name="__main__", alter_sys=True)
 
 
 def _place(fds: Sequence[int], numbers: Sequence[int]) -> None:
@@ -145,17 +142,6 @@ def _place(fds: Sequence[int], numbers: Sequence[int]) -> None:
     for fd, number in zip(moved, numbers, strict=True):
         os.dup2(fd, number)
         os.close(fd)
-
-
-def _end(code: int) -> NoReturn:
-    """End as the interpreter ends: wait for threads, call what is to be called at the end, write what is buffered."""
-    try:
-        threading._shutdown()  # type: ignore[attr-defined]
-        atexit._run_exitfuncs()
-        sys.stdout.flush()
-        sys.stderr.flush()
-    finally:
-        os._exit(code)
 
 
 if __name__ == "__main__":

@@ -24,6 +24,7 @@ class Supervisor:
     def __init__(self, specs: Sequence[ChildSpec], folder: RunFolder, loader: Loader | None = None) -> None:
         self.children = [Child(spec, loader) for spec in sorted(specs, key=lambda spec: not spec.is_broker)]
         self._folder = folder
+        self._loader = loader
 
     def tick(self) -> None:
         """Record ended processes, and start the processes that are due."""
@@ -38,6 +39,8 @@ class Supervisor:
             if child.reap():
                 self._folder.remove_pid(child.spec.name)
                 log.warning("process.ended", process=child.spec.name, exit_code=child.exit_code)
+        if self._loader is not None:
+            self._loader.look({child.process.pid for child in self.children if child.process is not None})
         for child in children:
             if child.is_due(time.monotonic()):
                 pid = child.start()
