@@ -174,7 +174,10 @@ def test_a_batch_outlives_an_outage_of_the_whole_upstream(
     assert away.recorded < LINES
     assert (batch.status, batch.completed, batch.error_file_id) == (Status.COMPLETED, LINES, None)
     assert custom_ids(pipeline.lines_of(batch.output_file_id)) == [f"id-{number}" for number in range(LINES)]
-    # The server that came back is asked for what has no result, each line once.
+    # The server that came back gets each line without a result once. A probe that failed just before is followed by a
+    # check call, which the server then answers.
     stats = pipeline.upstream_stats()
-    assert (stats["requests"], stats["repeats"]) == (LINES - away.recorded, 0)
+    unrecorded = LINES - away.recorded
+    assert unrecorded <= stats["requests"] <= unrecorded + 1
+    assert stats["repeats"] == 0
     assert stats["max_in_flight"] <= CONCURRENCY
