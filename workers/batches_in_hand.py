@@ -3,6 +3,7 @@
 import threading
 from dataclasses import dataclass
 
+from app.domain.batch import Section
 from app.domain.lifecycle import Status
 from app.services.ports import BatchStore
 
@@ -24,6 +25,17 @@ class BatchInHand:
     created_at: float = 0.0
     # The model that all lines share.
     model: str | None = None
+    sections: tuple[Section, ...] = ()
+
+    def has_lines(self, upstream: str, first: int, end: int) -> bool:
+        """Whether the lines from `first` up to and without `end` are for this upstream.
+
+        A message that outlived a power cut may be of a plan that the database lost, and that was made otherwise since.
+        """
+        return any(
+            section.upstream == upstream and section.first_line <= first and end <= section.end_line
+            for section in self.sections
+        )
 
 
 class BatchesInHand:
@@ -55,6 +67,7 @@ class BatchesInHand:
             tenant_id=row.tenant_id,
             created_at=row.created_at,
             model=row.model,
+            sections=row.sections,
         )
         with self._lock:
             # Another thread may have read the batch as well, and the follower may have stopped the batch since.

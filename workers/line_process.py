@@ -207,7 +207,7 @@ class LineProcess:
             if term is None or not self._lease.covers(term):
                 return None
             batch = self._batches.get(batch_id)
-            if batch is None:
+            if batch is None or not batch.has_lines(lane.name, task.first, task.end):
                 return None
             # Without a look: the queue refuses a first delivery that repair may have overtaken.
             may_have_run = delivery is not Delivery.FIRST

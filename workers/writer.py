@@ -9,6 +9,7 @@ from typing import NamedTuple
 import structlog
 
 from app.adapters.upstream.answer_memory import UNCOUNTED_BYTES, AnswerMemory
+from app.domain.errors import StorageFull, Unavailable
 from app.domain.result import Met, Result
 from app.services.ports import Progress
 from workers.line_run import LineRun
@@ -92,8 +93,7 @@ class ResultWriter:
             if item is None:
                 return
             items = self._gather(item)
-            results = [result for _, result in items if isinstance(result, Result)]
-            if results and not self._commit(results):
+            if not self._commit(items):
                 return
             self._note_all(items)
             for run, result in items:
@@ -103,37 +103,65 @@ class ResultWriter:
                     run.settle()
 
     def _gather(self, first: _Item) -> list[_Item]:
-        items, size = [first], 0
-        if first[1] is None:
-            return items
-        # Sleep once, then take all queued items: waking up for every result would cost more than recording the result.
-        time.sleep(_GATHER_S)
-        while len(items) < _MAX_ROWS and size < _MAX_BYTES:
+        items = [first]
+        if first[1] is not None:
+            # Sleep once, then take all queued items: to wake up for every result would cost more than to record it.
+            time.sleep(_GATHER_S)
+            self._take_queued(items)
+        return items
+
+    def _take_queued(self, items: list[_Item]) -> None:
+        """Add queued items, as many as fill a transaction."""
+        rows, size = 1, 0
+        while rows < _MAX_ROWS and size < _MAX_BYTES:
             try:
                 item = self._items.get_nowait()
             except Empty:
-                break
+                return
             if item is None:
                 self._items.put(None)
-                break
+                return
             items.append(item)
+            rows += 1
             size += len(item[1].payload) if isinstance(item[1], Result) else 0
-        return items
 
-    def _commit(self, results: list[Result]) -> bool:
-        """Record results however long the database is away; False if this process ends before the database is back."""
+    def _commit(self, items: list[_Item]) -> bool:
+        """Record results however long the database is away; False if this process ends before the database is back.
+
+        A result that can't be recorded, though others can, is left out: its line has no result, and repair sends it.
+        """
         pause_s = _FIRST_PAUSE_S
-        while True:
+        while results := [result for _, result in items if isinstance(result, Result)]:
             try:
-                progress = self._record(results)
-            except Exception:
+                failed = self._record_apart(results)
+            except (StorageFull, Unavailable):
                 log.exception("results.not_recorded", results=len(results), pause_s=pause_s)
-                if self._is_stopping.wait(pause_s):
-                    return False
-                pause_s = min(2 * pause_s, _MAX_PAUSE_S)
-                continue
-            self._tell(progress)
-            return True
+            else:
+                if len(failed) < len(results):
+                    for result, fault in failed:
+                        log.error("result.broke", batch_id=result.batch_id, position=result.position, exc_info=fault)
+                    break
+                log.error("results.not_recorded", results=len(results), pause_s=pause_s, exc_info=failed[0][1])
+                # Results that came meanwhile tell whether the fault is in the results that failed.
+                self._take_queued(items)
+            if self._is_stopping.wait(pause_s):
+                return False
+            pause_s = min(2 * pause_s, _MAX_PAUSE_S)
+        return True
+
+    def _record_apart(self, results: Sequence[Result]) -> list[tuple[Result, Exception]]:
+        """Record results together, or after a fault each half by itself; return the results that fail alone."""
+        try:
+            progress = self._record(results)
+        except (StorageFull, Unavailable):
+            raise
+        except Exception as fault:
+            if len(results) == 1:
+                return [(results[0], fault)]
+            half = len(results) // 2
+            return self._record_apart(results[:half]) + self._record_apart(results[half:])
+        self._tell(progress)
+        return []
 
     def _note_all(self, items: list[_Item]) -> None:
         met = {(noted.batch_id, noted.position): noted.met for _, noted in items if isinstance(noted, _Noted)}

@@ -154,23 +154,31 @@ class _Group:
     def member(self) -> Iterator[Connection]:
         """Let the calling thread write; after an exception, only the writes of this thread are undone."""
         # The first member needs no savepoint: its exception ends the group.
-        savepoint = self._connection.begin_nested() if self._members else None
+        is_first, savepoint = self._members == 0, None
         self._members += 1
         try:
+            if not is_first:
+                savepoint = self._connection.begin_nested()
             yield self._connection
             if savepoint is not None:
                 savepoint.commit()
         except BaseException as fault:
-            self._undo(savepoint, fault)
+            if is_first:
+                self.is_over = True
+            else:
+                self._undo(savepoint, fault)
             raise
         if not self._is_open:
             # SQLite rolls back the whole transaction after some faults, such as a full disk.
-            self._fail(sqlite3.OperationalError("the transaction was rolled back"))
+            self._fail(_rolled_back())
 
     def commit(self) -> None:
         """Commit for all members, and let the members go on; a fault is the fault of every member."""
         try:
             if not self.is_over:
+                # A commit without a transaction does nothing, and says nothing.
+                if not self._is_open:
+                    raise _rolled_back()
                 self._connection.commit()
         except BaseException as fault:
             self._fail(fault)
@@ -186,14 +194,12 @@ class _Group:
                 self.ended.set()
 
     def _undo(self, savepoint: NestedTransaction | None, fault: BaseException) -> None:
-        if savepoint is None:
-            self.is_over = True
-            return
         try:
             if self._is_open:
-                savepoint.rollback()
+                if savepoint is not None:
+                    savepoint.rollback()
                 return
-        except DBAPIError as another:
+        except Exception as another:
             fault = another
         self._fail(fault)
 
@@ -204,3 +210,7 @@ class _Group:
     @property
     def _is_open(self) -> bool:
         return bool(self._connection.connection.driver_connection.in_transaction)  # type: ignore[union-attr]
+
+
+def _rolled_back() -> sqlite3.OperationalError:
+    return sqlite3.OperationalError("the transaction was rolled back")

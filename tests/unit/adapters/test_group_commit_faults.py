@@ -1,7 +1,8 @@
 """A fault of a thread is that of others only where they share the fate of their rows."""
 
+import sqlite3
 import threading
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from pathlib import Path
 from typing import Any
 
@@ -131,6 +132,62 @@ def test_a_transaction_that_ended_within_fails_its_threads(house: House) -> None
     assert house.numbers() == [2]
 
 
+@pytest.mark.parametrize("others", [1, 2])
+def test_no_thread_believes_in_rows_that_a_failing_savepoint_took_away(house: House, others: int) -> None:
+    """SQLite rolls back by itself where the disk or the memory fails, whichever statement meets the fault."""
+    refused: list[str] = []
+
+    def refuse_once(connection: Connection, name: str) -> None:
+        if not refused:
+            refused.append(name)
+            driver: Any = connection.connection.driver_connection
+            driver.execute("ROLLBACK")
+            raise sqlite3.OperationalError("disk I/O error")
+
+    event.listen(house.engine, "savepoint", refuse_once)
+
+    started = house.start_behind([adding(2 + number) for number in range(others)], adding(1))
+
+    believed = [number for number, each in enumerate(started, 1) if each.exception(WITHIN_S) is None]
+    assert refused
+    assert 1 not in believed
+    assert house.numbers() == believed
+
+
+def test_a_transaction_that_ended_between_two_threads_fails_its_threads(house: House) -> None:
+    drivers: list[Any] = []
+    house.groups = GroupCommit(JOIN_S, turn=_GivingUp(on_release=lambda: drivers.pop().execute("ROLLBACK")))
+
+    def add_and_tell(connection: Connection) -> None:
+        adding(1)(connection)
+        drivers.append(connection.connection.driver_connection)
+
+    first, gave_up = house.start_behind([adding(2)], add_and_tell)
+
+    with pytest.raises(OperationalError, match="locked"):
+        gave_up.result(WITHIN_S)
+    with pytest.raises(OperationalError, match="rolled back"):
+        first.result(WITHIN_S)
+    assert house.numbers() == []
+
+
+def test_a_fault_of_the_undoing_fails_the_group_and_no_later_one(house: House) -> None:
+    def break_and_fail(connection: Connection) -> None:
+        adding(2)(connection)
+        # The session is lost, and SQLAlchemy refuses the rollback with an error of its own.
+        connection.invalidate()
+        raise LookupError(2)
+
+    first, failed = house.start_behind([break_and_fail], adding(1))
+
+    for each in (first, failed):
+        with pytest.raises(OperationalError):
+            each.result(WITHIN_S)
+    assert house.numbers() == []
+    house.write(adding(4))
+    assert house.numbers() == [4]
+
+
 def test_a_group_is_committed_where_the_next_thread_has_given_up(house: House) -> None:
     house.groups = GroupCommit(JOIN_S, turn=_GivingUp())
 
@@ -156,7 +213,8 @@ def test_a_transaction_within_another_is_an_error_and_holds_up_nobody(house: Hou
 class _GivingUp:
     """A turn for which the second thread waits until the first leaves it, and then gives up."""
 
-    def __init__(self) -> None:
+    def __init__(self, on_release: Callable[[], object] = lambda: None) -> None:
+        self._on_release: Callable[[], object] | None = on_release
         self._lock = threading.Lock()
         self._is_left = threading.Event()
 
@@ -168,5 +226,8 @@ class _GivingUp:
         return False
 
     def release(self) -> None:
+        if self._on_release is not None:
+            self._on_release()
+            self._on_release = None
         self._lock.release()
         self._is_left.set()

@@ -44,6 +44,18 @@ def test_a_running_batch_is_read_once(store: CountedStore, in_hand: BatchesInHan
     assert store.reads == 1
 
 
+def test_a_batch_tells_of_which_upstream_its_lines_are(store: CountedStore, in_hand: BatchesInHand) -> None:
+    store.add(new_batch("batch_1"))
+    store.accept("batch_1", Planned("plans/one", 2, [("elsewhere", 3), (DEFAULT_UPSTREAM, 3)], "small"), NOW)
+    batch = in_hand.get("batch_1")
+    assert batch is not None
+
+    pieces = [(0, 2), (2, 3), (2, 4), (3, 5), (5, 6), (5, 7)]
+
+    assert [piece for piece in pieces if batch.has_lines("elsewhere", *piece)] == [(0, 2), (2, 3)]
+    assert [piece for piece in pieces if batch.has_lines(DEFAULT_UPSTREAM, *piece)] == [(3, 5), (5, 6)]
+
+
 def test_a_batch_that_does_not_run_is_not_given(store: CountedStore, in_hand: BatchesInHand) -> None:
     store.add(new_batch("batch_1"))
     add_running(store, "batch_2")

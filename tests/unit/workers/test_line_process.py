@@ -9,9 +9,13 @@ from structlog.testing import capture_logs
 
 from app.adapters.queue import LINES_QUEUE, open_sender
 from app.config import load_settings
-from app.services.ports import Delivery, LineTask
+from app.domain import ids
+from app.domain.plan import PlanEntry, pack_entry
+from app.domain.upstream import DEFAULT_UPSTREAM
+from app.services.ports import Delivery, LineTask, Planned
 from app.wiring.setup import prepare
 from app.wiring.stores import deployment_of
+from tests.unit.services.pipeline_house import NOW, new_batch
 from workers.line_process import LineProcess, line_task_of
 
 BROKER = "redis://127.0.0.1:1/0"
@@ -45,6 +49,35 @@ def test_a_line_task_in_a_queue_of_no_upstream_ends_without_its_lines_which_repa
     assert settled == ["task"]
     assert [entry["event"] for entry in logs] == ["task.passed_over"]
     assert process.taken.task_ids() == ()
+
+
+def test_a_task_runs_no_lines_that_the_plan_gives_to_another_upstream(process: LineProcess) -> None:
+    """A power cut may take away a plan whose messages stay in a Redis elsewhere, and the next plan differ from it."""
+    stores, (queue,) = process._lines.stores, process.queues
+    plan = b"".join(pack_entry(PlanEntry(n, 3 * n, 2, upstream=n // 2)) for n in range(4))
+    for key, data in (("files/in", b"{}\n" * 4), ("plans/one", plan)):
+        writer = stores.blobs.create(key)
+        writer.write(data)
+        writer.commit()
+    stores.batches.add(new_batch())
+    stores.batches.accept("batch_1", Planned("plans/one", 2, [("elsewhere", 2), (DEFAULT_UPSTREAM, 2)], "small"), NOW)
+    settled: list[str] = []
+
+    process._lease.extend(process._lease.now())
+    process.take(process.term())
+    request = {
+        "id": ids.task_id("batch_1", 0),
+        "args": ["batch_1", 0, 0, 2, "first"],
+        "delivery_info": {"routing_key": queue},
+    }
+
+    # A line that ran would be lost on the engine, which is not started, and the log would say so.
+    with capture_logs() as logs:
+        process.receive(request["id"], queue, 2)
+        process.begin(request, lambda: settled.append("task"))
+
+    assert settled == ["task"]
+    assert logs == []
 
 
 def test_one_that_is_here_already_in_its_own_queue_stays_in_hand(process: LineProcess) -> None:
