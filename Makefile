@@ -4,6 +4,9 @@ BIN := .venv/bin
 # Options for what a target runs, as in: make run ARGS="--port 9000 --workers 2"
 ARGS ?=
 
+# Tests start hundreds of processes, each of which would compile wylon anew.
+unexport PYTHONDONTWRITEBYTECODE
+
 .DEFAULT_GOAL := help
 .PHONY: help setup lock demo demo-llm run test lint bench chaos fuzz guards mutants audit
 
