@@ -81,5 +81,9 @@ class Unavailable(WylonError):
     """A part of the system does not answer right now: try again in a moment."""
 
 
+class NotWritten(Unavailable):
+    """A write was undone, because a part of the system does not answer right now: try again in a moment."""
+
+
 class SettingInvalid(WylonError):
     """A setting can't be used: the message names the variable and the values that fit."""

@@ -10,7 +10,7 @@ from functools import partial
 import structlog
 
 from app.domain import ids
-from app.domain.errors import BlobMissing, InvalidRequest, NotFound, TooLarge, Unavailable
+from app.domain.errors import BlobMissing, InvalidRequest, NotFound, NotWritten, TooLarge, Unavailable
 from app.domain.file import PURPOSE_BATCH, UPLOAD_PURPOSES, File
 from app.domain.limits import MAX_BATCH_FILE_BYTES, MAX_FILE_BYTES, MAX_FILE_LIFETIME_S, MAX_FILENAME_CHARS, MIB
 from app.services.idempotency import Idempotency, claim_of
@@ -220,8 +220,10 @@ class FileService:
         upload.commit()
         try:
             self._files.add(file, claim)
-        except Unavailable:
-            # The row may still exist: the bytes stay for upkeep to judge.
+        except Unavailable as fault:
+            # Unless the write was undone the row may exist: the bytes stay for upkeep to judge.
+            if isinstance(fault, NotWritten):
+                self._take_back(upload)
             raise
         except Exception:
             # The error may be KeyTaken: then the answer is the file of the first request.

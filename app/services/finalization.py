@@ -7,7 +7,7 @@ import structlog
 
 from app.domain import ids, result
 from app.domain.batch import Batch
-from app.domain.errors import BlobMissing, StateConflict, StorageFull, Unavailable
+from app.domain.errors import BlobMissing, NotWritten, StateConflict, StorageFull, Unavailable
 from app.domain.file import PURPOSE_BATCH_OUTPUT, File
 from app.domain.file_work import Work
 from app.domain.lifecycle import ACTIVE, Status
@@ -98,6 +98,9 @@ class FinalizationService:
         except StateConflict:
             files.discard()
             return False
+        except NotWritten:
+            files.discard()
+            raise
         # Any other error leaves open whether the batch ended with the files: the files stay, and upkeep deletes files
         # without an owner.
         log.info("batch.ended", batch_id=batch.id, status=ended.status, total=ended.total, failed=ended.failed)

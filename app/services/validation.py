@@ -10,7 +10,7 @@ from contextlib import suppress
 import structlog
 
 from app.domain.batch import Batch, LineError, input_missing
-from app.domain.errors import BlobMissing, StateConflict, Unavailable
+from app.domain.errors import BlobMissing, NotWritten, StateConflict, Unavailable
 from app.domain.file_work import Work
 from app.domain.lifecycle import ACTIVE, Status
 from app.domain.limits import MAX_LINE_ERRORS, MIB
@@ -129,15 +129,17 @@ class ValidationService:
                 per_task = lines_per_task(structure.total, self._pinned_lines_per_task)
                 lines = list(zip(routed.upstreams, counts, strict=True))
                 planned = Planned(plan_blob, per_task, lines, routed.model, order_digest(ordered))
-                # On any error but a conflict, the batch may still have been accepted with this plan: the plan stays,
-                # and upkeep deletes a plan without an owner.
+                # On any error but a conflict or an undone write, the batch may still have been accepted with this
+                # plan: the plan stays, and upkeep deletes a plan without an owner.
                 lease.end(lambda: self._batches.accept(batch.id, planned, self._clock.now()))
                 log.info("batch.accepted", batch_id=batch.id, total=structure.total, lines_per_task=per_task)
-        except StateConflict:
-            # The batch was cancelled, ran out of time or got a second validator meanwhile: no work is left.
+        except (StateConflict, NotWritten) as fault:
             # A blob that can't be deleted now has no owner: the sweep deletes it.
             with suppress(Unavailable):
                 self._blobs.delete(plan_blob)
+            if isinstance(fault, NotWritten):
+                raise
+            # The batch was cancelled, ran out of time or got a second validator meanwhile: no work is left.
             return False
         finally:
             # A committed plan is not affected.

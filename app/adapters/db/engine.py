@@ -3,6 +3,7 @@
 import time
 from collections.abc import Iterator
 from contextlib import contextmanager
+from threading import Event
 from typing import Any
 
 import psycopg
@@ -17,7 +18,7 @@ from app.adapters.db.faults import explain_database_fault, is_lasting, shown
 from app.adapters.db.postgres import USUAL, BoundedConnection, Limits
 from app.adapters.db.sqlite import GROUPS, open_sqlite
 from app.adapters.db.tables import probes
-from app.domain.errors import SettingInvalid, StorageFull, Unavailable
+from app.domain.errors import NotWritten, SettingInvalid, StorageFull, Unavailable
 
 _POOL_SIZE = 8
 _MAX_OVERFLOW = 24
@@ -68,15 +69,22 @@ def writing(engine: Engine, limits: Limits = USUAL, *, is_synced: bool = True) -
     On SQLite, threads that write at once share a commit. With `is_synced=False` a power cut may undo the commit,
     together with all later commits, but the death of a process may not. PostgreSQL syncs each commit: a server that
     crashes must not go back in time before processes that live on.
+
+    Raises:
+        NotWritten: the database is away or full, and nothing was committed.
+        Unavailable: the database is away, and nobody knows whether the transaction was committed.
     """
-    with _errors(engine):
+    ending = Event()
+    with _errors(engine, ending):
         groups = engine.get_execution_options().get(GROUPS)
         if groups is not None:
             with groups.join(engine, limits, is_synced=is_synced) as connection:
                 yield connection
+                ending.set()
             return
         with _begun(engine, limits) as connection:
             yield connection
+            ending.set()
             connection.commit()
 
 
@@ -131,8 +139,8 @@ class _ReadOnly(Exception):
 
 
 @contextmanager
-def _errors(engine: Engine) -> Iterator[None]:
-    """Report that the database is full or away."""
+def _errors(engine: Engine, ending: Event | None = None) -> Iterator[None]:
+    """Report that the database is full or away; `ending` is set once the commit of a write has begun."""
     try:
         yield
     except (OperationalError, InterfaceError, InternalError, PoolTimeout) as fault:
@@ -141,7 +149,9 @@ def _errors(engine: Engine) -> Iterator[None]:
             raise
         if _is_full(fault):
             raise StorageFull("No room is left where the database is kept.") from fault
-        raise Unavailable(explain_database_fault(fault, engine.url)) from fault
+        is_undone = ending is not None and not ending.is_set()
+        kind = NotWritten if is_undone else Unavailable
+        raise kind(explain_database_fault(fault, engine.url)) from fault
 
 
 def _is_full(fault: Exception) -> bool:
