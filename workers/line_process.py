@@ -29,6 +29,7 @@ from workers.lease import Lease
 from workers.line_run import Line, LineRun
 from workers.missing_blobs import MissingBlobs
 from workers.quarantine import Quarantine
+from workers.refill_requests import RefillRequests
 from workers.taken import Taken
 from workers.writer import ResultWriter
 
@@ -62,6 +63,7 @@ class LineProcess:
         self._ask_again_at = float("-inf")
         self._batches = BatchesInHand(self._lines.stores.batches)
         self._missing = MissingBlobs(self._lines.queue)
+        self._refills = RefillRequests(self._lines.queue.refill)
         self._writer = ResultWriter(
             self._lines.stores.results.record,
             self._on_progress,
@@ -253,7 +255,8 @@ class LineProcess:
         # A small batch is published whole. The next lines are of a batch perhaps unknown to this process.
         is_due = is_due or any(part.is_recorded_whole for part in progress)
         if is_due and self._may_ask():
-            self._lines.queue.refill()
+            # A broker that does not answer must not hold up the recording of results.
+            self._refills.request()
 
     def _may_ask(self) -> bool:
         now = self._lines.stores.clock.monotonic()

@@ -12,10 +12,11 @@ from app.config import load_settings
 from app.domain import ids
 from app.domain.plan import PlanEntry, pack_entry
 from app.domain.upstream import DEFAULT_UPSTREAM
-from app.services.ports import Delivery, LineTask, Planned
+from app.services.ports import Delivery, LineTask, Planned, Progress
 from app.wiring.setup import prepare
 from app.wiring.stores import deployment_of
 from tests.unit.services.pipeline_house import NOW, new_batch
+from tests.unit.workers.waiting import until
 from workers.line_process import LineProcess, line_task_of
 
 BROKER = "redis://127.0.0.1:1/0"
@@ -78,6 +79,15 @@ def test_a_task_runs_no_lines_that_the_plan_gives_to_another_upstream(process: L
 
     assert settled == ["task"]
     assert logs == []
+
+
+def test_recording_results_waits_for_no_broker(process: LineProcess) -> None:
+    """The writer's thread tells the progress, and a broker that is away would hold up the next results."""
+    whole = Progress("batch_1", True, True, 0, DEFAULT_UPSTREAM)
+
+    with capture_logs() as logs:
+        process._on_progress([whole])
+        until(lambda: "refill.not_asked" in [entry["event"] for entry in logs])
 
 
 def test_one_that_is_here_already_in_its_own_queue_stays_in_hand(process: LineProcess) -> None:
