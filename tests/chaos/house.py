@@ -44,6 +44,7 @@ EXTRA_WORKER = "worker-x"
 SHORT_WINDOW = "8s"
 SHORT_WINDOW_S = 8.0
 START_WITHIN_S = 90.0
+_SAID_CHARS = 2_000
 # The watch looks twenty times a second, beside what the machine does.
 _NOTICED_WITHIN_S = 0.25
 
@@ -225,7 +226,11 @@ class House:
             self.worker_broker = self._wire(self.data / "run" / "broker.sock")
             self._worker_environ = {"WYLON_BROKER_URL": f"redis://127.0.0.1:{self.worker_broker.port}/0"}
             self.environ["WYLON_BROKER_URL"] = f"redis+socket://{self.data}/run/broker.sock?virtual_host=0"
-        until(lambda: {"worker-1", "control"} <= set(self.pids()), START_WITHIN_S, "wylon up starts its processes")
+        try:
+            until(lambda: {"worker-1", "control"} <= set(self.pids()), START_WITHIN_S, "wylon up starts its processes")
+        except AssertionError as fault:
+            said = (self.folder / "up.log").read_text(errors="replace")
+            raise AssertionError(f"{fault}; it said: {said[-_SAID_CHARS:]}") from None
         self.start_beside(EXTRA_WORKER)
         self.await_up()
 

@@ -41,8 +41,8 @@ def violations_of(database: str, names: Sequence[str]) -> dict[str, list[str]]:
     return {outcome.title: outcome.violations for outcome in outcomes if outcome.violations}
 
 
-def test_batches_on_sqlite_survive_the_death_of_worker_and_broker() -> None:
-    assert violations_of(SQLITE, ["kill-worker", "kill-broker", "flushall"]) == {}
+def test_batches_on_sqlite_survive_the_death_of_worker_broker_and_control() -> None:
+    assert violations_of(SQLITE, ["kill-worker", "kill-broker", "flushall", "kill-control"]) == {}
 
 
 def test_batches_on_postgresql_survive_a_crash_of_the_database() -> None:

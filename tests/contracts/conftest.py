@@ -196,6 +196,16 @@ def stores(open_stores: Callable[[], Stores]) -> Stores:
     return open_stores()
 
 
+@pytest.fixture(params=["sqlite", "postgresql"])
+def engine(request: pytest.FixtureRequest, tmp_path: Path) -> Iterator[Engine]:
+    """Each database, migrated, for tests of the rows themselves."""
+    is_sqlite = request.param == "sqlite"
+    engine = open_engine(f"sqlite:///{tmp_path / 'wylon.db'}" if is_sqlite else request.getfixturevalue("postgres_url"))
+    migrate(engine)
+    yield engine
+    engine.dispose()
+
+
 @pytest.fixture(params=["memory", "local"])
 def blobs(request: pytest.FixtureRequest, tmp_path: Path) -> Blobs:
     return MemoryBlobs() if request.param == "memory" else open_blobs(mark(tmp_path / "blobs"))

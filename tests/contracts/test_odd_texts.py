@@ -1,14 +1,10 @@
 """No text of a caller or a model server keeps a database from storing the rows of a transaction."""
 
-from collections.abc import Iterator
-from pathlib import Path
 from random import Random
 
 import pytest
 from sqlalchemy import Engine, text
 
-from app.adapters.db.engine import open_engine
-from app.adapters.db.migrate import migrate
 from app.domain.batch import LineError
 from app.domain.limits import MAX_MODEL_CHARS
 from app.domain.result import Met
@@ -32,15 +28,6 @@ PLAIN_NAMES = {
     "quotes": ("o'; :name %s %(x)s", "o'; :name %s %(x)s"),
     "the longest": (LONGEST, LONGEST),
 }
-
-
-@pytest.fixture(params=["sqlite", "postgresql"])
-def engine(request: pytest.FixtureRequest, tmp_path: Path) -> Iterator[Engine]:
-    is_sqlite = request.param == "sqlite"
-    engine = open_engine(f"sqlite:///{tmp_path / 'wylon.db'}" if is_sqlite else request.getfixturevalue("postgres_url"))
-    migrate(engine)
-    yield engine
-    engine.dispose()
 
 
 @pytest.fixture

@@ -1,26 +1,16 @@
 """Counting results writes a section's row anew without touching its indexes, and not the batch's row."""
 
 import time
-from collections.abc import Iterator
 
 import pytest
 from sqlalchemy import Engine, text
 
-from app.adapters.db.engine import open_engine
-from app.adapters.db.migrate import migrate
 from tests.contracts.conftest import result, stores_over
 
 RESULTS = 300
 UPDATES = text("SELECT n_tup_upd, n_tup_hot_upd FROM pg_stat_user_tables WHERE relname = :table")
 WITHIN_S = 30.0
-
-
-@pytest.fixture
-def engine(postgres_url: str) -> Iterator[Engine]:
-    engine = open_engine(postgres_url)
-    migrate(engine)
-    yield engine
-    engine.dispose()
+pytestmark = pytest.mark.parametrize("engine", ["postgresql"], indirect=True)
 
 
 def updates_of(engine: Engine, table: str, at_least: int = 0) -> tuple[int, int]:

@@ -1,19 +1,18 @@
 """Every transaction locks sections by batch and number, then batches: so no two wait for each other."""
 
 import time
-from collections.abc import Callable, Iterator
+from collections.abc import Callable
 from concurrent.futures import Future, ThreadPoolExecutor
 
 import pytest
 from sqlalchemy import Connection, Engine, text
 from sqlalchemy.exc import OperationalError
 
-from app.adapters.db.engine import open_engine
-from app.adapters.db.migrate import migrate
 from app.domain.lifecycle import Event
 from tests.contracts.conftest import NOW, Stores, result, stores_over
 
 WITHIN_S = 30.0
+pytestmark = pytest.mark.parametrize("engine", ["postgresql"], indirect=True)
 WAITING = text("SELECT count(*) FROM pg_stat_activity WHERE datname = current_database() AND wait_event_type = 'Lock'")
 FIRST_SECTION, LAST_SECTION, BATCH = (
     "sections WHERE batch_id = 'batch_1' AND number = 0",
@@ -22,14 +21,6 @@ FIRST_SECTION, LAST_SECTION, BATCH = (
 )
 OF_NEXT_BATCH = "sections WHERE batch_id = 'batch_2' AND number = 0"
 LINES = 3
-
-
-@pytest.fixture
-def engine(postgres_url: str) -> Iterator[Engine]:
-    engine = open_engine(postgres_url)
-    migrate(engine)
-    yield engine
-    engine.dispose()
 
 
 def record_all(stores: Stores) -> object:

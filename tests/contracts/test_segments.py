@@ -1,26 +1,12 @@
 """How results lie in the database: in segments, with counts by model beside them."""
 
-from collections.abc import Iterator
-from pathlib import Path
-
 import pytest
 from sqlalchemy import Engine, text
 
-from app.adapters.db.engine import open_engine
-from app.adapters.db.migrate import migrate
 from app.domain.batch import Usage
 from app.domain.lifecycle import Event
 from app.domain.limits import MIB
 from tests.contracts.conftest import NOW, Stores, result, stores_over
-
-
-@pytest.fixture(params=["sqlite", "postgresql"])
-def engine(request: pytest.FixtureRequest, tmp_path: Path) -> Iterator[Engine]:
-    is_sqlite = request.param == "sqlite"
-    engine = open_engine(f"sqlite:///{tmp_path / 'wylon.db'}" if is_sqlite else request.getfixturevalue("postgres_url"))
-    migrate(engine)
-    yield engine
-    engine.dispose()
 
 
 @pytest.fixture

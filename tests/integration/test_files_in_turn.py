@@ -16,7 +16,7 @@ LARGE_FILES = 8
 # More than a fair share of the time would leave: first in, first out, four at once would check half of them first.
 LARGE_LEFT = 5
 # A killed process is missed after 5 s, at the next look of upkeep, which is 3 s apart. It took up to a minute.
-FOLLOWED_WITHIN_S = 45.0
+FOLLOWED_WITHIN_S = 30.0
 WITHIN_S = 60.0
 
 

@@ -129,7 +129,7 @@ def test_lines_given_back_are_with_another_worker_within_seconds(pipeline: Pipel
     os.kill(pipeline.processes["worker-1"].pid, signal.SIGTERM)
 
     # The draining worker's calls go on while the other worker has begun the lines given back.
-    until(lambda: pipeline.upstream_stats()["in_flight"] == lines, 10, "the other worker runs the rest")
+    until(lambda: pipeline.upstream_stats()["in_flight"] == lines, 5, "the other worker runs the rest")
     pipeline.batches.cancel(TENANT, batch_id)
     assert pipeline.processes["worker-1"].terminate(within_s=20) == 0
     assert pipeline.await_end(batch_id).status is Status.CANCELLED

@@ -20,6 +20,8 @@ from tests.races.sides import CHAT, LINES, NOW, TENANT, Side, result
 
 ROUNDS = 20
 LOCK_OF_SECTIONS = "SELECT sections.completed"
+# SQLite has one lock for all rows.
+with_locks_of_rows = pytest.mark.parametrize("open_side", ["postgresql"], indirect=True)
 ENDS = {Event.CANCEL_REQUESTED: Status.CANCELLING, Event.WINDOW_ELAPSED: Status.EXPIRING}
 
 
@@ -65,13 +67,12 @@ def test_an_end_amid_the_acceptance_waits_and_finds_the_sections(one: Side, othe
     assert [section.end_line for section in ended.sections] == [LINES]
 
 
+@with_locks_of_rows
 @pytest.mark.parametrize("of", ENDS)
 def test_an_end_that_the_acceptance_outran_holds_no_row_while_it_waits_for_the_sections(
     open_side: OpenSide, of: Event
 ) -> None:
     one, other, third = (open_side() for _ in range(3))
-    if is_sqlite(one):
-        pytest.skip("SQLite has one lock for all rows.")
     add_validating(one)
     stop = Stop()
     end = partial(other.batches.advance, "batch_1", of, NOW)
@@ -93,13 +94,12 @@ def test_an_end_that_the_acceptance_outran_holds_no_row_while_it_waits_for_the_s
     assert ended.status is ENDS[of]
 
 
+@with_locks_of_rows
 @pytest.mark.parametrize(("of", "at"), [*((of, "SELECT batches.status") for of in ENDS), ("a seal", "SELECT batches.")])
 def test_who_finds_a_batch_accepted_behind_the_search_for_its_sections_locks_these_before_the_batch(
     open_side: OpenSide, of: Any, at: str
 ) -> None:
     one, other, third = (open_side() for _ in range(3))
-    if is_sqlite(one):
-        pytest.skip("SQLite has one lock for all rows.")
     add_validating(one)
     stop = Stop()
 

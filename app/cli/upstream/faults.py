@@ -91,7 +91,7 @@ class FaultPlan:
             raise ValueError("the shares of all faults add up to more than 1")
         self._shares = tuple(shares)
         self._happened: Counter[tuple[bytes, Fault]] = Counter()
-        # Requests per planned fault, including requests after the fault's `times` were used up.
+        # Requests per planned fault, including requests after the fault's `times` were used up; "sleep" counts delays.
         self.asked: Counter[str] = Counter()
 
     @property
@@ -102,6 +102,8 @@ class FaultPlan:
     def pick(self, body: bytes) -> tuple[Fault | None, float]:
         """Return the fault for the body, or None, and the seconds to delay the answer."""
         fault, sleep_s = _marked(body) if MARK in body else (None, 0.0)
+        if sleep_s:
+            self.asked["sleep"] += 1
         if fault is None and self._shares:
             fault = self._shared(body)
         if fault is not None:

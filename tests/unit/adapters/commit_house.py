@@ -1,7 +1,6 @@
 """A database of SQLite whose threads share transactions, and the work of threads."""
 
 import threading
-import time
 from collections.abc import Callable
 from concurrent.futures import Future, ThreadPoolExecutor
 from pathlib import Path
@@ -11,8 +10,10 @@ from sqlalchemy import Connection, event, text
 from app.adapters.db.engine import open_engine, reading, writing
 from app.adapters.db.group_commit import GroupCommit
 from app.adapters.db.postgres import USUAL
+from tests.integration.processes import until
 
 WITHIN_S = 60.0
+_LOOK_EVERY_S = 0.001
 # Long enough for every thread to join, however busy the machine, and for none to commit in the place of the next.
 JOIN_S = LOOK_S = 600.0
 
@@ -52,13 +53,19 @@ class House:
             first(connection)
 
         started = [self.start(first_and_wait, is_synced=is_first_synced)]
-        await_true(lambda: self.statements.count("BEGIN IMMEDIATE") > 0)
+        self.await_begin()
         for body in bodies:
             waiting = self.groups.waiting
             started.append(self.start(body))
-            await_true(lambda waiting=waiting: self.groups.waiting > waiting)  # type: ignore[misc]
+            self.await_waiting(waiting + 1)
         may_end.set()
         return started
+
+    def await_begin(self) -> None:
+        until(lambda: "BEGIN IMMEDIATE" in self.statements, WITHIN_S, "a transaction has begun", every_s=_LOOK_EVERY_S)
+
+    def await_waiting(self, threads: int) -> None:
+        until(lambda: self.groups.waiting >= threads, WITHIN_S, f"{threads} threads wait", every_s=_LOOK_EVERY_S)
 
     def numbers(self) -> list[int]:
         with reading(self.engine) as connection:
@@ -85,10 +92,3 @@ def adding_and_failing(number: int) -> Body:
         raise LookupError(number)
 
     return add_and_fail
-
-
-def await_true(condition: Callable[[], bool]) -> None:
-    deadline = time.monotonic() + WITHIN_S
-    while not condition():
-        assert time.monotonic() < deadline
-        threading.Event().wait(0.001)

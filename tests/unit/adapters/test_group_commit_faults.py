@@ -11,7 +11,7 @@ from sqlalchemy import Connection, event, text
 from sqlalchemy.exc import OperationalError
 
 from app.adapters.db.group_commit import GroupCommit
-from tests.unit.adapters.commit_house import JOIN_S, WITHIN_S, House, adding, adding_and_failing, await_true
+from tests.unit.adapters.commit_house import JOIN_S, WITHIN_S, House, adding, adding_and_failing
 
 
 @pytest.fixture
@@ -67,11 +67,11 @@ def test_a_thread_that_fails_because_of_rows_of_its_group_waits_for_their_commit
         assert may_first_end.wait(WITHIN_S)
 
     started = house.start(first)
-    await_true(lambda: house.statements.count("BEGIN IMMEDIATE") > 0)
+    house.await_begin()
     looked_up = house.threads.submit(look_up)
-    await_true(lambda: house.groups.waiting == 1)
+    house.await_waiting(1)
     last = house.start(wait)
-    await_true(lambda: house.groups.waiting == 2)
+    house.await_waiting(2)
     may_first_end.set()
     assert is_last_at_work.wait(WITHIN_S)
     has_looked = looked_up.done()

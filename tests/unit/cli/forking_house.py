@@ -2,11 +2,12 @@
 
 import os
 import sys
-import time
-from collections.abc import Callable
 from pathlib import Path
 
+import psutil
+
 from app.cli.up.forking import Forked, Loader
+from tests.integration.processes import until
 
 WITHIN_S = 60.0
 # The modules of the loader itself come from the folder of this test run.
@@ -38,8 +39,14 @@ def fork(loader: Loader, output: Path, module: str, *arguments: str, fds: dict[i
     return forked
 
 
-def await_true(condition: Callable[[], bool]) -> None:
-    deadline = time.monotonic() + WITHIN_S
-    while not condition():
-        assert time.monotonic() < deadline
-        time.sleep(0.01)
+def has_ended(pid: int) -> bool:
+    """Whether a process is gone, or waits for its parent to take note of its end."""
+    try:
+        return psutil.Process(pid).status() == psutil.STATUS_ZOMBIE
+    except psutil.NoSuchProcess:
+        return True
+
+
+def await_up(log: Path) -> None:
+    """Wait until a process has said that it is up."""
+    until(lambda: log.read_text() == "up\n", WITHIN_S, "the process is up")

@@ -14,7 +14,8 @@ from app.cli.up.child import ChildSpec
 from app.cli.up.forking import Loader, bury_orphans
 from app.cli.up.run_folder import RunFolder
 from app.cli.up.supervisor import Supervisor
-from tests.unit.cli.forking_house import ENVIRON, WITHIN_S, await_true, command_of, fork, start_loader, write_modules
+from tests.integration.processes import until
+from tests.unit.cli.forking_house import ENVIRON, WITHIN_S, command_of, fork, has_ended, start_loader, write_modules
 
 pytestmark = pytest.mark.skipif(sys.platform != "linux", reason="the loader is for Linux")
 ENDS = {
@@ -89,7 +90,7 @@ def test_a_process_for_whose_end_somebody_else_has_waited_has_ended(loader: Load
 def test_an_end_that_somebody_waits_for_is_left_to_them(loader: Loader, tmp_path: Path) -> None:
     forked = fork(loader, tmp_path / "output", "waits")
     os.kill(forked.pid, signal.SIGKILL)
-    await_true(lambda: psutil.Process(forked.pid).status() == psutil.STATUS_ZOMBIE)
+    until(lambda: has_ended(forked.pid), WITHIN_S, "the process ends")
 
     bury_orphans({forked.pid})
 
@@ -102,19 +103,19 @@ def test_ended_processes_of_a_process_do_not_stay(folder: Path, tmp_path: Path) 
     own = start_loader(folder)
     supervisor = Supervisor([ChildSpec("web", command_of("leaves"), ENVIRON, folder, run.log_of("web"))], run, own)
     supervisor.tick()
-    await_true(lambda: run.log_of("web").read_text().endswith("\n"))
+    until(lambda: run.log_of("web").read_text().endswith("\n"), WITHIN_S, "the process names its child")
     left = psutil.Process(int(run.log_of("web").read_text()))
     process = supervisor.children[0].process
     assert process is not None
     os.kill(process.pid, signal.SIGKILL)
-    await_true(lambda: left.ppid() == os.getpid())
+    until(lambda: left.ppid() == os.getpid(), WITHIN_S, "the child is an orphan")
     left.kill()
 
     def is_gone() -> bool:
         supervisor.tick()
         return not left.is_running()
 
-    await_true(is_gone)
+    until(is_gone, WITHIN_S, "the ended orphan is gone")
     supervisor.stop(lambda _: True)
     own.stop()
     run.release()
@@ -130,5 +131,5 @@ def test_an_ended_loader_is_noticed_without_a_fork_and_does_not_stay(folder: Pat
         own.look(())
         return not loader.is_running()
 
-    await_true(is_gone)
+    until(is_gone, WITHIN_S, "the ended loader is gone")
     assert own.pid is None

@@ -15,7 +15,17 @@ import pytest
 
 from app.cli.up.child import Child, ChildSpec
 from app.cli.up.forking import Loader
-from tests.unit.cli.forking_house import ENVIRON, WITHIN_S, await_true, command_of, fork, start_loader, write_modules
+from tests.integration.processes import until
+from tests.unit.cli.forking_house import (
+    ENVIRON,
+    WITHIN_S,
+    await_up,
+    command_of,
+    fork,
+    has_ended,
+    start_loader,
+    write_modules,
+)
 
 pytestmark = pytest.mark.skipif(sys.platform != "linux", reason="the loader is for Linux")
 SAYS = """
@@ -61,7 +71,7 @@ def test_environment_name_and_command_are_seen_from_outside_as_those_of_other_pr
     loader: Loader, tmp_path: Path
 ) -> None:
     forked = fork(loader, tmp_path / "output", "waits", "--kind", "web")
-    await_true(lambda: (tmp_path / "output").read_text() == "up\n")
+    await_up(tmp_path / "output")
 
     environ = Path(f"/proc/{forked.pid}/environ").read_bytes().split(b"\0")
 
@@ -76,7 +86,7 @@ def test_environment_name_and_command_are_seen_from_outside_as_those_of_other_pr
 
 def test_a_process_is_asked_to_end_by_a_signal(loader: Loader, tmp_path: Path) -> None:
     forked = fork(loader, tmp_path / "output", "waits")
-    await_true(lambda: (tmp_path / "output").read_text() == "up\n")
+    await_up(tmp_path / "output")
     is_running = forked.poll() is None
 
     forked.terminate()
@@ -99,7 +109,7 @@ def test_a_process_has_the_descriptors_given_by_their_numbers(loader: Loader, tm
 def test_a_process_shares_no_thread_no_connection_and_no_descriptor_with_others(loader: Loader, tmp_path: Path) -> None:
     assert loader.pid is not None
     forked = fork(loader, tmp_path / "output", "waits")
-    await_true(lambda: (tmp_path / "output").read_text() == "up\n")
+    await_up(tmp_path / "output")
 
     threads = len(list(Path(f"/proc/{loader.pid}/task").iterdir()))
     at_loader, at_process = (opened(pid) for pid in (loader.pid, forked.pid))
@@ -123,7 +133,7 @@ def test_forked_or_not_a_process_has_the_folder_and_the_environment_of_its_spec(
             log = tmp_path / f"{len(seen)}.log"
             child = Child(ChildSpec("waits", command_of("waits"), environ, cwd, log), given)
             pid = child.start()
-            await_true(lambda log=log: log.read_text() == "up\n")  # type: ignore[misc]
+            await_up(log)
             seen.append((Path(f"/proc/{pid}/environ").read_bytes(), os.readlink(f"/proc/{pid}/cwd")))
             child.kill()
 
@@ -180,7 +190,7 @@ def test_a_process_of_which_the_supervisor_does_not_know_runs_nothing(folder: Pa
 
         os.close(go)
 
-        await_true(lambda: not psutil.pid_exists(pid) or psutil.Process(pid).status() == psutil.STATUS_ZOMBIE)
+        until(lambda: has_ended(pid), WITHIN_S, "the process that nobody knows ends")
         os.close(may_go)
         process.kill()
     assert is_waiting

@@ -207,9 +207,10 @@ def test_requests_are_counted_by_the_fault_they_ask_for() -> None:
         for _ in range(3):
             ask(client, "[[fail:500x2]]")
         ask(client, "[[fail:429-date]]")
+        ask(client, "[[sleep:1]]")
         ask(client, "none")
 
-        assert client.get("/stats").json()["by_fault"] == {"500x2": 3, "429-date": 1}
+        assert client.get("/stats").json()["by_fault"] == {"500x2": 3, "429-date": 1, "sleep": 1}
 
 
 def test_no_more_than_the_capacity_is_served_at_once_and_the_rest_waits() -> None:
