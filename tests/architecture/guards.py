@@ -125,7 +125,7 @@ GUARDS = (
         _BATCH_STORE,
         ".where(OF_ID, _MAY_LEASE)",
         ".where(OF_ID)",
-        "tests/races/test_two_finalizers.py::test_of_two_that_lease_a_batch_the_second_waits_and_gets_none[sqlite]",
+        "tests/races/test_two_finalizers.py::test_the_second_of_two_processes_waits_and_gets_no_lease[sqlite]",
     ),
     Guard(
         "finalize lease: the holder seals",

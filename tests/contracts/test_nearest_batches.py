@@ -1,4 +1,4 @@
-"""Which batches the stores give where there are more of them than are asked for."""
+"""The choice of batches where more batches wait than the caller asks for."""
 
 from itertools import combinations, permutations
 
@@ -10,7 +10,7 @@ from tests.contracts.conftest import NOW, Stores, planned, result
 
 
 def add(stores: Stores, tenant: str, count: int, expires_at: float, *upstreams: str, first: int = 0) -> list[Batch]:
-    """Add running batches that have one line for each of these upstreams, numbered from `first`."""
+    """Add running batches, numbered from `first`, with one line for each of the upstreams."""
     added = []
     for number in range(count):
         batch_id = "_".join(["batch", tenant, *upstreams, str(first + number)])
@@ -25,7 +25,7 @@ def add(stores: Stores, tenant: str, count: int, expires_at: float, *upstreams: 
 
 
 def send(stores: Stores, batches: list[Batch], *upstreams: str) -> None:
-    """Hand out what these batches have for these upstreams, and record it."""
+    """Hand out and record the lines of the batches for the given upstreams."""
     for batch in batches:
         for section in batch.sections:
             if section.upstream in upstreams:
@@ -42,7 +42,7 @@ def undispatched(stores: Stores, limit: int) -> list[str]:
     return [batch.id.removeprefix("batch_") for batch in stores.batches.undispatched(limit)]
 
 
-def test_a_tenant_with_more_batches_than_are_looked_at_leaves_room_for_others(stores: Stores) -> None:
+def test_a_tenant_with_too_many_batches_leaves_room_for_other_tenants(stores: Stores) -> None:
     add(stores, "many", 12, NOW + 10)
     add(stores, "few", 2, NOW + 10_000)
 
@@ -55,7 +55,7 @@ def test_a_tenant_with_more_batches_than_are_looked_at_leaves_room_for_others(st
     ]
 
 
-def test_a_tenant_alone_has_all_the_places(stores: Stores) -> None:
+def test_a_lone_tenant_has_every_place(stores: Stores) -> None:
     add(stores, "many", 12, NOW + 10)
 
     found = stores.batches.undispatched(6)
@@ -63,7 +63,7 @@ def test_a_tenant_alone_has_all_the_places(stores: Stores) -> None:
     assert [batch.id for batch in found] == [f"batch_many_{number}" for number in range(6)]
 
 
-def test_batches_whose_lines_may_all_hang_leave_half_of_the_places_to_others(stores: Stores) -> None:
+def test_batches_with_lines_in_flight_leave_half_of_the_places_to_new_batches(stores: Stores) -> None:
     old = [stores.add_running(f"batch_old_{n}", 10, expires_at=NOW + n) for n in range(8)]
     for batch in old:
         assert stores.batches.move_cursor(batch.id, 0, 1)
@@ -73,7 +73,7 @@ def test_batches_whose_lines_may_all_hang_leave_half_of_the_places_to_others(sto
     assert undispatched(stores, 7) == [*(f"old_{n}" for n in range(3)), *(f"tenant_{n}" for n in range(4))]
 
 
-def test_what_batches_with_nothing_outstanding_do_not_need_the_others_have(stores: Stores) -> None:
+def test_places_not_needed_by_batches_without_lines_in_flight_go_to_the_others(stores: Stores) -> None:
     old = [stores.add_running(f"batch_old_{n}", 10, expires_at=NOW + n) for n in range(8)]
     for batch in old:
         assert stores.batches.move_cursor(batch.id, 0, 1)
@@ -86,7 +86,7 @@ def test_the_newest_batches_are_looked_at_whatever_their_deadline(stores: Stores
     add(stores, "tenant", 20, NOW + 10)
     stores.add_running("batch_middle", expires_at=NOW + 27.5)
 
-    # One in eight more than asked for.
+    # The limit is exceeded by an eighth.
     assert undispatched(stores, 16) == [*(f"tenant_{number}" for number in range(16)), "middle", "tenant_19"]
 
 
@@ -98,19 +98,19 @@ def test_of_equal_deadlines_the_batch_that_was_made_first_comes_first(stores: St
     assert undispatched(stores, 10) == ["c", "a", "b"]
 
 
-def test_batches_that_wait_for_one_upstream_leave_room_for_the_tenants_others(stores: Stores) -> None:
+def test_batches_for_one_upstream_leave_room_for_the_other_batches_of_the_tenant(stores: Stores) -> None:
     add(stores, "tenant", 12, NOW + 10, "slow")
     add(stores, "tenant", 2, NOW + 10_000, "fast")
     add(stores, "tenant", 12, NOW + 20, "fast", "slow")
 
-    # Those for both wait with those for each of the two.
+    # Batches for both upstreams wait in the queue of each upstream.
     assert undispatched(stores, 7) == [
         *(f"tenant_slow_{number}" for number in range(4)),
         *(f"tenant_fast_slow_{number}" for number in range(3)),
     ]
 
 
-def test_a_tenant_with_many_upstreams_has_no_more_places_than_others(stores: Stores) -> None:
+def test_a_tenant_with_many_upstreams_has_no_more_places_than_a_tenant_with_one(stores: Stores) -> None:
     for upstream in ("a", "b", "c", "d"):
         add(stores, "many", 4, NOW + 10, upstream)
     add(stores, "few", 4, NOW + 10_000, "a")
@@ -140,7 +140,7 @@ def test_mixed_batches_that_wait_for_their_first_upstream_only_leave_room_for_ne
     assert undispatched(stores, 6)[-1] == "tenant_gone_gpu_6"
 
 
-def test_what_a_mixed_batch_has_left_for_one_upstream_waits_with_what_is_for_that_alone(stores: Stores) -> None:
+def test_the_rest_of_a_mixed_batch_waits_with_the_batches_for_that_upstream_alone(stores: Stores) -> None:
     send(stores, add(stores, "tenant", 6, NOW + 10, "gpu", "slow"), "gpu")
     add(stores, "tenant", 6, NOW + 5, "slow")
     add(stores, "tenant", 6, NOW + 10_000, "gpu")
@@ -151,7 +151,7 @@ def test_what_a_mixed_batch_has_left_for_one_upstream_waits_with_what_is_for_tha
     ]
 
 
-def test_a_section_that_is_sent_in_part_is_still_waited_for(stores: Stores) -> None:
+def test_a_section_sent_in_part_still_waits(stores: Stores) -> None:
     old = [
         stores.add_mixed(f"batch_old_{number}", {"gpu": 2, "slow": 1}, 1, expires_at=NOW + 10 + number)
         for number in range(4)
@@ -161,7 +161,7 @@ def test_a_section_that_is_sent_in_part_is_still_waited_for(stores: Stores) -> N
         stores.results.record([result(0, batch_id=batch.id)])
     add(stores, "tenant", 2, NOW + 5, "slow")
 
-    # One place of two is for those that wait for `gpu`, the other for those that wait for `slow`.
+    # One place of two is for batches that wait for `gpu`, the other place for batches that wait for `slow`.
     assert undispatched(stores, 2) == ["tenant_slow_0", "old_0"]
     for batch in old:
         assert stores.batches.move_cursor(batch.id, 1, 2)
@@ -179,7 +179,7 @@ def test_a_batch_with_several_sections_takes_one_place(stores: Stores) -> None:
     assert undispatched(stores, 6) == [str(number) for number in range(6)]
 
 
-def test_each_upstream_has_work_among_the_found_however_batches_combine_them(stores: Stores) -> None:
+def test_each_upstream_has_work_among_the_found_batches_for_every_combination_of_upstreams(stores: Stores) -> None:
     names = ("a", "b", "c", "d")
     for size in range(1, len(names) + 1):
         for number, these in enumerate(combinations(names, size)):
@@ -191,7 +191,7 @@ def test_each_upstream_has_work_among_the_found_however_batches_combine_them(sto
     assert {name for batch in found for name in waiting(batch)} == set(names)
 
 
-def test_upstreams_in_another_order_are_the_same_ones(stores: Stores) -> None:
+def test_the_order_of_upstreams_in_a_batch_does_not_matter(stores: Stores) -> None:
     for number, these in enumerate(permutations(("a", "b", "c"))):
         add(stores, "tenant", 2, NOW + 10 + 10 * number, *these)
     add(stores, "tenant", 3, NOW + 10_000, "d")
@@ -201,7 +201,7 @@ def test_upstreams_in_another_order_are_the_same_ones(stores: Stores) -> None:
     assert found[-3:] == ["tenant_d_0", "tenant_d_1", "tenant_d_2"]
 
 
-def test_mixed_batches_that_end_are_sent_no_more(stores: Stores) -> None:
+def test_ended_mixed_batches_are_sent_no_more(stores: Stores) -> None:
     for batch in add(stores, "tenant", 4, NOW + 10, "gpu", "cpu"):
         stores.batches.advance(batch.id, Event.CANCEL_REQUESTED, NOW + 2)
 

@@ -1,4 +1,4 @@
-"""The simple model: what was seen of each batch and line so far, and what may therefore be seen of it now."""
+"""The simple model: the last look at each batch and line decides which changes the next look may find."""
 
 import json
 from collections.abc import Sequence
@@ -18,14 +18,14 @@ _MANY = 1_000
 
 @dataclass
 class Seen:
-    """A batch as it was when looked at last, and each of its recorded lines as it was when it was seen first."""
+    """A batch at the last look, and each recorded line at the first look that found the line."""
 
     batch: Batch
     lines: dict[int, Result] = field(default_factory=dict)
 
 
 class Ledger:
-    """Looks at the stores after each step that writes, and knows which changes are right."""
+    """Looks at the stores after each step that writes, and checks the changes."""
 
     def __init__(self, batches: BatchStore, results: ResultStore, files: FileStore, blobs: Blobs) -> None:
         self.seen: dict[str, Seen] = {}
@@ -35,13 +35,13 @@ class Ledger:
         self._blobs = blobs
 
     def of(self, *statuses: Status) -> list[Batch]:
-        """Return the batches that were in one of these statuses when looked at last."""
+        """Return the batches with one of the given statuses at the last look."""
         return [seen.batch for seen in self.seen.values() if seen.batch.status in statuses]
 
     def look(self, step: str, offered: Sequence[Result]) -> None:
-        """Check what changed; of results nothing but what was `offered` may turn up."""
+        """Check the changes since the last look; a new result must be among the `offered` results."""
         for found in self._batches.page(_TENANT, after=None, limit=_MANY):
-            # Who has its lease says nothing of a batch: one that has ended may be released later.
+            # The owner of the lease is left out: the lease of an ended batch may be released later.
             batch = replace(found, lease_owner=None)
             if batch.id not in self.seen:
                 assert batch.status is Status.VALIDATING
@@ -64,7 +64,7 @@ class Ledger:
             assert 0 <= task.first < task.end <= batch.total
 
     def check_files(self, seen: Seen) -> None:
-        """Check that both files together have each line once, in order, and as it was recorded."""
+        """Check that output and error file together have each line once, in order, with the recorded bytes."""
         batch = seen.batch
         output, errors = self._lines_of(batch, batch.output_file_id), self._lines_of(batch, batch.error_file_id)
         assert [position for position, _ in output] == [
@@ -137,7 +137,7 @@ def _check_move(before: Batch, after: Batch) -> None:
         if before.tasks_dispatched != after.tasks_dispatched:
             assert after.status is Status.IN_PROGRESS
     if before.status is not Status.VALIDATING:
-        # A batch that was never validated has its lines counted as its files are written.
+        # The lines of a batch without a validation are counted while the files are written.
         is_planned = before.plan_blob is not None
         fixed = (*(("total",) if is_planned else ()), "lines_per_task", "plan_blob", "input_blob", "expires_at")
         assert [getattr(before, name) for name in fixed] == [getattr(after, name) for name in fixed]

@@ -27,7 +27,7 @@ WINDOW_S = 3_600
 CANCEL_GRACE_S = 30.0
 FINALIZE_MAX_TRIES = 3
 _MOVES = {"move_cursor", "move_free_cursors"}
-# After these the ledger looks at what became of the batches.
+# After each of these writes the ledger looks at the batches.
 _WRITES = {"add", "advance", "accept", "reject", "finish", "seal", "record", "clear", *_MOVES}
 TICKS = ("expire", "repair", "refill", "sweep", "sweep_broker", "sweep_blobs")
 
@@ -45,7 +45,7 @@ def _route(model: str | None, endpoint: str) -> str | None:
 
 
 class World:
-    """Everything there is but the workers' own memory; nothing happens in it unless it is told to."""
+    """The whole deployment except the memory of workers; the world changes only when a test calls a method."""
 
     def __init__(self, stores: Stores, lines_per_task: int | None) -> None:
         self.stores = stores
@@ -92,7 +92,7 @@ class World:
         )
 
     def upload(self, lines: int, *, model: str = "small") -> File:
-        """Put an input file there; a model other than `small` has it rejected."""
+        """Upload an input file; a file with a model other than `small` is rejected."""
         body = {"model": model, "messages": [{"role": "user", "content": "?"}]}
         requests = [{"custom_id": custom_id(n), "method": "POST", "url": CHAT, "body": body} for n in range(lines)]
         data = b"".join(json.dumps(request).encode() + b"\n" for request in requests)
@@ -103,8 +103,8 @@ class World:
         return file
 
     def create(self, file_id: str, key: str, fault: Fault | None = None) -> Batch | None:
-        """Create a batch as a caller would; None where they got no answer, or a refusal."""
-        # No two at one instant: stores would order them by their ids, which come out differently each time.
+        """Create a batch as a caller would; return None after a refusal or without an answer."""
+        # Each batch has an instant of its own: stores order batches of one instant by id, and ids are random.
         self.clock.advance(0.001)
         request = BatchRequest(file_id, CHAT, WINDOW, {"key": key})
         batch = self.run("create", lambda: self._batches.create(TENANT, request, idempotency_key=key), fault).value
@@ -115,11 +115,11 @@ class World:
         self.run("cancel", lambda: self._batches.cancel(TENANT, batch_id), fault)
 
     def tick(self, name: str, fault: Fault | None = None) -> None:
-        """Do one of beat's tasks."""
+        """Run a task of beat."""
         self.run(name, self._dispatch.refill if name == "refill" else getattr(self._upkeep, name), fault)
 
     def handle(self, message: ControlMessage, fault: Fault | None = None) -> None:
-        """Do a task of control, as `workers/control_tasks.py` does it."""
+        """Run a task of control, in the way of `workers/control_tasks.py`."""
         calls: dict[str, Callable[[], Any]] = {
             "validate": lambda: self._validation.validate(message.batch_id) and self._dispatch.refill(),
             "refill": self._dispatch.refill,
@@ -140,7 +140,7 @@ class World:
         worker.call(run, self.tries, is_good=is_good)
 
     def record(self, worker: Worker, run: Run, fault: Fault | None = None) -> Operation:
-        """Have a worker record the answers of a task; it keeps them where it can't know that they are recorded."""
+        """Have a worker record the answers of a task; without an acknowledgement, the worker keeps the answers."""
         answers = tuple(run.answers)
 
         def record() -> None:

@@ -1,4 +1,4 @@
-"""One of those who race: its connections, and the short cuts by which tests arrange what they race for."""
+"""A side of a race: a process with its own connections, and short cuts for arranging batches and files."""
 
 import json
 from collections.abc import Iterable
@@ -33,7 +33,7 @@ NOW = FakeClock().now()
 
 @dataclass
 class Side:
-    """A process: engine and stores are its own, `blobs` and `clock` are everybody's."""
+    """A process with its own engine and stores; all sides share `blobs` and `clock`."""
 
     engine: Engine
     files: SqlFileStore
@@ -91,7 +91,7 @@ class Side:
         return self.creation().create(TENANT, request_of(file))
 
     def add_running(self, batch_id: str = "batch_1", total: int = LINES) -> Batch:
-        """Add a batch whose lines can be dispatched; what finalizing reads of them is there."""
+        """Add a batch with lines ready for dispatch, and with the blobs that finalizing reads."""
         lines = [json.dumps({"custom_id": f"id-{position}", "body": {}}).encode() + b"\n" for position in range(total)]
         starts = [sum(map(len, lines[:number])) for number in range(total)]
         plan = [pack_entry(PlanEntry(n + 1, starts[n], len(line) - 1)) for n, line in enumerate(lines)]
@@ -103,7 +103,7 @@ class Side:
         return self.batches.accept(batch_id, planned, NOW)
 
     def add_mixed(self, batch_id: str = "batch_1", each: int = LINES) -> Batch:
-        """Add a batch with so many lines for each of two upstreams, a line a task."""
+        """Add a batch with `each` lines for each of two upstreams, a line a task."""
         values: dict[str, Any] = {"created_at": NOW, "expires_at": NOW + 86_400, "input_blob": f"files/{batch_id}"}
         self.batches.add(Batch(batch_id, TENANT, CHAT, "file-in", "24h", Status.VALIDATING, **values))
         planned = Planned(f"plans/{batch_id}", 1, [("gpu", each), ("cpu", each)], None)
@@ -114,7 +114,7 @@ class Side:
         self.results.record([result(position, batch_id) for position in range(total)])
 
     def add_sealed(self, batch_id: str = "batch_1", token: str = "mine") -> None:
-        """Add a batch that only lacks its files; `token` holds its lease."""
+        """Add a sealed batch without files; `token` holds the lease."""
         self.add_recorded(batch_id)
         assert self.batches.lease(batch_id, token)
         self.batches.seal(batch_id, token, NOW)

@@ -1,4 +1,4 @@
-"""Two write the files of one batch: it ends once, with the files of one of them."""
+"""Two processes write the files of a batch: the batch ends once, with the files of one process."""
 
 from functools import partial
 
@@ -22,7 +22,7 @@ def assert_ended_once(side: Side, batch_id: str = "batch_1") -> None:
     assert not side.blobs.unfinished
 
 
-def test_a_finalizer_that_comes_back_after_its_lease_leaves_nothing(one: Side, other: Side) -> None:
+def test_a_finalizer_that_comes_back_without_a_lease_leaves_no_file(one: Side, other: Side) -> None:
     one.add_recorded()
     stop = Stop()
     slow = one.finalization(Stopping(one.batches, "finish", stop))
@@ -38,7 +38,7 @@ def test_a_finalizer_that_comes_back_after_its_lease_leaves_nothing(one: Side, o
     assert_ended_once(one)
 
 
-def test_a_finalizer_that_comes_back_amid_the_others_work_leaves_it_alone(one: Side, other: Side) -> None:
+def test_a_finalizer_that_comes_back_does_not_touch_the_files_of_its_successor(one: Side, other: Side) -> None:
     one.add_recorded()
     slow_stop, quick_stop = Stop(), Stop()
     slow = one.finalization(Stopping(one.batches, "finish", slow_stop))
@@ -82,7 +82,7 @@ def test_only_the_holder_of_the_lease_seals(one: Side, other: Side) -> None:
     assert one.batch().status is Status.IN_PROGRESS
 
 
-def test_of_two_that_lease_a_batch_the_second_waits_and_gets_none(one: Side, other: Side) -> None:
+def test_the_second_of_two_processes_waits_and_gets_no_lease(one: Side, other: Side) -> None:
     one.add_recorded()
 
     first, second, has_waited = meanwhile(
@@ -96,7 +96,7 @@ def test_of_two_that_lease_a_batch_the_second_waits_and_gets_none(one: Side, oth
     assert (first, second, has_waited) == (True, False, True)
 
 
-def test_of_two_that_take_a_lease_over_one_gets_it(one: Side, other: Side) -> None:
+def test_a_free_lease_is_taken_over_by_one_process(one: Side, other: Side) -> None:
     one.add_recorded()
     one.batches.lease("batch_1", "dead")
     break_leases(one.batches)
@@ -112,7 +112,7 @@ def test_of_two_that_take_a_lease_over_one_gets_it(one: Side, other: Side) -> No
     assert (first, second) == (True, False)
 
 
-def test_of_several_at_once_one_ends_the_batch(open_side: OpenSide) -> None:
+def test_one_of_several_finalizers_ends_the_batch(open_side: OpenSide) -> None:
     sides = [open_side() for _ in range(4)]
     for number in range(ROUNDS):
         batch_id = f"batch_{number}"

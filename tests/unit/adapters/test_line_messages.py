@@ -1,4 +1,4 @@
-"""The messages of line tasks are those that Celery writes, to the last field."""
+"""The messages of line tasks equal the messages of Celery, to the last field."""
 
 import base64
 import json
@@ -51,12 +51,12 @@ def written_by_celery(app: Celery, task: LineTask, batch_id: str = BATCH) -> dic
 
 
 def readable(message: dict[str, Any]) -> dict[str, Any]:
-    """Return the message with its body decoded, without the tag that is each one's own."""
+    """Return the message with a decoded body, without the delivery tag, which differs from message to message."""
     properties = {name: value for name, value in message["properties"].items() if name != "delivery_tag"}
     return message | {"body": json.loads(base64.b64decode(message["body"])), "properties": properties}
 
 
-def test_each_message_is_what_celery_would_write(app: Celery) -> None:
+def test_messages_equal_the_messages_of_celery(app: Celery) -> None:
     tasks = [LineTask(0, 0, 5), LineTask(7, 35, 40), LineTask(8, 40, 43)]
 
     written = [
@@ -67,7 +67,7 @@ def test_each_message_is_what_celery_would_write(app: Celery) -> None:
     assert written == [written_by_celery(app, task) for task in tasks]
 
 
-def test_messages_of_one_batch_have_nothing_of_another(app: Celery) -> None:
+def test_messages_of_two_batches_share_no_value_of_a_batch(app: Celery) -> None:
     messages = LineMessages(app, NAME, QUEUE)
     task = LineTask(3, 15, 20)
 
@@ -87,7 +87,7 @@ def test_each_message_has_a_tag_of_its_own(app: Celery) -> None:
     assert len({json.loads(message)["properties"]["delivery_tag"] for message in messages}) == 20
 
 
-def test_what_a_writer_that_broke_off_has_left_is_not_taken_for_a_message(app: Celery) -> None:
+def test_the_leftover_of_a_broken_off_writer_is_not_taken_for_a_message(app: Celery) -> None:
     written_by_another = LineMessages(app, NAME, QUEUE)
     with Connection("memory://") as connection, connection.channel() as opened:
         channel: Any = opened
